@@ -24,22 +24,30 @@
 
 #include "s3up.h"
 
-#include <errno.h>      /* errno: why a system call failed, kept in struct fail */
-#include <fcntl.h>      /* open and its flags */
-#include <limits.h>     /* INT_MAX: what a precision in printf can say */
-#include <poll.h>       /* poll: to sleep until something happens */
-#include <signal.h>     /* sigaction: a stop that is asked for politely */
-#include <stdarg.h>     /* messages take their parts as arguments */
-#include <stdbool.h>    /* bool */
-#include <stddef.h>     /* size_t, offsetof */
-#include <stdint.h>     /* numbers of known width */
-#include <stdio.h>      /* vsnprintf, printf: text for people; never for data */
-#include <stdlib.h>     /* malloc, free, getenv */
-#include <string.h>     /* memcpy, memcmp, memchr, explicit_bzero, strerror */
-#include <sys/random.h> /* getrandom */
-#include <sys/stat.h>   /* fstat, fchmod */
-#include <time.h>       /* clock_gettime */
-#include <unistd.h>     /* read, write, pread, fsync, close */
+#include <arpa/inet.h>   /* inet_pton: addresses as text */
+#include <errno.h>       /* errno: why a system call failed, kept in struct fail */
+#include <fcntl.h>       /* open and its flags */
+#include <limits.h>      /* PATH_MAX */
+#include <netdb.h>       /* getaddrinfo, in a child of its own */
+#include <netinet/in.h>  /* the two families of addresses */
+#include <netinet/tcp.h> /* TCP_NODELAY and the keepalive options */
+#include <poll.h>        /* poll: to sleep until something happens */
+#include <signal.h>      /* sigaction: a stop that is asked for politely */
+#include <stdarg.h>      /* messages take their parts as arguments */
+#include <stdbool.h>     /* bool */
+#include <stddef.h>      /* size_t, offsetof */
+#include <stdint.h>      /* numbers of known width */
+#include <stdio.h>       /* vsnprintf, printf: text for people; never for data */
+#include <stdlib.h>      /* malloc, free, getenv */
+#include <string.h>      /* memcpy, memcmp, memchr, explicit_bzero, strerror */
+#include <sys/ioctl.h>   /* TIOCOUTQ: what a socket has not got rid of */
+#include <sys/random.h>  /* getrandom */
+#include <sys/socket.h>  /* sockets */
+#include <sys/wait.h>    /* waitpid */
+#include <time.h>        /* clock_gettime */
+#include <unistd.h>      /* read, write, pread, fsync, close, fork */
+
+#include <bearssl.h> /* TLS; the only library */
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>     /* which instructions this CPU has */
@@ -54,15 +62,34 @@
 #define MIB         ((uint64_t)1 << 20)
 #define GIB         ((uint64_t)1 << 30)
 #define TIB         ((uint64_t)1 << 40)
-#define KEY_MAX     1024   /* bytes of an object's key, by the S3 specification */
-#define URL_MAX     2048   /* bytes of an endpoint address; no real one comes near */
-#define FAIL_TEXT   768    /* bytes of one failure message; a key of 1,024 is cut */
-#define XML_DEPTH   16     /* the deepest S3 reply has 5 levels */
-#define XML_NAME    128    /* bytes of an element's name; the longest in S3 has 41 */
-#define JSON_DEPTH  32     /* a stack of bits in one word */
-#define REQ_FIELDS  64     /* header fields, and query parameters, of one request */
-#define REQ_TEXT    32768  /* bytes of both; stores refuse heads above 8 to 16 KiB */
-#define PRESIGN_MAX 604800 /* seconds that a presigned URL may live: seven days */
+#define KEY_MAX     1024  /* bytes of an object's key, by the S3 specification */
+#define URL_MAX     2048  /* bytes of an endpoint address; no real one comes near */
+#define FAIL_TEXT   768   /* bytes of one failure message; a key of 1,024 is cut */
+#define XML_DEPTH   16    /* the deepest S3 reply has 5 levels */
+#define XML_NAME    128   /* bytes of an element's name; the longest in S3 has 41 */
+#define JSON_DEPTH  32    /* a stack of bits in one word */
+#define REQ_FIELDS  64    /* header fields, and query parameters, of one request */
+#define REQ_TEXT    32768 /* bytes of both; stores refuse heads above 8 to 16 KiB */
+#define HEAD_MAX    65536 /* bytes of a reply's head */
+#define HEAD_FIELDS 128   /* fields in it */
+#define HTTP_WINDOW 8192  /* bytes read ahead; larger pieces go straight to the caller */
+#define HTTP_LINE                                                                        \
+    256 /* bytes of the line before a chunk, or of a field behind the last */
+#define HTTP_LEAST 1024 /* bytes that must move in the time allowed for a silence */
+#define HTTP_IDLE                                                                        \
+    30000 /* milliseconds after which an idle connection is not tried again */
+#define HTTP_CONNECT                                                                     \
+    20000 /* milliseconds for a name, a connection and a handshake, at most */
+#define PRESIGN_MAX   604800 /* seconds that a presigned URL may live: seven days */
+#define NET_ADDRESSES 16     /* of one host that are tried */
+#define NET_STAGGER   250    /* milliseconds before the next address is tried as well */
+#define NET_SLICE     250    /* milliseconds after which a wait looks whether to stop */
+#define TLS_CERT      16384 /* bytes of one certificate; those with many names have 8,000 */
+#define TLS_BUNDLE    4194304 /* bytes of a bundle of roots; Mozilla's has 220,000 */
+#define TLS_ANCHORS   4       /* roots of the same name that are tried */
+#define TLS_KEY       560  /* bytes of a root's key: RSA of 4,096 bits and its exponent */
+#define TLS_RSA_LEAST 2048 /* bits */
+#define TLS_ALIGN     64   /* bytes of a cache line */
 
 #ifndef BUF_FIRST
 #define BUF_FIRST 256 /* first size of a growing buffer; tests use 1, so all must grow */
@@ -445,12 +472,17 @@ b64_put(struct buf *b, const void *p, size_t n)
     }
 }
 
+/* By ranges, not by search: a bundle of roots has 200,000 digits. */
 static int
 b64_value(char c)
 {
-    const char *hit = c ? strchr(b64_digits, c) : NULL;
-
-    return hit ? (int)(hit - b64_digits) : -1;
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
 /* Strict: padded, no blanks, and the bits that no byte uses are zero, so that every
@@ -621,6 +653,8 @@ date_days(int64_t year, unsigned month, unsigned day)
     return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
 }
 
+#define DATE_STAMP 17 /* 20130524T000000Z and a NUL */
+
 struct date {
     int64_t year;
     unsigned month, day, hour, minute, second; /* month and day count from 1 */
@@ -672,14 +706,14 @@ date_field(struct span s, size_t at, size_t n, unsigned *out)
 
 /* 20130524T000000Z: the date of signatures, the only one that they accept. */
 static void
-date_stamp(int64_t t, char out[17])
+date_stamp(int64_t t, char out[DATE_STAMP])
 {
     struct date d = date_of(t < 0 ? 0 : t);
 
     /* A year of five digits would not fit; the clock is wrong then, and the store says so. */
-    (void)snprintf(out, 17, "%04u%02u%02uT%02u%02u%02uZ", (unsigned)(d.year % 10000),
-                   d.month % 100, d.day % 100, d.hour % 100, d.minute % 100,
-                   d.second % 100);
+    (void)snprintf(out, DATE_STAMP, "%04u%02u%02uT%02u%02u%02uZ",
+                   (unsigned)(d.year % 10000), d.month % 100, d.day % 100, d.hour % 100,
+                   d.minute % 100, d.second % 100);
 }
 
 /* 2013-05-24T00:00:00.000Z, or without the fraction: lists and credentials. */
@@ -2482,12 +2516,1267 @@ ini_next(struct ini *i)
     return INI_END;
 }
 
-/* ===== ROOM 8 http: requests =====
+/* ===== ROOM 6 socket: names become addresses, addresses become connections =====
  *
- * In: names and values from the rooms above. Out: a struct request, plain data that the
- * signature and the wire both read, so that what is signed is what is sent. It lives in one
- * block of memory that never moves. Refuses what could break out of its line: a CR, LF or
- * NUL in a field marks the request bad, and a bad one is never sent.
+ * In: a host name or address, a port, a moment until which to try. Out: a connected socket
+ * that never blocks. All waiting is done in net_wait, in slices, so that a stop is seen
+ * within a quarter of a second. Progress is counted in bytes that the other side has got,
+ * not in bytes that the kernel has buffered: a slow link is no stall, a dead one is.
+ */
+
+struct net_address {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } at;
+};
+
+struct net_addresses {
+    struct net_address at[NET_ADDRESSES];
+    int32_t n;
+    int32_t error; /* of getaddrinfo; 0 when there are addresses */
+};
+
+static socklen_t
+net_length(const struct net_address *a)
+{
+    return a->at.any.sa_family == AF_INET6 ? sizeof a->at.v6 : sizeof a->at.v4;
+}
+
+/* Waits for one of the events of poll. 1: ready, 0: the time is over, -1: asked to stop,
+ * or the wait failed. until is in ticks; -1 waits for ever. */
+static int
+net_wait(struct pollfd *fds, nfds_t n, int64_t until)
+{
+    for (;;) {
+        int64_t left = until < 0 ? NET_SLICE : until - os_ticks();
+        int ready;
+
+        if (os_stop) {
+            errno = EINTR;
+            return -1;
+        }
+        ready = poll(fds, n, left <= 0 ? 0 : left < NET_SLICE ? (int)left : NET_SLICE);
+        if (ready > 0)
+            return 1;
+        if (ready < 0 && errno != EINTR)
+            return -1;
+        if (ready == 0 && until >= 0 && left <= 0)
+            return 0;
+    }
+}
+
+static bool
+net_wait_one(int fd, short events, int64_t until)
+{
+    struct pollfd one = {.fd = fd, .events = events};
+    int ready = net_wait(&one, 1, until);
+
+    if (ready == 0)
+        errno = ETIMEDOUT;
+    return ready == 1;
+}
+
+static bool
+net_add(struct net_addresses *list, const struct sockaddr *a, unsigned port)
+{
+    struct net_address *to = &list->at[list->n];
+
+    if (list->n == NET_ADDRESSES || (a->sa_family != AF_INET && a->sa_family != AF_INET6))
+        return false;
+    to->at.any.sa_family = a->sa_family;
+    memcpy(to, a, net_length(to));
+    if (a->sa_family == AF_INET6)
+        to->at.v6.sin6_port = htons((uint16_t)port);
+    else
+        to->at.v4.sin_port = htons((uint16_t)port);
+    list->n++;
+    return true;
+}
+
+static bool
+net_literal(const char *host, unsigned port, struct net_addresses *list)
+{
+    struct net_address a = {.at.v4 = {.sin_family = AF_INET}};
+
+    if (inet_pton(AF_INET, host, &a.at.v4.sin_addr) == 1)
+        return net_add(list, &a.at.any, port);
+    a = (struct net_address){.at.v6 = {.sin6_family = AF_INET6}};
+    if (inet_pton(AF_INET6, host, &a.at.v6.sin6_addr) == 1)
+        return net_add(list, &a.at.any, port);
+    return false;
+}
+
+/* The resolver of the C library cannot be given a deadline, so a child runs it and its
+ * answer comes through a pipe, in one piece because it is smaller than PIPE_BUF. */
+static void
+net_lookup_child(const char *host, unsigned port, int to)
+{
+    struct addrinfo want = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+    struct net_addresses list = {.n = 0};
+
+    list.error = getaddrinfo(host, NULL, &want, &found);
+    for (struct addrinfo *a = found; a && !list.error; a = a->ai_next)
+        (void)net_add(&list, a->ai_addr, port);
+    (void)os_write(to, &list, sizeof list);
+    _exit(0); /* without the exit handlers of the process that we are a copy of */
+}
+
+static int
+net_lookup(const char *host, unsigned port, int64_t until, struct net_addresses *list,
+           struct fail *f)
+{
+    int pipes[2], rc = -1;
+    pid_t child;
+
+    list->n = list->error = 0;
+    if (net_literal(host, port, list))
+        return 0;
+    if (pipe2(pipes, O_CLOEXEC) != 0)
+        return fail_sys(f, "look up", host);
+    child = fork();
+    if (child == 0)
+        net_lookup_child(host, port, pipes[1]);
+    (void)close(pipes[1]);
+    if (child < 0)
+        (void)fail_sys(f, "look up", host);
+    else if (!net_wait_one(pipes[0], POLLIN, until))
+        (void)fail_sys(f, "look up", host);
+    else if (os_read(pipes[0], list, sizeof *list, -1) != (ssize_t)sizeof *list)
+        (void)fail_set(f, S3UP_LATER, "cannot look up %s: the resolver died", host);
+    else if (list->error || list->n <= 0 || list->n > NET_ADDRESSES)
+        (void)fail_set(f, S3UP_LATER, "cannot look up %s: %s", host,
+                       list->error ? gai_strerror(list->error) : "it has no address");
+    else
+        rc = 0;
+    (void)close(pipes[0]);
+    if (child > 0) {
+        (void)kill(child, SIGKILL); /* done already, or too late */
+        while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    }
+    return rc;
+}
+
+/* The families take turns, beginning with the one the system prefers: so a family that
+ * does not work here costs a quarter of a second and no more (RFC 8305). */
+static void
+net_interleave(struct net_addresses *list)
+{
+    struct net_addresses in = *list;
+    sa_family_t turn = in.at[0].at.any.sa_family;
+    bool used[NET_ADDRESSES] = {false};
+
+    for (int32_t n = 0; n < in.n; n++) {
+        int32_t pick = -1;
+
+        for (int32_t i = in.n - 1; i >= 0; i--)
+            if (!used[i] && (pick < 0 || in.at[i].at.any.sa_family == turn ||
+                             in.at[pick].at.any.sa_family != turn))
+                pick = i;
+        used[pick] = true;
+        list->at[n] = in.at[pick];
+        turn = in.at[pick].at.any.sa_family == AF_INET6 ? AF_INET : AF_INET6;
+    }
+}
+
+/* A socket that is on its way to the address, or -1. */
+static int
+net_start(const struct net_address *a)
+{
+    int fd = socket(a->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -1;
+    if (connect(fd, &a->at.any, net_length(a)) == 0 || errno == EINPROGRESS)
+        return fd;
+    (void)close(fd);
+    return -1;
+}
+
+/* 0 when connected, else the errno of the attempt. */
+static int
+net_outcome(int fd)
+{
+    int error = 0;
+    socklen_t n = sizeof error;
+
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 ? error : errno;
+}
+
+/* Small pieces leave at once, and a silent wait for a reply notices a dead peer. */
+static void
+net_tune(int fd)
+{
+    static const struct {
+        int level, name, value;
+    } options[] = {{IPPROTO_TCP, TCP_NODELAY, 1},
+                   {SOL_SOCKET, SO_KEEPALIVE, 1},
+                   {IPPROTO_TCP, TCP_KEEPIDLE, 30},
+                   {IPPROTO_TCP, TCP_KEEPINTVL, 15},
+                   {IPPROTO_TCP, TCP_KEEPCNT, 8}};
+
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+                         sizeof options[i].value); /* all of it is only better */
+}
+
+/* All attempts of one connect, open at the same time. */
+struct net_race {
+    struct pollfd fds[NET_ADDRESSES];
+    nfds_t n;
+    int32_t next;    /* the address to try next */
+    int64_t next_at; /* and when, in ticks: at once when an attempt failed */
+    int error;       /* why the last one failed */
+};
+
+/* Drops attempt i, which lost or failed. */
+static void
+net_drop(struct net_race *r, nfds_t i)
+{
+    (void)close(r->fds[i].fd);
+    r->fds[i] = r->fds[--r->n];
+}
+
+/* The first attempt that is through, or -1. Those that failed are dropped. */
+static int
+net_winner(struct net_race *r)
+{
+    for (nfds_t i = 0; i < r->n;) {
+        int fd = r->fds[i].fd, error;
+
+        if (!r->fds[i].revents) {
+            i++;
+            continue;
+        }
+        error = net_outcome(fd);
+        if (error == 0) {
+            r->fds[i] = r->fds[--r->n];
+            return fd;
+        }
+        net_drop(r, i);
+        r->error = error;
+        r->next_at = 0;
+    }
+    return -1;
+}
+
+/* Tries all addresses, one more every quarter of a second while none has answered. A
+ * connected socket, or -1 with errno. */
+static int
+net_connect(const struct net_addresses *list, int64_t until)
+{
+    struct net_race r = {.error = ETIMEDOUT};
+    int fd = -1;
+
+    while (fd < 0 && (r.n || r.next < list->n)) {
+        int64_t now = os_ticks(), wake;
+
+        if (r.next < list->n && (now >= r.next_at || !r.n)) {
+            int started = net_start(&list->at[r.next++]);
+
+            if (started < 0) {
+                r.error = errno;
+                continue;
+            }
+            r.fds[r.n++] = (struct pollfd){.fd = started, .events = POLLOUT};
+            r.next_at = now + NET_STAGGER;
+        }
+        wake = r.next < list->n && r.next_at < until ? r.next_at : until;
+        if (net_wait(r.fds, r.n, wake) < 0) {
+            r.error = errno;
+            break;
+        }
+        fd = net_winner(&r);
+        if (fd < 0 && os_ticks() >= until) {
+            r.error = ETIMEDOUT;
+            break;
+        }
+    }
+    while (r.n)
+        net_drop(&r, 0);
+    if (fd >= 0)
+        net_tune(fd);
+    errno = r.error;
+    return fd;
+}
+
+/* Looks up and connects; the socket, or -1. */
+static int
+net_open(const char *host, unsigned port, int64_t until, struct fail *f)
+{
+    struct net_addresses list;
+    int fd;
+
+    if (net_lookup(host, port, until, &list, f) < 0)
+        return -1;
+    net_interleave(&list);
+    fd = net_connect(&list, until);
+    if (fd < 0)
+        (void)fail_set(f, os_stop ? S3UP_INTERRUPTED : S3UP_LATER,
+                       "cannot connect to %s port %u: %s (%d address%s tried)", host,
+                       port, strerror(errno), (int)list.n, list.n == 1 ? "" : "es");
+    return fd;
+}
+
+/* What send and recv may say besides a number of bytes. */
+enum { NET_END = 0, NET_DEAD = -1, NET_LATER = -2 };
+
+static ssize_t
+net_send(int fd, const void *p, size_t n)
+{
+    ssize_t did;
+
+    do
+        did = send(fd, p, n, MSG_NOSIGNAL);
+    while (did < 0 && errno == EINTR);
+    if (did < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK ? NET_LATER : NET_DEAD;
+    return did;
+}
+
+static ssize_t
+net_recv(int fd, void *p, size_t n)
+{
+    ssize_t did;
+
+    do
+        did = recv(fd, p, n, 0);
+    while (did < 0 && errno == EINTR);
+    if (did < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK ? NET_LATER : NET_DEAD;
+    return did;
+}
+
+/* Bytes that were given to the kernel and not yet acknowledged by the other side. */
+static uint64_t
+net_unsent(int fd)
+{
+    int n = 0;
+
+    return ioctl(fd, TIOCOUTQ, &n) == 0 && n > 0 ? (uint64_t)n : 0;
+}
+
+/* Watches that bytes move: fewer than `least` in any stretch of `limit` is a stall. */
+struct net_watch {
+    uint64_t moved; /* the count when the stretch began */
+    int64_t since;  /* ticks */
+    int64_t limit;  /* milliseconds */
+    uint64_t least; /* bytes */
+};
+
+static bool
+net_stalled(struct net_watch *w, uint64_t moved)
+{
+    int64_t now = os_ticks();
+
+    if (moved - w->moved >= w->least) {
+        w->moved = moved;
+        w->since = now;
+    }
+    return now - w->since > w->limit;
+}
+
+/* ===== ROOM 7 tls: a connection that is private, to the host that was meant =====
+ *
+ * In: a connected socket, the name of the host, trusted roots. Out: a struct wire that
+ * sends and receives bytes, plain or through BearSSL; the rooms above see no difference.
+ * TLS 1.2 with forward secrecy and authenticated encryption only; RSA keys of 2048 bits and
+ * more; no renegotiation. There is no way to switch verification off: a private authority
+ * is a file. The random numbers of BearSSL are always mixed with the kernel's.
+ *
+ * Roots are found lazily. A bundle of 150 is read into one block of DER with an index of
+ * subject names; only the one or two that a chain asks for are decoded. BearSSL verifies
+ * chains with br_x509_minimal; tls_x509 stands in front of it, hands over each certificate
+ * as it came, puts the root before it that it names as its issuer, and does what minimal
+ * does not: match IP addresses, and tell "expired" from "not yet valid".
+ */
+
+/* One trusted root: its name, and its certificate or (built in) its bare key. */
+struct tls_root {
+    uint32_t name_at, name_n; /* the subject, as DER, in tls_roots.der */
+    uint32_t at, n;           /* the certificate or key */
+    uint32_t is_key;          /* 1: an RSA modulus or an EC point */
+};
+
+struct tls_roots {
+    struct buf der;   /* names and certificates */
+    struct buf index; /* struct tls_root, one behind the other */
+    const char *from; /* where they came from, for messages */
+};
+
+/* Takes one element with this tag off the front of s (any tag if 0). Lengths above three
+ * bytes are of no certificate and are refused, as is what reaches beyond s. */
+static bool
+tls_der(struct span *s, unsigned tag, struct span *content)
+{
+    const unsigned char *u = (const unsigned char *)s->p;
+    size_t n, head = 2;
+
+    if (s->n < 2 || (tag && u[0] != tag))
+        return false;
+    n = u[1];
+    if (n & 0x80) {
+        size_t bytes = n & 0x7f;
+
+        if (bytes < 1 || bytes > 3 || s->n < 2 + bytes)
+            return false;
+        for (n = 0; head < 2 + bytes; head++)
+            n = n << 8 | u[head];
+    }
+    if (n > s->n - head)
+        return false;
+    *content = span_at(s->p + head, n);
+    *s = span_at(s->p + head + n, s->n - head - n);
+    return true;
+}
+
+/* What we look at in a certificate ourselves. */
+struct tls_names {
+    struct span issuer, subject; /* whole elements, to be compared byte by byte */
+    struct span extensions;      /* the list's content; empty when there is none */
+    int64_t from, until;         /* seconds since 1970 */
+};
+
+/* UTCTime (YYMMDDHHMMSSZ) or GeneralizedTime (YYYYMMDDHHMMSSZ). */
+static bool
+tls_date(struct span *s, int64_t *t)
+{
+    bool is_short = span_starts(*s, "\x17");
+    struct span d;
+    struct date v;
+    unsigned year;
+    size_t at = is_short ? 2 : 4;
+
+    if (!tls_der(s, is_short ? 0x17 : 0x18, &d) || d.n != at + 11 ||
+        !date_field(d, 0, at, &year) || !date_field(d, at, 2, &v.month) ||
+        !date_field(d, at + 2, 2, &v.day) || !date_field(d, at + 4, 2, &v.hour) ||
+        !date_field(d, at + 6, 2, &v.minute) || !date_field(d, at + 8, 2, &v.second))
+        return false;
+    v.year = is_short ? (year < 50 ? 2000 : 1900) + (int64_t)year : year;
+    return date_time(v, t);
+}
+
+static bool
+tls_take_whole(struct span *s, struct span *whole)
+{
+    struct span content;
+
+    *whole = *s;
+    if (!tls_der(s, 0x30, &content))
+        return false;
+    whole->n -= s->n;
+    return true;
+}
+
+static bool
+tls_read_names(struct span der, struct tls_names *names)
+{
+    struct span certificate, tbs, skip, validity, rest;
+
+    names->extensions = (struct span){NULL, 0};
+    if (!tls_der(&der, 0x30, &certificate) || !tls_der(&certificate, 0x30, &tbs))
+        return false;
+    if (span_starts(tbs, "\xa0") && !tls_der(&tbs, 0xa0, &skip)) /* version */
+        return false;
+    if (!tls_der(&tbs, 0x02, &skip) ||
+        !tls_der(&tbs, 0x30, &skip) || /* serial, algorithm */
+        !tls_take_whole(&tbs, &names->issuer) || !tls_der(&tbs, 0x30, &validity) ||
+        !tls_take_whole(&tbs, &names->subject) || !tls_der(&tbs, 0x30, &skip)) /* key */
+        return false;
+    while (tbs.n) {
+        bool is_list = span_starts(tbs, "\xa3");
+
+        if (!tls_der(&tbs, 0, &rest))
+            return false;
+        if (is_list && !tls_der(&rest, 0x30, &names->extensions))
+            return false;
+    }
+    return tls_date(&validity, &names->from) && tls_date(&validity, &names->until);
+}
+
+static const struct tls_root *
+tls_root_at(const struct tls_roots *roots, size_t i)
+{
+    const void *p = roots->index.p; /* from malloc, so aligned for any type */
+
+    return (const struct tls_root *)p + i;
+}
+
+static size_t
+tls_root_count(const struct tls_roots *roots)
+{
+    return roots->index.n / sizeof(struct tls_root);
+}
+
+static void
+tls_add_root(struct tls_roots *roots, struct span name, struct span body, bool is_key)
+{
+    struct tls_root root = {.name_at = (uint32_t)roots->der.n, .is_key = is_key};
+
+    root.name_n = (uint32_t)name.n;
+    buf_put(&roots->der, name);
+    root.at = (uint32_t)roots->der.n;
+    root.n = (uint32_t)body.n;
+    buf_put(&roots->der, body);
+    buf_add(&roots->index, &root, sizeof root);
+}
+
+/* Base64 with line ends in it. False on anything else. */
+static bool
+tls_unpem(struct span s, struct buf *out)
+{
+    struct buf packed = buf_upto(TLS_CERT * 2);
+    bool good;
+
+    for (size_t i = 0; i < s.n; i++)
+        if (!xml_space(s.p[i]))
+            buf_char(&packed, s.p[i]);
+    good = !packed.bad && b64_read(buf_span(&packed), out);
+    buf_free(&packed);
+    return good;
+}
+
+/* All certificates of a PEM text; those that cannot be read are passed over, as everybody
+ * does: a bundle must not become useless by one odd member. */
+static void
+tls_add_pem(struct tls_roots *roots, struct span pem)
+{
+    static const char begin[] = "-----BEGIN CERTIFICATE-----";
+    struct tls_names names;
+
+    while (xml_skip_to(&pem, begin)) {
+        struct buf der = buf_upto(TLS_CERT);
+        struct span rest = pem;
+
+        if (xml_skip_to(&rest, "-----END") &&
+            tls_unpem(span_first(pem, pem.n - rest.n - 8), &der) &&
+            tls_read_names(buf_span(&der), &names))
+            tls_add_root(roots, names.subject, buf_span(&der), false);
+        buf_free(&der);
+    }
+}
+
+/* The built-in roots, for hosts that have no bundle: those above the stores that people
+ * use most. A root is its name and its key, in base64; a key that begins with 04 is an EC
+ * point, the others are RSA moduli with the exponent 65537. All are valid until 2035 or
+ * longer. Taken from Mozilla's list; the tests hold them against the system's bundle. */
+static const struct {
+    const char *name, *key;
+} tls_builtin[] = {
+    /* Amazon Root CA 1: S3 in all regions */
+    {"MDkxCzAJBgNVBAYTAlVTMQ8wDQYDVQQKEwZBbWF6b24xGTAXBgNVBAMTEEFtYXpvbiBSb290"
+     "IENBIDE=",
+     "sniAccp41eNxr0eAUHR9btjXiHb0mWj3WCFg+XSEAS+sAi2G06BDek6ypNA2ugG+jdtIyAcX"
+     "Nkz07ogjxz7rN/W1GfhJaLDe17l2OB1hnqT+gjal5UpW5EXh+f20Fvp02pybNTkv+rAgUAZs"
+     "etCAsqb5r+xHGY9QOAfcooc5WPi61an5SGcwlu6UeF5viaNRwDCGZqFFZrpU66PDkflI3P/R"
+     "6DAtfS10cDXXiCT3nsRZbrtzhxfyMkYouEP6tx2qyrTynyQOLUv3cVxeaf/qlQLLOIquUDhv"
+     "2/stYhvFxx5U4XfgZ8gPnIcj1j9AIH8ggMSATD47JCaOBK5smsiqDQ=="},
+    /* Starfield Services G2: S3, where the chain is longer */
+    {"MIGYMQswCQYDVQQGEwJVUzEQMA4GA1UECBMHQXJpem9uYTETMBEGA1UEBxMKU2NvdHRzZGFs"
+     "ZTElMCMGA1UEChMcU3RhcmZpZWxkIFRlY2hub2xvZ2llcywgSW5jLjE7MDkGA1UEAxMyU3Rh"
+     "cmZpZWxkIFNlcnZpY2VzIFJvb3QgQ2VydGlmaWNhdGUgQXV0aG9yaXR5IC0gRzI=",
+     "1Qw6xCr5TuL1vhmXX46IU7EfP8vPnyATbSk6yA99PPdrdjhj2TZgqJteXACAsi9Zf/aH+SVD"
+     "hudpG1KakOFx49gtDU5v9shJ2bbzGlauK7Z0FOvP+ybjGrodli5qO1iUiUdW/yWgk3BTg9qE"
+     "dBTDZ54EaDrfjkBaHUpOz0ORO+dW1gBwy1Lue32uOue8MflF9sJgzxNZAiuAzDRH37nekGVt"
+     "As8skaam596FGEl8Zk6jOm2pte40LroNA7gz30frsWuNJdmbzoHRRUYylnCH3gIOSUOFtmxz"
+     "u2TqYUGsydRU34cvxyKyJsyfWVRon/y+Ki/EVRx1QGAXhQJVOYt/BQ=="},
+    /* ISRG Root X1: Let's Encrypt, as most self-hosted stores and B2 use */
+    {"ME8xCzAJBgNVBAYTAlVTMSkwJwYDVQQKEyBJbnRlcm5ldCBTZWN1cml0eSBSZXNlYXJjaCBH"
+     "cm91cDEVMBMGA1UEAxMMSVNSRyBSb290IFgx",
+     "regkc/QUN/ObnitXKByHvty33ziQjG485legePd1wqL+9Wpu9gBPKNveaIZsRJO2sWP9FBJr"
+     "vx/S6jGbIX7RMzy6SPXded+zuP8S8SGaS8GKhnFpSmZmbI9+PHC/rSkiBvPkwOaAruJLj7eZ"
+     "fpQDn9NHl3yZSCNT6DiuTwpvgy7RSVeMgHS22i/QOI17A3AhG3XyMDz6j67d2mOr6xZPwo4R"
+     "S37PC+j/tXcu9LJ7SuBMEiUMcI0DKaDhUyTsE9nuGb8Qs0qMP4mjYVHerIcHlPRjcewu4m9b"
+     "mIHhiVw0eWx27zuQYnnm26SaLybF0BDhDt7ZEI4W+7f3qPfH5QIHmI82CJXn4jeWDTZ1nvsO"
+     "crEdm7wD+UkF2IHdBbQq1kHprAF2lQoP2N/VvRIfNS8oF2zSmMGoCWR3bkc3us6sWV5onX9y"
+     "1onFBkEpPlk+3Sb1JMkRp1qjTEAfRqGZtac6UW6GO559cqcSBXhZ7T5ReBULA4+N0C8Fsj57"
+     "ShxLcwUS/Mbq4FATfEOTdLPKdOeOHwEI0DDUW3E2tAe6wTAwXEi3gjuYpn1giqKjKYLMur2D"
+     "BBuigwNBodYF8RvCtvCofIY7RqhIKojcdpp2vx9qpT0Zj+s482TeyCsNCij/99viFULUItAn"
+     "XeF5/hjncIitTubZizrG3SdRbv+8ZPUzQ08="},
+    /* ISRG Root X2: the same with elliptic curves */
+    {"ME8xCzAJBgNVBAYTAlVTMSkwJwYDVQQKEyBJbnRlcm5ldCBTZWN1cml0eSBSZXNlYXJjaCBH"
+     "cm91cDEVMBMGA1UEAxMMSVNSRyBSb290IFgy",
+     "BM2b1Z+AgwrsCUrzFko+XM93rN5nBQ0dB7bcFvtaixTb4nFgxLpFlRGJjuoG3/cqFhykucXF"
+     "MuAD4B6CGDiL10XYCmpu5gB3+wJRfSLYCm6aW3ff8PpB7DncdcpoBwwf6g=="},
+    /* GTS Root R1: Google Cloud Storage */
+    {"MEcxCzAJBgNVBAYTAlVTMSIwIAYDVQQKExlHb29nbGUgVHJ1c3QgU2VydmljZXMgTExDMRQw"
+     "EgYDVQQDEwtHVFMgUm9vdCBSMQ==",
+     "thECix7joXebO9y/lD63ladAPKH9gvl9MgaCcfb2jH/76Nu8ai6Xl6OMS/kr9rH5zoQdsfnF"
+     "l97vufKj6bwSiV6nqlKr+CMny6SxnGPb15l+8Ape62im9MZaRw1NEDPjTrETo8gYbEvs/AmQ"
+     "351kKSUjB6G00j0uYODP0gmHu81I8E3CwnqIiru6z1kZ1q+PsAewnjHxgsHA3y6mbWwZDrXY"
+     "fiYaRQM9sHmklCitD38m5agI/pboPGiUU+6DOogrFZYJsuB6jC511pzrp1Zkj5ZPaK49l8KE"
+     "j8C8QMALXL32h7M1bKwYUH+E4EzNktMg6TO8UpmvMrUpsyUqtEj5cuHKZPfmghCN6J3Cioj6"
+     "OGaK/GP5Afl4/Xtcd/p2h/rs37EOeZVXtL0m79YB0esWCruOC7XFxYpVq9Os6pFLKcwZpDIl"
+     "TirxZUTQAs6qzkm06p98g7BAe+dDq6dso499iYH6TKX/1Y7DzkvgtdizjkXPdsDtQCv9Uw+w"
+     "p9U7DbGKogPeMa3Md+pvez7W35EiEua++tgy/BBjFFFy3l3WFpO9KWgz7zpm7AeKJt8T11dl"
+     "eCfeXkkUAKIAf5qoIbapsZWwpbkNFhHax2xIPEDgfg1azVY80ZcFuctL7TlLnMQ/0lUTbiSw"
+     "1nH69MG6zO0b9f6BQdgAmD06yK56mDcYBZU="},
+    /* GTS Root R4: the same with elliptic curves; Cloudflare R2 */
+    {"MEcxCzAJBgNVBAYTAlVTMSIwIAYDVQQKExlHb29nbGUgVHJ1c3QgU2VydmljZXMgTExDMRQw"
+     "EgYDVQQDEwtHVFMgUm9vdCBSNA==",
+     "BPN0c6doi2CuQ7g1xYEwe0tJnfvBYc7m3ka9a9VhGDWuQN1z94mRMFrrPO6FfKJAdjupxrhH"
+     "2CrnkpFqc+mxcjmfKZ+imNNfXliGZQ+hhGUG0dyLycdzyIxqL+XEq9Edig=="},
+    /* DigiCert Global Root G2: Wasabi, Azure-fronted and many hosted stores */
+    {"MGExCzAJBgNVBAYTAlVTMRUwEwYDVQQKEwxEaWdpQ2VydCBJbmMxGTAXBgNVBAsTEHd3dy5k"
+     "aWdpY2VydC5jb20xIDAeBgNVBAMTF0RpZ2lDZXJ0IEdsb2JhbCBSb290IEcy",
+     "uzfNNNx7a8myaJCtSnX/RrohCgiN9RlUyfuI2/Ou8jqJkTx65qsGGmvPrC3oXgkkRLpimn7W"
+     "o6h+4FR1IAWsULecYxpsMNzaHxmx1x7e/dfgy5SDN67sH0NO3Xss0r0upS/kqbitOtSZpLYl"
+     "6ZtrAGCSYP9PIUkY92eQq2EGnI/yuum06ZIya7XzV+hdG82MHauVBJVJ8zUtluNJbd134/tJ"
+     "S7SsVQepj5WztCO7TG1F8PapspUwtP1MVYwnSlcUfIKdzXOS0xZKBgyMUNGPHgm+F6HmIcr9"
+     "g+UQvIOlCsRnKPZzFBQ9RnbDhxSJITRNrw9FDKZJobq7nMWxM4MphQ=="},
+    /* USERTrust RSA: Sectigo, as European hosters use */
+    {"MIGIMQswCQYDVQQGEwJVUzETMBEGA1UECBMKTmV3IEplcnNleTEUMBIGA1UEBxMLSmVyc2V5"
+     "IENpdHkxHjAcBgNVBAoTFVRoZSBVU0VSVFJVU1QgTmV0d29yazEuMCwGA1UEAxMlVVNFUlRy"
+     "dXN0IFJTQSBDZXJ0aWZpY2F0aW9uIEF1dGhvcml0eQ==",
+     "gBJlFzYOw9sIs9CsVw127c0n00ytUINh4qogTQktZAnczomfzD2p7PbPwdzx07HWezcoEStH"
+     "2jnGvDoZtF+mvX2do2NCtnbyqTsrkfjib9DsFiCQCT7i6HTJGLSR1GJk23+jBvGIGGqQIjy8"
+     "/hPwhxR79uQfjtTkUcYRZ0YIUcuGFFQ/vDP+fmyc/xadGL1RjjWmp2bIcmfbIWax1Jt4A8BQ"
+     "OujM8Ny8nkz+rwWWNR9XWrf/zvk9tyy29lTdyOcSOk2uTIq3XJq0tyA9yn8iNK5+O2hmAUTn"
+     "AU5GU5szYPeUvlM3kHND8zLDU+/bqv50TmnHa4xgk97Exwzf4TKuzJM7UXiVZ4vuPVb+DNBp"
+     "DxsP8yUmazNt925H+nND5X4OpWaxKXwyhGNVicQNwZNUMBkTrNN9N6frXTpsNVzbQdcS2qlJ"
+     "C9/YgIoJk2KOtWbPJYjNhLixP6Q5D9kCnusSTJV882sFqV4Wg8y4Z+LoE53MW4LTTLPtW//e"
+     "5XOsIzstAL81VXQJSdhJWBp/kjbmUZIO8yZ9HE0XvMnsQybQv0FfQKlERPSZ51eHnlAfV1So"
+     "Pv10Yy+xUGUJ5lhCLkMaTLTwJUdZ+gQek9QmRkpQgbLevni3/GcV4clXhB4PY9bpYrrWX1Uu"
+     "6lzGKAgEJTm4Diup8kyXHAc/DVL17e8vgg8="},
+};
+
+static void
+tls_add_builtin(struct tls_roots *roots)
+{
+    for (size_t i = 0; i < sizeof tls_builtin / sizeof *tls_builtin; i++) {
+        struct buf name = buf_upto(TLS_CERT), key = buf_upto(TLS_CERT);
+
+        if (b64_read(span_of(tls_builtin[i].name), &name) &&
+            b64_read(span_of(tls_builtin[i].key), &key))
+            tls_add_root(roots, buf_span(&name), buf_span(&key), true);
+        buf_free(&name);
+        buf_free(&key);
+    }
+}
+
+static void
+tls_free_roots(struct tls_roots *roots)
+{
+    buf_free(&roots->der);
+    buf_free(&roots->index);
+}
+
+/* From the file that was asked for, else the first place where systems keep them, else
+ * the built-in ones. A file that was asked for and has none is an error. */
+static int
+tls_load_roots(struct tls_roots *roots, const char *asked, struct fail *f)
+{
+    static const char *const places[] = {
+        "/etc/ssl/certs/ca-certificates.crt", /* Debian, Alpine, OpenWrt */
+        "/etc/pki/tls/certs/ca-bundle.crt",   /* Fedora, RHEL */
+        "/etc/ssl/ca-bundle.pem",             /* SUSE */
+        "/etc/ssl/cert.pem",                  /* Alpine, OpenBSD's ports */
+        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"}; /* newer RHEL */
+    struct buf pem = buf_upto(TLS_BUNDLE);
+    struct fail unread = {S3UP_OK, ""};
+
+    *roots = (struct tls_roots){buf_upto(TLS_BUNDLE), buf_upto(TLS_BUNDLE), asked};
+    if (asked) {
+        if (os_slurp(asked, &pem, f) == 0)
+            tls_add_pem(roots, buf_span(&pem));
+        if (f->code == S3UP_OK && !tls_root_count(roots))
+            (void)fail_set(f, S3UP_USAGE, "%s has no certificate in PEM form", asked);
+        buf_free(&pem);
+        return f->code == S3UP_OK ? 0 : -1;
+    }
+    for (size_t i = 0; i < sizeof places / sizeof *places && !tls_root_count(roots);
+         i++) {
+        roots->from = places[i];
+        buf_clear(&pem);
+        if (os_slurp(places[i], &pem, &unread) == 0)
+            tls_add_pem(roots, buf_span(&pem));
+        unread.code = S3UP_OK; /* the next place may have them */
+    }
+    buf_free(&pem);
+    if (!tls_root_count(roots)) {
+        roots->from = "the built-in roots";
+        tls_add_builtin(roots);
+    }
+    if (roots->der.bad || roots->index.bad)
+        return fail_set(f, S3UP_LATER, "cannot load the trusted roots: no memory");
+    return 0;
+}
+
+/* Stands in front of br_x509_minimal. BearSSL gets a pointer to the first field and calls
+ * us through it, so that field must stay the first. */
+struct tls_x509 {
+    const br_x509_class *vtable;
+    br_x509_minimal_context inner;
+    const struct tls_roots *roots;
+    br_x509_trust_anchor anchors[TLS_ANCHORS]; /* what inner may trust; filled as asked */
+    unsigned char keys[TLS_ANCHORS][TLS_KEY];
+    unsigned char ip[16]; /* the address that the certificate must name */
+    size_t ip_n;          /* 0: a name is checked, by inner */
+    bool ip_named;
+    int64_t now;
+    bool early, late; /* a certificate of the chain is not valid yet, not any more */
+    int64_t edge;     /* the date that makes it so */
+    bool too_long;
+    unsigned count; /* certificates seen */
+    size_t n;
+    unsigned char certificate[TLS_CERT];
+};
+
+/* Fills a slot with a root's key; false if it is of a kind that cannot be used. */
+static bool
+tls_use_root(struct tls_x509 *x, const struct tls_root *root, unsigned slot)
+{
+    br_x509_trust_anchor *a = &x->anchors[slot];
+    unsigned char *der = (unsigned char *)x->roots->der.p;
+    unsigned char *body = der + root->at, *key = x->keys[slot];
+    br_x509_decoder_context decoder;
+    const br_x509_pkey *pkey;
+    br_x509_pkey bare = {.key_type = BR_KEYTYPE_RSA};
+
+    if (root->is_key && body[0] == 4) { /* an uncompressed point */
+        bare.key_type = BR_KEYTYPE_EC;
+        bare.key.ec.curve = root->n == 65 ? BR_EC_secp256r1 : BR_EC_secp384r1;
+        bare.key.ec.q = body;
+        bare.key.ec.qlen = root->n;
+    } else if (root->is_key) {
+        bare.key.rsa.n = body;
+        bare.key.rsa.nlen = root->n;
+        bare.key.rsa.e = (unsigned char *)(uintptr_t) "\x01\x00\x01";
+        bare.key.rsa.elen = 3;
+    }
+    pkey = &bare;
+    if (!root->is_key) {
+        br_x509_decoder_init(&decoder, NULL, NULL);
+        br_x509_decoder_push(&decoder, body, root->n);
+        pkey = br_x509_decoder_get_pkey(&decoder);
+        if (!pkey)
+            return false;
+    }
+    *a = (br_x509_trust_anchor){.dn = {der + root->name_at, root->name_n}, .pkey = *pkey};
+    a->flags = root->is_key || br_x509_decoder_isCA(&decoder) ? BR_X509_TA_CA : 0;
+    if (pkey->key_type == BR_KEYTYPE_EC) {
+        if (pkey->key.ec.qlen > TLS_KEY)
+            return false;
+        memcpy(key, pkey->key.ec.q, pkey->key.ec.qlen);
+        a->pkey.key.ec.q = key;
+        return true;
+    }
+    if (pkey->key.rsa.nlen + pkey->key.rsa.elen > TLS_KEY)
+        return false;
+    memcpy(key, pkey->key.rsa.n, pkey->key.rsa.nlen);
+    memcpy(key + pkey->key.rsa.nlen, pkey->key.rsa.e, pkey->key.rsa.elen);
+    a->pkey.key.rsa.n = key;
+    a->pkey.key.rsa.e = key + pkey->key.rsa.nlen;
+    return true;
+}
+
+/* Lets inner trust the roots of this name, and no others. */
+static void
+tls_find_roots(struct tls_x509 *x, struct span issuer)
+{
+    unsigned slot = 0;
+
+    memset(x->anchors, 0, sizeof x->anchors);
+    for (size_t i = 0; i < tls_root_count(x->roots) && slot < TLS_ANCHORS; i++) {
+        const struct tls_root *root = tls_root_at(x->roots, i);
+
+        if (span_eq(issuer, span_at(x->roots->der.p + root->name_at, root->name_n)) &&
+            tls_use_root(x, root, slot))
+            slot++;
+    }
+}
+
+/* Does the extension list name our IP address among the subject's alternative names? */
+static bool
+tls_names_ip(const struct tls_x509 *x, struct span list)
+{
+    struct span one, id, names, address, skip;
+
+    while (tls_der(&list, 0x30, &one)) {
+        if (!tls_der(&one, 0x06, &id) || !span_is(id, "\x55\x1d\x11"))
+            continue;
+        if (span_starts(one, "\x01") && !tls_der(&one, 0x01, &skip)) /* critical */
+            continue;
+        if (!tls_der(&one, 0x04, &skip) || !tls_der(&skip, 0x30, &names))
+            continue;
+        while (names.n) {
+            bool is_ip = span_starts(names, "\x87");
+
+            if (!tls_der(&names, 0, &address))
+                return false;
+            if (is_ip && span_eq(address, span_at(x->ip, x->ip_n)))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* The six methods of br_x509_class, in the order in which they are called. */
+static struct tls_x509 *
+tls_x509_of(const br_x509_class **at)
+{
+    return (struct tls_x509 *)(void *)at;
+}
+
+static void
+tls_start_chain(const br_x509_class **at, const char *name)
+{
+    struct tls_x509 *x = tls_x509_of(at);
+
+    x->count = 0;
+    x->ip_named = x->early = x->late = x->too_long = false;
+    x->inner.vtable->start_chain(&x->inner.vtable, x->ip_n ? NULL : name);
+}
+
+static void
+tls_start_certificate(const br_x509_class **at, uint32_t length)
+{
+    struct tls_x509 *x = tls_x509_of(at);
+
+    x->n = 0;
+    x->too_long |= length > sizeof x->certificate;
+    x->inner.vtable->start_cert(&x->inner.vtable, length);
+}
+
+static void
+tls_append(const br_x509_class **at, const unsigned char *p, size_t n)
+{
+    struct tls_x509 *x = tls_x509_of(at);
+
+    if (n > sizeof x->certificate - x->n) {
+        x->too_long = true;
+        return;
+    }
+    memcpy(x->certificate + x->n, p, n);
+    x->n += n;
+}
+
+static void
+tls_end_certificate(const br_x509_class **at)
+{
+    struct tls_x509 *x = tls_x509_of(at);
+    struct tls_names names;
+
+    if (!x->too_long && tls_read_names(span_at(x->certificate, x->n), &names)) {
+        tls_find_roots(x, names.issuer);
+        if (x->count == 0 && x->ip_n)
+            x->ip_named = tls_names_ip(x, names.extensions);
+        if (!x->early && !x->late) {
+            x->early = x->now < names.from;
+            x->late = x->now > names.until;
+            x->edge = x->early ? names.from : names.until;
+        }
+    }
+    x->count++;
+    if (x->n)
+        x->inner.vtable->append(&x->inner.vtable, x->certificate, x->n);
+    x->inner.vtable->end_cert(&x->inner.vtable);
+}
+
+static unsigned
+tls_end_chain(const br_x509_class **at)
+{
+    struct tls_x509 *x = tls_x509_of(at);
+    unsigned error = x->inner.vtable->end_chain(&x->inner.vtable);
+
+    if (x->too_long)
+        return BR_ERR_X509_LIMIT_EXCEEDED;
+    return !error && x->ip_n && !x->ip_named ? BR_ERR_X509_BAD_SERVER_NAME : error;
+}
+
+static const br_x509_pkey *
+tls_get_key(const br_x509_class *const *at, unsigned *usages)
+{
+    const struct tls_x509 *x = (const struct tls_x509 *)(const void *)at;
+
+    return x->inner.vtable->get_pkey(&x->inner.vtable, usages);
+}
+
+static const br_x509_class tls_x509_class = {sizeof(struct tls_x509),
+                                             tls_start_chain,
+                                             tls_start_certificate,
+                                             tls_append,
+                                             tls_end_certificate,
+                                             tls_end_chain,
+                                             tls_get_key};
+
+/* What a connection needs; about 70 KiB, allocated once for each. */
+struct tls {
+    br_ssl_client_context client;
+    struct tls_x509 x;
+    unsigned char in[BR_SSL_BUFSIZE_INPUT];
+    unsigned char out[BR_SSL_BUFSIZE_OUTPUT + 2 * TLS_ALIGN];
+};
+
+/* TLS 1.2, ECDHE, AES-GCM and ChaCha20-Poly1305: the strongest that BearSSL has, and
+ * nothing that needs an excuse. Without AES instructions ChaCha20 is three times faster. */
+static void
+tls_profile(struct tls *t)
+{
+    static const uint16_t suites[] = {
+        BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        BR_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        BR_TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        BR_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        BR_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        BR_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, /* once more, so that AES can */
+        BR_TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, /* come first in a slice of six */
+    };
+    static const struct {
+        int id;
+        const br_hash_class *class;
+    } hashes[] = {{br_sha256_ID, &br_sha256_vtable},
+                  {br_sha384_ID, &br_sha384_vtable},
+                  {br_sha512_ID, &br_sha512_vtable}};
+    bool has_aes = br_aes_x86ni_ctr_get_vtable() != NULL;
+    br_ssl_engine_context *e = &t->client.eng;
+
+    br_ssl_client_zero(&t->client);
+    br_ssl_engine_set_versions(e, BR_TLS12, BR_TLS12);
+    br_ssl_engine_set_suites(e, has_aes ? suites + 2 : suites, 6);
+    br_ssl_engine_add_flags(e, BR_OPT_NO_RENEGOTIATION);
+    br_ssl_engine_set_default_rsavrfy(e);
+    br_ssl_engine_set_default_ecdsa(e);
+    br_x509_minimal_init(&t->x.inner, &br_sha256_vtable, t->x.anchors, TLS_ANCHORS);
+    br_x509_minimal_set_rsa(&t->x.inner, br_ssl_engine_get_rsavrfy(e));
+    br_x509_minimal_set_ecdsa(&t->x.inner, br_ssl_engine_get_ec(e),
+                              br_ssl_engine_get_ecdsa(e));
+    br_x509_minimal_set_minrsa(&t->x.inner, TLS_RSA_LEAST / 8);
+    for (size_t i = 0; i < sizeof hashes / sizeof *hashes; i++) {
+        br_ssl_engine_set_hash(e, hashes[i].id, hashes[i].class);
+        br_x509_minimal_set_hash(&t->x.inner, hashes[i].id, hashes[i].class);
+    }
+    br_ssl_engine_set_prf_sha256(e, &br_tls12_sha256_prf);
+    br_ssl_engine_set_prf_sha384(e, &br_tls12_sha384_prf);
+    br_ssl_engine_set_default_aes_gcm(e);
+    br_ssl_engine_set_default_chapol(e);
+    br_ssl_engine_set_x509(e, &t->x.vtable);
+}
+
+/* A connection, plain or not. It belongs to one process: never used on both sides of a
+ * fork. All of its calls return at once; wire_wait is where to wait. */
+struct wire {
+    int fd;            /* -1 when there is none */
+    struct tls *tls;   /* NULL: plain */
+    uint64_t sent;     /* bytes given to the kernel */
+    uint64_t received; /* bytes got from it */
+    bool cut;          /* the peer ended a TLS connection without saying so */
+};
+
+/* What two connections to one host can share, so that the second costs an eighth. */
+struct tls_session {
+    bool known;
+    br_ssl_session_parameters parameters;
+};
+
+/* Sends the records that are ready. 0 when all are gone, else NET_LATER or NET_DEAD. */
+static int
+wire_flush(struct wire *w)
+{
+    br_ssl_engine_context *e = w->tls ? &w->tls->client.eng : NULL;
+
+    while (e && br_ssl_engine_current_state(e) & BR_SSL_SENDREC) {
+        size_t n;
+        const unsigned char *p = br_ssl_engine_sendrec_buf(e, &n);
+        ssize_t did = net_send(w->fd, p, n);
+
+        if (did < 0)
+            return (int)did;
+        br_ssl_engine_sendrec_ack(e, (size_t)did);
+        w->sent += (size_t)did;
+    }
+    return 0;
+}
+
+/* Takes as much as can go now: a number of bytes, NET_LATER or NET_DEAD. With TLS this is
+ * the one place where data enters records. */
+static ssize_t
+wire_send(struct wire *w, const void *data, size_t n)
+{
+    br_ssl_engine_context *e = w->tls ? &w->tls->client.eng : NULL;
+    const char *p = data;
+    size_t taken = 0;
+    int rc = 0;
+
+    if (!e) {
+        ssize_t did = net_send(w->fd, data, n);
+
+        w->sent += did > 0 ? (size_t)did : 0;
+        return did;
+    }
+    while (taken < n && rc == 0) {
+        size_t room;
+        unsigned char *to = br_ssl_engine_sendapp_buf(e, &room);
+
+        if (to) {
+            room = room < n - taken ? room : n - taken;
+            memcpy(to, p + taken, room);
+            br_ssl_engine_sendapp_ack(e, room);
+            taken += room;
+            if (taken == n)
+                br_ssl_engine_flush(e, 0);
+        } else if (!(br_ssl_engine_current_state(e) & BR_SSL_SENDREC)) {
+            return NET_DEAD; /* closed: it will never take any */
+        }
+        rc = wire_flush(w);
+    }
+    if (rc == NET_DEAD)
+        return NET_DEAD;
+    return taken ? (ssize_t)taken : NET_LATER;
+}
+
+/* Feeds the engine from the socket: bytes, NET_END, NET_LATER or NET_DEAD. */
+static ssize_t
+wire_feed(struct wire *w)
+{
+    size_t n;
+    unsigned char *p = br_ssl_engine_recvrec_buf(&w->tls->client.eng, &n);
+    ssize_t did = p ? net_recv(w->fd, p, n) : NET_LATER;
+
+    if (did > 0) {
+        br_ssl_engine_recvrec_ack(&w->tls->client.eng, (size_t)did);
+        w->received += (size_t)did;
+    }
+    return did;
+}
+
+/* Bytes, NET_END, NET_LATER or NET_DEAD. */
+static ssize_t
+wire_recv(struct wire *w, void *data, size_t room)
+{
+    br_ssl_engine_context *e = w->tls ? &w->tls->client.eng : NULL;
+    ssize_t did = 1;
+
+    if (!e) {
+        did = net_recv(w->fd, data, room);
+        w->received += did > 0 ? (size_t)did : 0;
+        return did;
+    }
+    while (did > 0) {
+        size_t n;
+        unsigned char *p = br_ssl_engine_recvapp_buf(e, &n);
+
+        if (p) {
+            n = n < room ? n : room;
+            memcpy(data, p, n);
+            br_ssl_engine_recvapp_ack(e, n);
+            return (ssize_t)n;
+        }
+        if (br_ssl_engine_current_state(e) & BR_SSL_CLOSED)
+            return br_ssl_engine_last_error(e) == BR_ERR_OK ? NET_END : NET_DEAD;
+        if (wire_flush(w) == NET_DEAD)
+            return NET_DEAD;
+        did = wire_feed(w);
+    }
+    w->cut |= did == NET_END;
+    return did;
+}
+
+/* Waits until it can be read, or also written: bit POLLIN and POLLOUT of what is so; 0
+ * when the time is over, -1 when asked to stop. Records that wait to be sent are sent. */
+static int
+wire_wait(struct wire *w, short events, int64_t until)
+{
+    struct pollfd one = {.fd = w->fd, .events = events};
+    br_ssl_engine_context *e = w->tls ? &w->tls->client.eng : NULL;
+    int ready;
+
+    if (e && br_ssl_engine_current_state(e) & BR_SSL_RECVAPP && events & POLLIN)
+        return POLLIN;
+    if (e && br_ssl_engine_current_state(e) & BR_SSL_SENDREC)
+        one.events |= POLLOUT;
+    ready = net_wait(&one, 1, until);
+    if (ready <= 0)
+        return ready;
+    if (one.revents & POLLOUT && wire_flush(w) == NET_DEAD)
+        one.revents |= POLLIN; /* whoever reads now gets what is left, and the news */
+    return one.revents & (POLLERR | POLLHUP) ? one.revents | POLLIN : one.revents;
+}
+
+/* Bytes that moved for the other side too; what sits in the kernel has not. */
+static uint64_t
+wire_moved(const struct wire *w)
+{
+    return w->sent + w->received - net_unsent(w->fd);
+}
+
+/* Says goodbye if that is possible without waiting: a server keeps a session for later
+ * only when the connection was ended properly. */
+static void
+wire_close(struct wire *w)
+{
+    br_ssl_engine_context *e = w->tls ? &w->tls->client.eng : NULL;
+
+    if (e) {
+        size_t n;
+
+        if (br_ssl_engine_recvapp_buf(e, &n))
+            br_ssl_engine_recvapp_ack(e, n); /* unread data would keep the close back */
+        br_ssl_engine_close(e);
+        (void)wire_flush(w);
+        explicit_bzero(w->tls, sizeof *w->tls);
+        free(w->tls);
+    }
+    if (w->fd >= 0)
+        (void)close(w->fd);
+    *w = (struct wire){.fd = -1};
+}
+
+/* Says in a person's words why the handshake failed. */
+static int
+tls_explain(const struct tls *t, const char *host, struct fail *f)
+{
+    int error = br_ssl_engine_last_error(&t->client.eng);
+    char edge[DATE_STAMP], now[DATE_STAMP];
+
+    date_stamp(t->x.edge, edge);
+    date_stamp(t->x.now, now);
+    switch (error) {
+    case BR_ERR_X509_EXPIRED:
+        if (t->x.early && t->x.now <= S3UP_RELEASED)
+            return fail_set(
+                f, S3UP_LATER,
+                "the certificate of %s is valid from %s on, and the clock of this "
+                "machine is wrong: set it and run again",
+                host, edge);
+        if (t->x.early)
+            return fail_set(f, S3UP_DENIED,
+                            "the certificate of %s is not yet valid: from %s on, and the "
+                            "clock here says %s",
+                            host, edge, now);
+        return fail_set(f, S3UP_DENIED,
+                        "the certificate of %s expired at %s (the clock here "
+                        "says %s)",
+                        host, edge, now);
+    case BR_ERR_X509_BAD_SERVER_NAME:
+        return fail_set(f, S3UP_DENIED,
+                        "the certificate that was shown is for another host, "
+                        "not for %s",
+                        host);
+    case BR_ERR_X509_NOT_TRUSTED:
+    case BR_ERR_X509_DN_MISMATCH:
+        return fail_set(f, S3UP_DENIED,
+                        "the certificate of %s comes from an issuer that is "
+                        "unknown here (roots: %s); --ca-file names a file with its root",
+                        host, t->x.roots->from);
+    case BR_ERR_X509_WEAK_PUBLIC_KEY:
+        return fail_set(f, S3UP_DENIED,
+                        "the certificate of %s, or one above it, has an RSA "
+                        "key of less than %d bits",
+                        host, TLS_RSA_LEAST);
+    case BR_ERR_RECV_FATAL_ALERT + BR_ALERT_PROTOCOL_VERSION:
+        return fail_set(f, S3UP_DENIED, "%s accepts TLS 1.3 only; s3up speaks TLS 1.2",
+                        host);
+    case BR_ERR_RECV_FATAL_ALERT + BR_ALERT_HANDSHAKE_FAILURE:
+        return fail_set(f, S3UP_DENIED,
+                        "%s shares no cipher with us: it must offer ECDHE "
+                        "with AES-GCM or ChaCha20-Poly1305 in TLS 1.2",
+                        host);
+    default:
+        break;
+    }
+    if (error >= BR_ERR_X509_OK && error <= BR_ERR_X509_NOT_TRUSTED)
+        return fail_set(f, S3UP_DENIED,
+                        "the certificate of %s is not acceptable (BearSSL "
+                        "error %d)",
+                        host, error);
+    if (error >= BR_ERR_RECV_FATAL_ALERT)
+        return fail_set(f, S3UP_DENIED, "%s refused the TLS connection (alert %d)", host,
+                        error & 255);
+    return fail_set(f, S3UP_LATER,
+                    "%s does not answer in proper TLS (BearSSL error %d); is "
+                    "it an http:// endpoint?",
+                    host, error);
+}
+
+/* Whom to meet: everything that a handshake needs to know. */
+struct tls_peer {
+    const char *host; /* name, or address without brackets */
+    const struct tls_roots *roots;
+    struct tls_session *session; /* kept between connections; may be NULL */
+};
+
+static void
+tls_init(struct tls *t, const struct tls_peer *peer)
+{
+    int64_t days, now = os_now().s;
+
+    *t = (struct tls){.x = {.vtable = &tls_x509_class, .roots = peer->roots}};
+    tls_profile(t);
+    if (inet_pton(AF_INET, peer->host, t->x.ip) == 1)
+        t->x.ip_n = 4;
+    else if (inet_pton(AF_INET6, peer->host, t->x.ip) == 1)
+        t->x.ip_n = 16;
+    /* A box without a clock wakes up in 1970: it is at least as late as this source. */
+    t->x.now = now > S3UP_RELEASED ? now : S3UP_RELEASED;
+    days = t->x.now / 86400;
+    br_x509_minimal_set_time(&t->x.inner, (uint32_t)(days + 719528),
+                             (uint32_t)(t->x.now - days * 86400));
+}
+
+/* Shakes hands over w->fd; when this returns 0 the peer is verified. */
+static int
+tls_start(struct wire *w, const struct tls_peer *peer, int64_t until, struct fail *f)
+{
+    struct tls *t = malloc(sizeof *t);
+    unsigned char seed[32], *out;
+    br_ssl_engine_context *e;
+    bool resume = peer->session && peer->session->known;
+
+    if (!t || !os_random(seed, sizeof seed)) {
+        free(t);
+        return fail_set(f, S3UP_LATER, "no memory or no random numbers for TLS");
+    }
+    tls_init(t, peer);
+    w->tls = t;
+    e = &t->client.eng;
+    /* A record's payload begins 13 bytes into the buffer; copies to it are ten times
+     * slower on some CPUs when that place is not aligned. */
+    out = t->out + TLS_ALIGN - ((uintptr_t)t->out + 13) % TLS_ALIGN;
+    br_ssl_engine_set_buffers_bidi(e, t->in, sizeof t->in, out, BR_SSL_BUFSIZE_OUTPUT);
+    br_ssl_engine_inject_entropy(e, seed, sizeof seed);
+    explicit_bzero(seed, sizeof seed);
+    if (resume)
+        br_ssl_engine_set_session_parameters(e, &peer->session->parameters);
+    if (!br_ssl_client_reset(&t->client, t->x.ip_n ? NULL : peer->host, resume))
+        return tls_explain(t, peer->host, f);
+    while (!(br_ssl_engine_current_state(e) & (BR_SSL_SENDAPP | BR_SSL_RECVAPP))) {
+        ssize_t did = wire_flush(w);
+
+        if (did == 0 && !(br_ssl_engine_current_state(e) & BR_SSL_CLOSED))
+            did = wire_feed(w);
+        if (br_ssl_engine_current_state(e) & BR_SSL_CLOSED)
+            return tls_explain(t, peer->host, f);
+        if (did == NET_END || did == NET_DEAD)
+            return fail_set(f, S3UP_LATER, "%s ended the connection in the TLS handshake",
+                            peer->host);
+        if (did == NET_LATER && wire_wait(w, POLLIN, until) <= 0)
+            return fail_set(f, os_stop ? S3UP_INTERRUPTED : S3UP_LATER,
+                            "%s did not finish the TLS handshake in time", peer->host);
+    }
+    if (peer->session) {
+        br_ssl_engine_get_session_parameters(e, &peer->session->parameters);
+        peer->session->known = peer->session->parameters.session_id_len > 0;
+    }
+    return 0;
+}
+
+/* ===== ROOM 8 http: requests go out, replies come in =====
+ *
+ * In: names and values from the rooms above, and bytes from the wire. Out: a struct request,
+ * plain data that the signature and the wire both read, so that what is signed is what is
+ * sent; and a reply, its head taken apart, its body byte by byte. One parser reads the heads
+ * of replies and of requests. Refuses whatever could be read in two ways, and everything
+ * without a bound. What goes out is refused too when a CR, LF or NUL could make a field
+ * break out of its line.
+ *
+ * A connection goes through start (the head is written), send (the body, in pieces),
+ * reply (the head of the answer) and read (its body) to finish; then it is idle, or closed.
+ * The store may answer at any time: send then says so, and the caller goes on to reply. No
+ * redirect is ever followed here, because a redirect cannot be trusted with a signature.
  */
 
 /* A header field, or a parameter of the query. */
@@ -2632,6 +3921,768 @@ http_put_query(const struct request *r, struct buf *out)
     }
 }
 
+/* The head of a reply or of a request, taken apart. Spans point into what was parsed. */
+struct head {
+    unsigned status;            /* of a reply; 0 in a request */
+    struct span method, target; /* of a request */
+    bool old;                   /* HTTP/1.0 */
+    bool close, keep; /* what Connection says; close also if an old peer is silent */
+    bool chunked;     /* how the body comes */
+    int64_t length;   /* or how long it is; -1: not said */
+    unsigned n;
+    struct field at[HEAD_FIELDS]; /* names in their writer's case */
+};
+
+static const struct field *
+http_head_find(const struct head *h, const char *name)
+{
+    for (unsigned i = 0; i < h->n; i++)
+        if (span_is_nocase(h->at[i].name, name))
+            return &h->at[i];
+    return NULL;
+}
+
+/* The value of a head's field; empty when it is not there. */
+static struct span
+http_value(const struct head *h, const char *name)
+{
+    const struct field *f = http_head_find(h, name);
+
+    return f ? f->value : (struct span){NULL, 0};
+}
+
+static bool
+http_is_token(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!url_unreserved(s.p[i]) && (!s.p[i] || !strchr("!#$%&'*+^`|", s.p[i])))
+            return false;
+    return s.n > 0;
+}
+
+/* The fields that say how long the body is and whether the connection stays. Two lengths,
+ * or a length and chunks, are how requests are smuggled past a proxy: refused. */
+static const char *
+http_framing(struct head *h, struct span name, struct span value)
+{
+    struct span word;
+    uint64_t n;
+
+    if (span_is_nocase(name, "content-length")) {
+        if (h->length >= 0 || h->chunked || !num_parse(value, INT64_MAX, &n))
+            return "a malformed or second Content-Length";
+        h->length = (int64_t)n;
+    } else if (span_is_nocase(name, "transfer-encoding")) {
+        if (h->length >= 0 || h->chunked || !span_is_nocase(value, "chunked"))
+            return "a Transfer-Encoding other than chunked, or beside a length";
+        h->chunked = true;
+    } else if (span_is_nocase(name, "connection")) {
+        while (span_cut(&value, ',', &word)) {
+            word = span_trim(word);
+            h->close |= span_is_nocase(word, "close");
+            h->keep |= span_is_nocase(word, "keep-alive");
+        }
+    }
+    return NULL;
+}
+
+/* HTTP/1.1 200 OK, or PUT /key HTTP/1.1 */
+static const char *
+http_first_line(struct head *h, struct span line)
+{
+    struct span version = line, status;
+    uint64_t number;
+
+    if (span_starts(line, "HTTP/")) {
+        span_cut(&line, ' ', &version);
+        status = span_first(line, 3);
+        if (!num_parse(status, 599, &number) || number < 100 ||
+            (line.n > 3 && line.p[3] != ' '))
+            return "a malformed status line";
+        h->status = (unsigned)number;
+    } else {
+        if (!span_cut(&line, ' ', &h->method) || !span_cut(&line, ' ', &h->target) ||
+            !http_is_token(h->method) || !h->target.n)
+            return "a malformed first line";
+        version = line;
+    }
+    if (!span_is(version, "HTTP/1.1") && !span_is(version, "HTTP/1.0"))
+        return "a version that is not HTTP/1.1 or HTTP/1.0";
+    h->old = version.p[7] == '0';
+    return NULL;
+}
+
+/* Takes a whole head apart, of a reply or a request. NULL, or what is wrong with it. */
+static const char *
+http_parse(struct span text, struct head *h)
+{
+    struct span line, name;
+    const char *why;
+    bool first = true;
+
+    *h = (struct head){.length = -1};
+    while (span_cut(&text, '\n', &line)) {
+        if (line.n && line.p[line.n - 1] == '\r')
+            line.n--;
+        for (size_t i = 0; i < line.n; i++)
+            if (((unsigned char)line.p[i] < ' ' && line.p[i] != '\t') || line.p[i] == 127)
+                return "a control character in the head";
+        if (first) {
+            why = http_first_line(h, line);
+            first = false;
+        } else if (!line.n) {
+            break;
+        } else if (span_blank(line.p[0]) || !span_has(line, ':')) {
+            return "a folded line, or one without a colon, in the head";
+        } else {
+            span_cut(&line, ':', &name);
+            line = span_trim(line);
+            if (!http_is_token(name))
+                return "a malformed field name in the head";
+            if (h->n == HEAD_FIELDS)
+                return "too many fields in the head";
+            h->at[h->n++] = (struct field){name, line};
+            why = http_framing(h, name, line);
+        }
+        if (why)
+            return why;
+    }
+    h->close |= h->old && !h->keep;
+    return first ? "an empty head" : NULL;
+}
+
+/* ---- where requests go, and through what ---- */
+
+/* A server, and the proxy on the way to it. */
+struct origin {
+    bool https;
+    char host[256]; /* name, or address without brackets */
+    unsigned port;
+    char proxy[256]; /* empty: none */
+    unsigned proxy_port;
+    struct buf proxy_auth; /* what Proxy-Authorization says; a secret */
+    const struct tls_roots *roots;
+    struct tls_session session;
+    int64_t limit; /* milliseconds that a connect, or a silence, may last */
+};
+
+static bool
+http_copy_name(char out[256], struct span s)
+{
+    if (s.n > 255)
+        return false;
+    for (size_t i = 0; i < s.n; i++)
+        out[i] = span_lower(s.p[i]);
+    out[s.n] = 0;
+    return true;
+}
+
+/* Do the first `bits` bits of two addresses agree? */
+static bool
+http_same_net(const unsigned char *a, const unsigned char *b, uint64_t bits)
+{
+    size_t whole = (size_t)bits / 8;
+    unsigned mask = 0xff00u >> (bits % 8) & 0xff;
+
+    return !memcmp(a, b, whole) && ((a[whole] ^ b[whole]) & mask) == 0;
+}
+
+/* Is the host, an address, in the network 10.0.0.0/8 or fd00::/8? */
+static bool
+http_in_net(const char *host, struct span net)
+{
+    /* One byte more than an address, since a /128 looks behind the last. */
+    unsigned char a[17] = {0}, b[17] = {0};
+    struct span base;
+    uint64_t bits = 129;
+    char text[256];
+    int family;
+
+    span_cut(&net, '/', &base);
+    if (!http_copy_name(text, base))
+        return false;
+    family = inet_pton(AF_INET, host, a) == 1    ? AF_INET
+             : inet_pton(AF_INET6, host, a) == 1 ? AF_INET6
+                                                 : -1;
+    if (family < 0 || inet_pton(family, text, b) != 1)
+        return false;
+    if (!net.p)
+        bits = family == AF_INET ? 32 : 128;
+    else if (!num_parse(net, family == AF_INET ? 32 : 128, &bits))
+        return false;
+    return http_same_net(a, b, bits);
+}
+
+/* NO_PROXY: names, which also stand for all below them, addresses, networks, or *. */
+static bool
+http_bypasses(struct span list, const char *host)
+{
+    struct span h = span_of(host), word;
+
+    if (span_is(span_trim(list), "*"))
+        return true;
+    while (h.n && h.p[h.n - 1] == '.')
+        h.n--;
+    while (span_cut(&list, ',', &word)) {
+        char name[256];
+        size_t n;
+
+        word = span_trim(word);
+        if (span_starts(word, "[") && word.p[word.n - 1] == ']')
+            word = span_at(word.p + 1, word.n - 2);
+        if (http_in_net(host, word))
+            return true;
+        while (span_starts(word, "."))
+            word = span_after(word, 1);
+        while (word.n && word.p[word.n - 1] == '.')
+            word.n--;
+        n = word.n;
+        if (!n || n > h.n || !http_copy_name(name, word))
+            continue;
+        if (span_is_nocase(span_after(h, h.n - n), name) &&
+            (n == h.n || h.p[h.n - n - 1] == '.'))
+            return true;
+    }
+    return false;
+}
+
+/* Takes [http://][user:password@]host[:port]; NULL, or what is wrong with it. */
+static const char *
+http_set_proxy(struct origin *o, struct span text)
+{
+    struct buf address = buf_upto(URL_MAX), user = buf_upto(URL_MAX);
+    const char *why = NULL, *at;
+    struct url u;
+
+    if (span_is_nocase(span_first(text, 8), "https://") || span_starts(text, "socks"))
+        return "a proxy is spoken to in plain HTTP only: http://HOST:PORT";
+    if (span_is_nocase(span_first(text, 7), "http://"))
+        text = span_after(text, 7);
+    at = text.n ? memrchr(text.p, '@', text.n) : NULL;
+    if (at) {
+        struct span who = span_first(text, (size_t)(at - text.p));
+
+        if (!url_read(who, false, &user))
+            why = "the user name or password is not percent-encoded properly";
+        text = span_after(text, who.n + 1);
+        buf_str(&o->proxy_auth, "Basic ");
+        b64_put(&o->proxy_auth, user.p, user.n);
+    }
+    buf_str(&address, "http://");
+    buf_put(&address, text);
+    if (!why)
+        why = url_parse(buf_span(&address), &u);
+    if (!why && !http_copy_name(o->proxy, u.host))
+        why = "the host name is too long";
+    if (!why)
+        o->proxy_port = u.port;
+    buf_free(&address);
+    buf_free(&user);
+    return why;
+}
+
+/* host:port as it stands in Host, with brackets and without a port that goes unsaid. */
+static void
+http_put_host(const struct origin *o, bool always_port, struct buf *out)
+{
+    bool literal6 = strchr(o->host, ':') != NULL;
+
+    buf_str(out, literal6 ? "[" : "");
+    buf_str(out, o->host);
+    buf_str(out, literal6 ? "]" : "");
+    if (always_port || o->port != (o->https ? 443u : 80u)) {
+        buf_char(out, ':');
+        buf_num(out, o->port);
+    }
+}
+
+/* ---- connections ---- */
+
+enum http_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKS, BODY_CLOSE };
+
+/* A connection and the reply that is being read from it. */
+struct conn {
+    struct wire wire;
+    struct net_watch watch; /* of the phase that it is in */
+    struct buf out;         /* a head that has not been sent, and a little of the body */
+    struct buf text;        /* the head of the reply; struct head points into it */
+    struct head head;
+    bool answered;   /* the head is complete */
+    bool broken;     /* it took no more; what it said before that may still be read */
+    bool reused;     /* it has carried a reply before: it may have gone stale */
+    bool heard;      /* some byte of this reply has come */
+    int64_t to_send; /* bytes of the body not yet taken by http_send */
+    enum http_body body;
+    bool body_done;
+    int64_t left;       /* bytes of the body, or of its chunk, still to come */
+    int64_t idle_since; /* ticks: when the last of a reply came */
+    size_t at, n;       /* bytes of in that came and were not used: in[at] to in[n - 1] */
+    char in[HTTP_WINDOW];
+};
+
+static void
+http_init(struct conn *c)
+{
+    *c = (struct conn){.wire = {.fd = -1}};
+    c->out = buf_upto(2 * REQ_TEXT + HTTP_WINDOW);
+    c->text = buf_upto(HEAD_MAX);
+}
+
+static void
+http_close(struct conn *c)
+{
+    if (c->wire.fd >= 0)
+        wire_close(&c->wire);
+    buf_free(&c->out);
+    buf_free(&c->text);
+    c->at = c->n = 0;
+    c->answered = c->reused = c->broken = false;
+}
+
+static void
+http_watch(struct conn *c, int64_t limit, uint64_t least)
+{
+    c->watch = (struct net_watch){wire_moved(&c->wire), os_ticks(), limit, least};
+}
+
+/* One wait of at most a second, then a look at whether anything moves. The events that
+ * are ready, or -1: stalled, or asked to stop. */
+static int
+http_wait(struct conn *c, short events, struct fail *f)
+{
+    int ready = wire_wait(&c->wire, events, os_ticks() + 1000);
+
+    if (ready < 0)
+        return fail_set(f, os_stop ? S3UP_INTERRUPTED : S3UP_LATER, "%s",
+                        os_stop ? "interrupted" : "waiting for the network failed");
+    if (net_stalled(&c->watch, wire_moved(&c->wire)))
+        return fail_set(f, S3UP_LATER,
+                        "the connection stalled: fewer than %u bytes in %u s",
+                        (unsigned)c->watch.least, (unsigned)(c->watch.limit / 1000));
+    return ready;
+}
+
+/* Receives into the window, which must be empty. Like wire_recv. */
+static ssize_t
+http_fill(struct conn *c)
+{
+    ssize_t did = wire_recv(&c->wire, c->in, sizeof c->in);
+
+    c->at = 0;
+    c->n = did > 0 ? (size_t)did : 0;
+    c->heard |= did > 0;
+    return did;
+}
+
+/* Where the head in text ends, looking at bytes from `from` on; 0: not yet. */
+static size_t
+http_head_end(struct span text, size_t from)
+{
+    for (size_t i = from; i < text.n; i++)
+        if (text.p[i] == '\n' && i > 0 &&
+            (text.p[i - 1] == '\n' ||
+             (i > 1 && text.p[i - 1] == '\r' && text.p[i - 2] == '\n')))
+            return i + 1;
+    return 0;
+}
+
+/* How the body of the reply is delimited, by its head and the request's method. */
+static void
+http_begin_body(struct conn *c, bool is_head)
+{
+    const struct head *h = &c->head;
+
+    c->left = 0;
+    if (is_head || h->status < 200 || h->status == 204 || h->status == 304)
+        c->body = BODY_NONE;
+    else if (h->chunked)
+        c->body = BODY_CHUNKS;
+    else if (h->length >= 0)
+        c->body = BODY_LENGTH;
+    else
+        c->body = BODY_CLOSE;
+    if (c->body == BODY_LENGTH)
+        c->left = h->length;
+    c->body_done = c->body == BODY_NONE || (c->body == BODY_LENGTH && h->length == 0);
+    c->idle_since = os_ticks();
+}
+
+/* Uses the bytes in the window for the head. 1: a final head is complete, 0: more is
+ * needed, -1: malformed. Interim replies are passed over. */
+static int
+http_take_head(struct conn *c, struct fail *f)
+{
+    while (!c->answered && c->at < c->n) {
+        size_t before = c->text.n, end, unused;
+        const char *why;
+
+        if (!before && (c->in[c->at] == '\r' || c->in[c->at] == '\n')) {
+            c->at++; /* old servers send a line end too many behind a body */
+            continue;
+        }
+        buf_add(&c->text, c->in + c->at, c->n - c->at);
+        if (c->text.bad)
+            return fail_set(f, S3UP_LATER,
+                            "the store's reply has a head of more than %d bytes",
+                            HEAD_MAX);
+        end = http_head_end(buf_span(&c->text), before);
+        unused = end ? c->text.n - end : 0;
+        c->at = c->n - unused;
+        if (!end)
+            continue;
+        why = http_parse(span_first(buf_span(&c->text), end), &c->head);
+        if (why || !c->head.status || c->head.status == 101)
+            return fail_set(f, S3UP_LATER, "the store's reply is not proper HTTP: %s",
+                            why ? why : "an unexpected kind of message");
+        c->answered = c->head.status >= 200;
+        if (!c->answered)
+            buf_clear(&c->text);
+    }
+    return c->answered;
+}
+
+/* Sends from memory; looks at what the store says meanwhile. 0: all taken, 1: stop, the
+ * reply is there or the connection takes no more, -1: stalled or malformed. */
+static int
+http_push(struct conn *c, struct span data, struct fail *f)
+{
+    while (data.n && !c->broken) {
+        ssize_t did = wire_send(&c->wire, data.p, data.n);
+        int ready;
+
+        if (did > 0)
+            data = span_after(data, (size_t)did);
+        c->broken = did == NET_DEAD;
+        if (did != NET_LATER)
+            continue;
+        ready = http_wait(c, POLLIN | POLLOUT, f);
+        if (ready < 0)
+            return -1;
+        if (!(ready & POLLIN) || c->at < c->n)
+            continue;
+        did = http_fill(c);
+        c->broken = did == NET_DEAD || did == NET_END;
+        if (http_take_head(c, f) < 0)
+            return -1;
+        if (c->answered)
+            return 1;
+    }
+    return c->broken;
+}
+
+/* Gives a request's head, and says how long its body will be (-1: it has none). Nothing
+ * is sent yet: the head leaves together with the first of the body. */
+static int
+http_start(struct conn *c, const struct origin *o, const struct request *r,
+           int64_t length, struct fail *f)
+{
+    bool through_proxy = o->proxy[0] && !o->https;
+
+    buf_clear(&c->out);
+    buf_clear(&c->text);
+    c->answered = c->heard = c->broken = false;
+    c->to_send = length > 0 ? length : 0;
+    buf_str(&c->out, r->method);
+    buf_char(&c->out, ' ');
+    if (through_proxy) {
+        buf_str(&c->out, "http://");
+        http_put_host(o, false, &c->out);
+    }
+    buf_put(&c->out, r->path);
+    if (r->query.n)
+        buf_char(&c->out, '?');
+    http_put_query(r, &c->out);
+    buf_str(&c->out, " HTTP/1.1\r\n");
+    for (unsigned i = 0; i < r->head.n; i++) {
+        buf_put(&c->out, r->head.at[i].name);
+        buf_str(&c->out, ": ");
+        buf_put(&c->out, r->head.at[i].value);
+        buf_str(&c->out, "\r\n");
+    }
+    if (through_proxy && o->proxy_auth.n) {
+        buf_str(&c->out, "proxy-authorization: ");
+        buf_put(&c->out, buf_span(&o->proxy_auth));
+        buf_str(&c->out, "\r\n");
+    }
+    buf_str(&c->out, "user-agent: s3up/" S3UP_VERSION "\r\n");
+    if (length >= 0) {
+        buf_str(&c->out, "content-length: ");
+        buf_num(&c->out, (uint64_t)length);
+        buf_str(&c->out, "\r\n");
+    }
+    buf_str(&c->out, "\r\n");
+    if (r->bad || c->out.bad)
+        return fail_set(f, S3UP_USAGE, "the request is malformed or larger than %d bytes",
+                        REQ_TEXT);
+    http_watch(c, o->limit, HTTP_LEAST);
+    return 0;
+}
+
+/* Sends a piece of the body. 0: taken, 1: stop and read the reply, -1: failed. */
+static int
+http_send(struct conn *c, const void *p, size_t n, struct fail *f)
+{
+    bool last = c->to_send <= (int64_t)n;
+    size_t left = n;
+    int rc = 0;
+
+    if (c->out.n && n <= HTTP_WINDOW) {
+        buf_add(&c->out, p, n);
+        left = 0;
+    }
+    if (c->out.n && (left || last || c->out.n > (size_t)REQ_TEXT)) {
+        rc = http_push(c, buf_span(&c->out), f);
+        buf_clear(&c->out);
+    }
+    if (rc == 0 && left)
+        rc = http_push(c, span_at(p, left), f);
+    if (rc == 0)
+        c->to_send -= (int64_t)n;
+    /* A store that has seen enough says so, and is heard, before the next piece is read. */
+    if (rc == 0 && !last && c->at == c->n &&
+        wire_wait(&c->wire, POLLIN, os_ticks()) > 0) {
+        ssize_t did = http_fill(c);
+
+        c->broken = did == NET_DEAD || did == NET_END;
+        rc = http_take_head(c, f);
+        rc = rc == 0 && c->broken ? 1 : rc;
+    }
+    return rc;
+}
+
+/* Waits for the reply's head. The silence before and in it may last `limit`. */
+static int
+http_reply(struct conn *c, bool is_head, int64_t limit, struct fail *f)
+{
+    if (c->out.n && http_push(c, buf_span(&c->out), f) < 0)
+        return -1;
+    buf_clear(&c->out);
+    http_watch(c, limit, 1);
+    while (!c->answered) {
+        ssize_t did = c->at < c->n ? 1 : http_fill(c);
+
+        if (did == NET_END || did == NET_DEAD)
+            return fail_set(f, S3UP_LATER, "the store ended the connection %s",
+                            c->heard ? "in the middle of its reply" : "without a reply");
+        if (http_take_head(c, f) < 0)
+            return -1;
+        if (!c->answered && c->at == c->n && http_wait(c, POLLIN, f) < 0)
+            return -1;
+    }
+    if (c->head.status < 300 && (c->to_send > 0 || c->broken))
+        return fail_set(f, S3UP_LATER, "the store said %u before it had the whole body",
+                        c->head.status);
+    http_begin_body(c, is_head);
+    return 0;
+}
+
+/* Bytes as they come, from the window or straight into p: at least one; 0 at the end of
+ * the connection, -1 when it failed. */
+static ssize_t
+http_raw(struct conn *c, void *p, size_t n, struct fail *f)
+{
+    for (;;) {
+        ssize_t did;
+
+        if (c->at < c->n) {
+            n = n < c->n - c->at ? n : c->n - c->at;
+            memcpy(p, c->in + c->at, n);
+            c->at += n;
+            return (ssize_t)n;
+        }
+        did = wire_recv(&c->wire, p, n);
+        if (did >= 0)
+            return did;
+        if (did == NET_DEAD)
+            return fail_set(f, S3UP_LATER,
+                            "the connection broke in the middle of a reply");
+        if (http_wait(c, POLLIN, f) < 0)
+            return -1;
+    }
+}
+
+/* A line of the framing of chunks, without its end. Its bytes come through the window. */
+static int
+http_line(struct conn *c, char line[HTTP_LINE], struct fail *f)
+{
+    size_t n = 0;
+
+    for (;;) {
+        if (c->at == c->n) {
+            ssize_t did = http_fill(c);
+
+            if (did == NET_END || did == NET_DEAD)
+                return fail_set(f, S3UP_LATER,
+                                "the reply was cut off between two chunks");
+            if (did == NET_LATER && http_wait(c, POLLIN, f) < 0)
+                return -1;
+            continue;
+        }
+        if (c->in[c->at] == '\n') {
+            c->at++;
+            line[n && line[n - 1] == '\r' ? n - 1 : n] = 0;
+            return 0;
+        }
+        if (n == HTTP_LINE - 1)
+            return fail_set(f, S3UP_LATER, "a chunk's head is longer than %d bytes",
+                            HTTP_LINE);
+        line[n++] = c->in[c->at++];
+    }
+}
+
+/* 1a2b;extension: the length of the next chunk. The last, of 0 bytes, is followed by
+ * fields, which are passed over, and an empty line. */
+static int
+http_next_chunk(struct conn *c, struct fail *f)
+{
+    char line[HTTP_LINE];
+    size_t n = 0, lines = 0;
+
+    if (http_line(c, line, f) < 0)
+        return -1;
+    for (c->left = 0; hex_value(line[n]) >= 0 && n < 15; n++)
+        c->left = c->left * 16 + hex_value(line[n]);
+    if (!n || (line[n] && !strchr("; \t", line[n])))
+        return fail_set(f, S3UP_LATER, "a chunk of the reply has a malformed length");
+    if (c->left)
+        return 0;
+    do {
+        if (http_line(c, line, f) < 0)
+            return -1;
+        if (lines++ > HEAD_FIELDS)
+            return fail_set(f, S3UP_LATER,
+                            "the reply has too many fields behind its chunks");
+    } while (line[0]);
+    c->body_done = true;
+    return 0;
+}
+
+/* Bytes of the reply's body: at least one; 0 at its end, -1 when it failed or was cut. */
+static ssize_t
+http_read(struct conn *c, void *p, size_t n, struct fail *f)
+{
+    char line[HTTP_LINE];
+    ssize_t did;
+
+    if (!c->body_done && c->body == BODY_CHUNKS && !c->left && http_next_chunk(c, f) < 0)
+        return -1;
+    if (c->body_done)
+        return 0;
+    if (c->body != BODY_CLOSE && (uint64_t)c->left < n)
+        n = (size_t)c->left;
+    did = http_raw(c, p, n, f);
+    if (did < 0)
+        return -1;
+    if (did == 0) {
+        if (c->body != BODY_CLOSE || c->wire.cut)
+            return fail_set(f, S3UP_LATER, "the reply was cut off before its end");
+        c->body_done = true;
+        return 0;
+    }
+    if (c->body == BODY_CLOSE)
+        return did;
+    c->left -= did;
+    c->idle_since = os_ticks();
+    c->body_done = c->body == BODY_LENGTH && !c->left;
+    if (c->body == BODY_CHUNKS && !c->left) { /* the line end behind a chunk's data */
+        if (http_line(c, line, f) < 0)
+            return -1;
+        if (line[0])
+            return fail_set(f, S3UP_LATER, "a chunk of the reply is longer than it said");
+    }
+    return did;
+}
+
+/* After a reply: the connection stays for the next request only when every byte of this
+ * exchange was sent and read. */
+static void
+http_finish(struct conn *c)
+{
+    char rest[1024];
+    struct fail f = {S3UP_OK, ""};
+    size_t most = HTTP_WINDOW;
+
+    /* A little that was not read, as of an error page, is read; more costs a connection. */
+    while (c->answered && !c->body_done && c->at < c->n && most) {
+        ssize_t did = http_read(c, rest, most < sizeof rest ? most : sizeof rest, &f);
+
+        if (did <= 0)
+            break;
+        most -= (size_t)did;
+    }
+    if (c->answered && c->body_done && c->body != BODY_CLOSE && !c->head.close &&
+        c->to_send <= 0 && !c->broken && c->at == c->n) {
+        c->reused = true;
+        return;
+    }
+    http_close(c);
+}
+
+/* Whether an idle connection can be used once more: a server that has closed it, or says
+ * something unasked, has made it readable. */
+static bool
+http_alive(struct conn *c)
+{
+    if (c->wire.fd < 0)
+        return false;
+    if (os_ticks() - c->idle_since < HTTP_IDLE && c->at == c->n &&
+        wire_wait(&c->wire, POLLIN, os_ticks()) == 0)
+        return true;
+    http_close(c);
+    return false;
+}
+
+/* Asks the proxy for a tunnel to the origin. Only the proxy's credentials go to it. */
+static int
+http_tunnel(struct conn *c, const struct origin *o, struct fail *f)
+{
+    buf_clear(&c->out);
+    buf_clear(&c->text);
+    c->answered = c->heard = c->broken = false;
+    c->to_send = 0;
+    buf_str(&c->out, "CONNECT ");
+    http_put_host(o, true, &c->out);
+    buf_str(&c->out, " HTTP/1.1\r\nhost: ");
+    http_put_host(o, true, &c->out);
+    if (o->proxy_auth.n) {
+        buf_str(&c->out, "\r\nproxy-authorization: ");
+        buf_put(&c->out, buf_span(&o->proxy_auth));
+    }
+    buf_str(&c->out, "\r\n\r\n");
+    http_watch(c, o->limit, 1);
+    if (c->out.bad)
+        return fail_set(f, S3UP_USAGE, "the proxy's user name and password are too long");
+    if (http_reply(c, true, o->limit, f) < 0)
+        return -1;
+    if (c->head.status >= 300)
+        return fail_set(f, c->head.status < 500 ? S3UP_DENIED : S3UP_LATER,
+                        "the proxy %s port %u refused to connect to %s: status %u",
+                        o->proxy, o->proxy_port, o->host, c->head.status);
+    if (c->at < c->n)
+        return fail_set(f, S3UP_LATER, "the proxy %s sent more than its reply", o->proxy);
+    return 0;
+}
+
+/* Makes a connection on which a request can be sent: verified, if it is https. */
+static int
+http_connect(struct conn *c, struct origin *o, struct fail *f)
+{
+    int64_t until = os_ticks() + (o->limit < HTTP_CONNECT ? o->limit : HTTP_CONNECT);
+    struct tls_peer peer = {o->host, o->roots, &o->session};
+
+    http_close(c);
+    c->wire.fd = net_open(o->proxy[0] ? o->proxy : o->host,
+                          o->proxy[0] ? o->proxy_port : o->port, until, f);
+    if (c->wire.fd < 0)
+        return -1;
+    if (o->https && ((o->proxy[0] && http_tunnel(c, o, f) < 0) ||
+                     tls_start(&c->wire, &peer, until, f) < 0)) {
+        http_close(c);
+        return -1;
+    }
+    return 0;
+}
+
 /* ===== ROOM 9 signature: AWS Signature Version 4; pure =====
  *
  * In: a request, keys, a scope, the time. Out: the same request with the header fields or
@@ -2650,8 +4701,7 @@ struct signer {
               * once more, and do not ask for the header x-amz-content-sha256 */
 };
 
-#define SIG_HEX   (2 * SHA256_SIZE + 1) /* a digest in hex, and a NUL */
-#define SIG_STAMP 17                    /* 20130524T000000Z and a NUL */
+#define SIG_HEX (2 * SHA256_SIZE + 1) /* a digest in hex, and a NUL */
 
 /* What stands for the digest of a body that is not signed: only over TLS, or in a URL. */
 #define SIG_UNSIGNED "UNSIGNED-PAYLOAD"
@@ -2870,7 +4920,7 @@ static bool
 sig_headers(struct request *r, const struct signer *who, const char *payload)
 {
     struct buf value = buf_upto(REQ_TEXT);
-    char stamp[SIG_STAMP], signature[SIG_HEX];
+    char stamp[DATE_STAMP], signature[SIG_HEX];
 
     http_unsign(r);
     date_stamp(who->now, stamp);
@@ -2899,7 +4949,7 @@ sig_url(struct request *r, const struct signer *who, uint64_t seconds,
         const char *payload)
 {
     struct buf value = buf_upto(REQ_TEXT);
-    char stamp[SIG_STAMP], signature[SIG_HEX];
+    char stamp[DATE_STAMP], signature[SIG_HEX];
 
     http_unsign(r);
     date_stamp(who->now, stamp);
@@ -2928,7 +4978,7 @@ static bool
 sig_policy(const struct signer *who, struct span policy, struct buf *out,
            char hex[SIG_HEX])
 {
-    char stamp[SIG_STAMP];
+    char stamp[DATE_STAMP];
 
     date_stamp(who->now, stamp);
     b64_put(out, policy.p, policy.n);

@@ -16,6 +16,9 @@
  *                                                      clock, random, files, signals
  *    4  forms             xml_ json_ ini_              readers and writers of the three
  *                                                      notations that stores and users speak
+ *    6  socket            net_                         names, connections, waiting, stalls
+ *    7  tls               tls_ wire_                   BearSSL, trusted roots, and one kind
+ *                                                      of connection for plain and TLS
  *    8  http              http_                        what a request is
  *    9  signature         sig_                         AWS Signature Version 4; pure
  *   17  command line      cli_                         verbs, help, exit codes; main is last
@@ -37,6 +40,9 @@
 #define S3UP_H
 
 #define S3UP_VERSION "0.1.0"
+
+/* When this version was made, in seconds since 1970. A clock that says less is wrong. */
+#define S3UP_RELEASED 1795219200 /* 2026-11-21 */
 
 /* Exit codes: the name in the source, the number, what `s3up help` says about it. */
 #define S3UP_EXITS(X)                                                                    \
