@@ -80,6 +80,19 @@
     30000 /* milliseconds after which an idle connection is not tried again */
 #define HTTP_CONNECT                                                                     \
     20000 /* milliseconds for a name, a connection and a handshake, at most */
+#define S3_PAIRS      24 /* parameters, and extra header fields, of one call */
+#define S3_NAME       64 /* bytes of a bucket's or region's name and a NUL */
+#define S3_REGIONS    8 /* buckets outside of the configured region that are remembered */
+#define S3_REPLY      16777216 /* bytes of a reply: a page of 1,000 keys, each byte as %XX */
+#define S3_WINDOW     65536    /* bytes of a file that are read at a time */
+#define S3_PATIENCE   900000 /* milliseconds that a store may take to join or copy */
+#define S3_PURSE      500    /* what a store's client starts with to pay for retries */
+#define S3_COST       5      /* the price of one; each success gives 1 back */
+#define S3_PAUSE      200    /* milliseconds: the first pause is at most this long */
+#define S3_PAUSE_SLOW 1000   /* and this if the store asked for less */
+#define S3_PAUSE_MOST 20000  /* pauses double up to this */
+#define S3_SKEW       300    /* seconds by which clocks may differ before it matters */
+#define S3_XMLNS      "http://s3.amazonaws.com/doc/2006-03-01/"
 #define PRESIGN_MAX   604800 /* seconds that a presigned URL may live: seven days */
 #define NET_ADDRESSES 16     /* of one host that are tried */
 #define NET_STAGGER   250    /* milliseconds before the next address is tried as well */
@@ -4984,6 +4997,1372 @@ sig_policy(const struct signer *who, struct span policy, struct buf *out,
     b64_put(out, policy.p, policy.n);
     sig_sign(who, stamp, buf_span(out), hex);
     return !out->bad;
+}
+
+/* ===== ROOM 11 store: one function for each thing that a store can do =====
+ *
+ * In: a bucket, a key, a body. Out: the store's answer, checked, or the reason why there is
+ * none. A call is described by plain data (struct s3_call); s3_run builds the request,
+ * signs it, sends it, reads the answer, and decides: done, once more, or failed. Every
+ * attempt is built and signed anew. What is tried again, and what is not, stands in two
+ * tables. A redirect to another region is worked out here, from the region's name alone;
+ * an address in a reply is never followed. To add a call, write a function that fills a
+ * struct s3_call, and name the element that its reply must consist of.
+ */
+
+struct s3_pair {
+    const char *name; /* in lower case for a header */
+    struct span value;
+};
+
+/* What is sent: bytes in memory, or a stretch of an open file. */
+struct s3_body {
+    struct span memory;
+    int fd;         /* used if length is not 0 and memory is empty */
+    int64_t at;     /* where the stretch begins */
+    int64_t length; /* of the stretch; the length of memory is its own */
+};
+
+struct s3_call {
+    const char *what;   /* PutObject, for messages */
+    const char *method; /* PUT */
+    struct span bucket, key;
+    struct s3_pair query[S3_PAIRS], head[S3_PAIRS];
+    unsigned queries, heads;
+    bool has_body; /* even if it is empty: a Content-Length is sent */
+    struct s3_body body;
+    const char *payload; /* SHA-256 of the body in hex; NULL: of memory, computed here */
+    const char *root;    /* the reply must be this XML element, and is collected */
+    bool stream;         /* the reply's body is left for the caller to read */
+    bool slow;           /* the store may think for a quarter of an hour */
+};
+
+/* What a store said when it refused. Cut to size, since it is for people and for tables. */
+struct s3_error {
+    unsigned status;
+    char code[64], message[256], request[96], region[64];
+};
+
+enum s3_addressing { S3_AUTO, S3_PATH, S3_VIRTUAL };
+
+/* Everything that does not change from call to call; filled by whoever opens a store. */
+struct s3_config {
+    const char *endpoint; /* http[s]://HOST[:PORT][/BASE]; NULL: AWS in this region */
+    const char *region;   /* NULL: us-east-1 */
+    enum s3_addressing addressing;
+    struct span id, secret, token; /* id empty: requests are not signed */
+    const char *ca_file;           /* NULL: the system's roots */
+    const char *proxy, *no_proxy;  /* as in the environment; NULL: none */
+    unsigned retries;              /* attempts after the first */
+    int64_t limit;                 /* milliseconds that a silence may last */
+};
+
+struct store {
+    struct s3_config config;
+    struct buf endpoint; /* holds what url points into */
+    struct url url;
+    bool aws;          /* the endpoint belongs to Amazon: regions have hosts there */
+    int64_t clock_off; /* seconds to add to our clock to get the store's */
+    unsigned purse;   /* what retries are paid from, so that a dead store is left alone */
+    bool old_lists;   /* it does not know ListObjectsV2 */
+    bool plain_lists; /* it cannot encode keys in lists */
+    struct {
+        char bucket[S3_NAME], region[S3_NAME];
+    } regions[S3_REGIONS]; /* where buckets were found to be */
+    unsigned known;        /* how many were; the oldest is forgotten first */
+    struct tls_roots roots;
+    bool has_roots;
+    struct origin origin;
+    struct conn conn;
+    struct request request;
+    struct buf reply; /* the body of the last collected reply */
+    struct s3_error error;
+    char window[S3_WINDOW]; /* a file's bytes on their way to the wire */
+};
+
+/* What to do after an attempt. */
+enum s3_verdict {
+    S3_DONE,
+    S3_FINAL,  /* it will not get better */
+    S3_AGAIN,  /* it may: a pause, and once more */
+    S3_SLOWER, /* the store asks for less: a longer pause */
+    S3_ONCE,   /* once more, but only once: a damaged body */
+    S3_CLOCK,  /* our clock is wrong, or the store's */
+    S3_REGION  /* the bucket is elsewhere */
+};
+
+/* By error code first; a code that ends in * stands for all that begin so. */
+static const struct {
+    const char *code;
+    enum s3_verdict verdict;
+} s3_by_code[] = {
+    {"SlowDown*", S3_SLOWER},
+    {"Throttl*", S3_SLOWER},
+    {"TooManyRequests*", S3_SLOWER},
+    {"RequestLimitExceeded", S3_SLOWER},
+    {"BandwidthLimitExceeded", S3_SLOWER},
+    {"ServiceUnavailable", S3_SLOWER},
+    {"RequestTimeout*", S3_AGAIN},
+    {"PriorRequestNotComplete", S3_AGAIN},
+    {"InternalError", S3_AGAIN},
+    {"OperationAborted", S3_AGAIN},
+    {"XMinioServerNotInitialized", S3_AGAIN},
+    {"IncompleteBody", S3_AGAIN},
+    {"BadDigest", S3_ONCE},
+    {"XAmzContentSHA256Mismatch", S3_ONCE},
+    {"RequestTimeTooSkewed", S3_CLOCK},
+    {"RequestExpired", S3_CLOCK},
+    {"RequestInTheFuture", S3_CLOCK},
+    {"InvalidSignatureException", S3_CLOCK},
+    {"SignatureDoesNotMatch", S3_CLOCK},
+    {"AuthFailure", S3_CLOCK},
+    {"AuthorizationHeaderMalformed", S3_REGION},
+    {"AuthorizationQueryParametersError", S3_REGION},
+    {"PermanentRedirect", S3_REGION},
+    {"TemporaryRedirect", S3_REGION},
+    {"IllegalLocationConstraintException", S3_REGION},
+};
+
+/* Then by status: what a reply without a known code means. */
+static const struct {
+    unsigned status;
+    enum s3_verdict verdict;
+    enum s3up_exit code; /* if it stays so */
+} s3_by_status[] = {
+    {301, S3_REGION, S3UP_USAGE},  {302, S3_FINAL, S3UP_USAGE},
+    {307, S3_REGION, S3UP_USAGE},  {308, S3_FINAL, S3UP_USAGE},
+    {400, S3_FINAL, S3UP_SOME},    {401, S3_FINAL, S3UP_DENIED},
+    {403, S3_FINAL, S3UP_DENIED},  {404, S3_FINAL, S3UP_MISSING},
+    {405, S3_FINAL, S3UP_DENIED},  {407, S3_FINAL, S3UP_DENIED},
+    {408, S3_AGAIN, S3UP_LATER},   {409, S3_FINAL, S3UP_SOME},
+    {410, S3_FINAL, S3UP_MISSING}, {412, S3_FINAL, S3UP_EXISTS},
+    {429, S3_SLOWER, S3UP_LATER},  {499, S3_AGAIN, S3UP_LATER},
+    {500, S3_AGAIN, S3UP_LATER},   {502, S3_AGAIN, S3UP_LATER},
+    {503, S3_SLOWER, S3UP_LATER},  {504, S3_AGAIN, S3UP_LATER},
+    {509, S3_SLOWER, S3UP_LATER},  {520, S3_AGAIN, S3UP_LATER},
+};
+
+/* Codes whose exit code or advice is not that of their status. */
+static const struct {
+    const char *code;
+    enum s3up_exit exit;
+    const char *advice;
+} s3_advice[] = {
+    {"InvalidAccessKeyId", S3UP_DENIED, "the store does not know this access key"},
+    {"SignatureDoesNotMatch", S3UP_DENIED, "is the secret key right, and complete?"},
+    {"ExpiredToken", S3UP_DENIED, "the keys have expired: get new ones and run again"},
+    {"InvalidToken", S3UP_DENIED, "the session token does not belong to the keys"},
+    {"RequestTimeTooSkewed", S3UP_LATER,
+     "the clock of this machine, or the store's, is wrong"},
+    {"NoSuchBucket", S3UP_MISSING, "is the bucket's name right, and the endpoint?"},
+    {"NoSuchUpload", S3UP_MISSING, NULL},
+    {"ConditionalRequestConflict", S3UP_EXISTS,
+     "somebody else wrote it at the same time"},
+    {"PreconditionFailed", S3UP_EXISTS, NULL},
+    {"BadDigest", S3UP_DAMAGED, "the bytes that arrived are not those that were sent"},
+    {"XAmzContentSHA256Mismatch", S3UP_DAMAGED,
+     "the bytes that arrived are not those sent"},
+    {"EntityTooLarge", S3UP_SOME,
+     "the store does not take objects or parts of this size"},
+    {"PermanentRedirect", S3UP_USAGE,
+     "the bucket is elsewhere: give --region or --endpoint-url"},
+    {"AuthorizationHeaderMalformed", S3UP_USAGE, "is --region right?"},
+};
+
+static bool
+s3_code_is(struct span code, const char *pattern)
+{
+    size_t n = strlen(pattern);
+
+    if (n && pattern[n - 1] == '*')
+        return span_eq(span_first(code, n - 1), span_at(pattern, n - 1));
+    return span_is(code, pattern);
+}
+
+static enum s3_verdict
+s3_judge(const struct s3_error *e)
+{
+    for (size_t i = 0; i < sizeof s3_by_code / sizeof *s3_by_code; i++)
+        if (s3_code_is(span_of(e->code), s3_by_code[i].code))
+            return s3_by_code[i].verdict;
+    for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
+        if (s3_by_status[i].status == e->status)
+            return e->status == 400 && e->region[0] ? S3_REGION : s3_by_status[i].verdict;
+    return e->status >= 500 ? S3_AGAIN : S3_FINAL;
+}
+
+static void
+s3_put_target(const struct s3_call *call, struct buf *out)
+{
+    buf_str(out, call->what);
+    if (call->bucket.n) {
+        buf_str(out, " s3://");
+        buf_put(out, call->bucket);
+    }
+    if (call->key.n) {
+        buf_char(out, '/');
+        buf_put(out, call->key);
+    }
+}
+
+/* One good line: what was asked, what the store said, and what may help. */
+static int
+s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
+{
+    const struct s3_error *e = &st->error;
+    enum s3up_exit code = e->status >= 500 ? S3UP_LATER : S3UP_SOME;
+    struct buf line = buf_upto(4 * KEY_MAX);
+    const char *advice = NULL;
+
+    for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
+        if (s3_by_status[i].status == e->status)
+            code = s3_by_status[i].code;
+    for (size_t i = 0; i < sizeof s3_advice / sizeof *s3_advice; i++)
+        if (span_is(span_of(e->code), s3_advice[i].code)) {
+            code = s3_advice[i].exit;
+            advice = s3_advice[i].advice;
+        }
+    s3_put_target(call, &line);
+    buf_str(&line, ": the store answered ");
+    buf_num(&line, e->status);
+    if (e->code[0])
+        buf_char(&line, ' ');
+    buf_str(&line, e->code);
+    if (e->message[0] && strcmp(e->message, e->code) != 0) {
+        buf_str(&line, ": ");
+        buf_str(&line, e->message);
+    }
+    if (advice) {
+        buf_str(&line, " (");
+        buf_str(&line, advice);
+        buf_char(&line, ')');
+    }
+    if (e->request[0]) {
+        buf_str(&line, " [request ");
+        buf_str(&line, e->request);
+        buf_char(&line, ']');
+    }
+    (void)fail_set(f, code, "%s", buf_text(&line));
+    buf_free(&line);
+    return -1;
+}
+
+/* ---- where a bucket is, and how it is addressed ---- */
+
+/* A name that can stand before the host: 3 to 63 of a-z 0-9 - and, if allowed, dots. */
+static bool
+s3_is_label(struct span s, bool dots)
+{
+    if (s.n < 3 || s.n > 63 || s.p[0] == '-' || s.p[s.n - 1] == '-')
+        return false;
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] == '_' || s.p[i] == '~' || (s.p[i] >= 'A' && s.p[i] <= 'Z') ||
+            !url_unreserved(s.p[i]) || (s.p[i] == '.' && !dots))
+            return false;
+    return true;
+}
+
+static bool
+s3_ends(struct span s, const char *tail)
+{
+    size_t n = strlen(tail);
+
+    return s.n > n && span_is_nocase(span_after(s, s.n - n), tail);
+}
+
+static bool
+s3_is_aws(struct span host)
+{
+    return s3_ends(host, ".amazonaws.com") || s3_ends(host, ".amazonaws.com.cn") ||
+           s3_ends(host, ".amazonaws.eu");
+}
+
+static const char *
+s3_region_of(const struct store *st, struct span bucket)
+{
+    for (unsigned i = 0; i < st->known && i < S3_REGIONS; i++)
+        if (bucket.n && span_is(bucket, st->regions[i].bucket))
+            return st->regions[i].region;
+    return st->config.region;
+}
+
+static void
+s3_copy_name(char *out, size_t room, struct span s)
+{
+    s = span_first(s, room - 1);
+    if (s.n)
+        memcpy(out, s.p, s.n);
+    out[s.n] = 0;
+}
+
+/* Remembers where a bucket is. The name came from the network: only a label will do,
+ * because on AWS it becomes part of a host's name. */
+static bool
+s3_learn_region(struct store *st, struct span bucket, struct span region)
+{
+    unsigned i = st->known % S3_REGIONS;
+
+    if (!s3_is_label(region, false) || bucket.n >= S3_NAME || !bucket.n)
+        return false;
+    for (unsigned k = 0; k < st->known && k < S3_REGIONS; k++)
+        if (span_is(bucket, st->regions[k].bucket))
+            i = k;
+    if (span_is(bucket, st->regions[i].bucket) && span_is(region, st->regions[i].region))
+        return false; /* nothing new: trying again would go round in circles */
+    if (!span_is(bucket, st->regions[i].bucket))
+        st->known++;
+    s3_copy_name(st->regions[i].bucket, S3_NAME, bucket);
+    s3_copy_name(st->regions[i].region, S3_NAME, region);
+    return true;
+}
+
+/* The endpoint's host, with another region in it where it is one of Amazon's. */
+static void
+s3_put_host(const struct store *st, const char *region, struct buf *out)
+{
+    struct span host = st->url.host, label;
+
+    if (!st->aws) {
+        buf_put(out, host);
+        return;
+    }
+    while (span_cut(&host, '.', &label)) {
+        if (out->n)
+            buf_char(out, '.');
+        if (span_is(label, st->config.region))
+            buf_str(out, region);
+        else
+            buf_put(out, label);
+    }
+}
+
+/* Which host to speak to, and the path, encoded, to ask it for. */
+static void
+s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
+           struct buf *path)
+{
+    const struct s3_config *c = &st->config;
+    struct span base = st->url.path;
+    bool label = s3_is_label(call->bucket, !st->url.https || c->addressing == S3_VIRTUAL);
+    bool ahead = call->bucket.n && c->addressing != S3_PATH && !st->url.literal6 &&
+                 (c->addressing == S3_VIRTUAL || (st->aws && label));
+
+    while (base.n && base.p[base.n - 1] == '/')
+        base.n--;
+    if (ahead) {
+        buf_put(host, call->bucket);
+        buf_char(host, '.');
+    }
+    s3_put_host(st, s3_region_of(st, call->bucket), host);
+    buf_put(path, base);
+    buf_char(path, '/');
+    if (call->bucket.n && !ahead) {
+        url_put(path, call->bucket, "");
+        if (call->key.n)
+            buf_char(path, '/');
+    }
+    url_put(path, call->key, "/");
+}
+
+/* ---- one attempt ---- */
+
+/* Makes origin what this call must speak to. A new host means a new connection. */
+static int
+s3_aim(struct store *st, struct span host, struct fail *f)
+{
+    struct origin *o = &st->origin;
+    const char *why = NULL;
+
+    if (o->host[0] && span_is(host, o->host))
+        return 0;
+    http_close(&st->conn);
+    o->session.known = false;
+    if (!http_copy_name(o->host, host))
+        return fail_set(f, S3UP_USAGE, "the host name of the bucket is too long");
+    o->proxy[0] = 0;
+    buf_clear(&o->proxy_auth);
+    if (st->config.proxy &&
+        !(st->config.no_proxy && http_bypasses(span_of(st->config.no_proxy), o->host)))
+        why = http_set_proxy(o, span_of(st->config.proxy));
+    if (why)
+        return fail_set(f, S3UP_USAGE, "the proxy cannot be used: %s", why);
+    if (o->https && !st->has_roots) {
+        if (tls_load_roots(&st->roots, st->config.ca_file, f) < 0)
+            return -1;
+        st->has_roots = true;
+    }
+    return 0;
+}
+
+static int
+s3_build(struct store *st, const struct s3_call *call, struct fail *f)
+{
+    struct buf host = buf_upto(URL_MAX), path = buf_upto(REQ_TEXT),
+               named = buf_upto(URL_MAX);
+    struct request *r = &st->request;
+    const struct s3_config *c = &st->config;
+    unsigned char digest[SHA256_SIZE];
+    char hex[SIG_HEX];
+    int rc;
+
+    s3_address(st, call, &host, &path);
+    rc = s3_aim(st, buf_span(&host), f);
+    http_put_host(&st->origin, false, &named);
+    http_begin(r, call->method, buf_span(&named), buf_span(&path));
+    for (unsigned i = 0; i < call->queries; i++)
+        http_query(r, call->query[i].name, call->query[i].value);
+    for (unsigned i = 0; i < call->heads; i++)
+        http_header(r, call->head[i].name, call->head[i].value);
+    if (rc == 0 && c->id.n) {
+        const char *region = s3_region_of(st, call->bucket);
+        struct signer who = {c->id,      c->secret, c->token, span_of(region),
+                             SPAN("s3"), 0,         true};
+
+        who.now = os_now().s + st->clock_off;
+        sha256_of(call->body.memory, digest);
+        sig_hex(digest, hex);
+        (void)sig_headers(r, &who, call->payload ? call->payload : hex);
+    }
+    if (rc == 0 && (r->bad || host.bad || path.bad || named.bad))
+        rc = fail_set(f, S3UP_USAGE, "a header of the request is malformed or too long");
+    buf_free(&host);
+    buf_free(&path);
+    buf_free(&named);
+    return rc;
+}
+
+/* Sends the body in pieces. 0: all, 1: the store wants no more, -1: failed. */
+static int
+s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
+{
+    int64_t done = 0;
+    int rc = 0;
+
+    if (b->memory.n)
+        return http_send(&st->conn, b->memory.p, b->memory.n, f);
+    while (rc == 0 && done < b->length) {
+        int64_t left = b->length - done;
+        size_t n = left < (int64_t)sizeof st->window ? (size_t)left : sizeof st->window;
+        ssize_t did = os_read(b->fd, st->window, n, b->at + done);
+
+        if (did !=
+            (ssize_t)n) /* never padded: the store must not take what is not there */
+            return did < 0 ? fail_sys(f, "read", "the file that is being sent")
+                           : fail_set(f, S3UP_SKIPPED,
+                                      "the file became shorter while it "
+                                      "was being sent");
+        rc = http_send(&st->conn, st->window, n, f);
+        done += did;
+    }
+    return rc;
+}
+
+/* Reads the whole body of the reply, up to the ceiling of a reply. */
+static int
+s3_collect(struct store *st, struct fail *f)
+{
+    char piece[4096];
+    ssize_t did;
+
+    buf_clear(&st->reply);
+    while ((did = http_read(&st->conn, piece, sizeof piece, f)) > 0)
+        buf_add(&st->reply, piece, (size_t)did);
+    if (did == 0 && st->reply.bad)
+        return fail_set(f, S3UP_LATER, "the store's reply is longer than %d bytes",
+                        S3_REPLY);
+    return did < 0 ? -1 : 0;
+}
+
+/* A leaf's text, decoded and cut to the room that there is for it. */
+static void
+s3_leaf(const struct xml *x, char *out, size_t room)
+{
+    struct buf text = buf_upto(S3_REPLY);
+
+    if (xml_text(x->text, &text))
+        s3_copy_name(out, room, buf_span(&text));
+    buf_free(&text);
+}
+
+/* Reads an error out of the collected reply: XML, possibly wrapped, HTML, or nothing. */
+static void
+s3_read_error(struct store *st)
+{
+    struct s3_error *e = &st->error;
+    const struct head *h = &st->conn.head;
+    enum xml_event event;
+    struct xml x;
+
+    *e = (struct s3_error){.status = h->status};
+    s3_copy_name(e->request, sizeof e->request, http_value(h, "x-amz-request-id"));
+    s3_copy_name(e->region, sizeof e->region, http_value(h, "x-amz-bucket-region"));
+    xml_init(&x, buf_span(&st->reply));
+    while ((event = xml_next(&x)) == XML_ENTER || event == XML_LEAVE) {
+        bool wrapped = x.depth == 3;
+        struct span leaf = span_of(wrapped ? "ErrorResponse/Error/" : "Error/");
+        char path[64];
+
+        if (event != XML_LEAVE || !x.text.n || (x.depth != 2 && !wrapped))
+            continue;
+        for (unsigned i = 0; i < 4; i++) {
+            static const char *const names[] = {"Code", "Message", "RequestId", "Region"};
+            char *const to[] = {e->code, e->message, e->request, e->region};
+            const size_t room[] = {sizeof e->code, sizeof e->message, sizeof e->request,
+                                   sizeof e->region};
+
+            s3_copy_name(path, sizeof path, leaf);
+            s3_copy_name(path + leaf.n, sizeof path - leaf.n, span_of(names[i]));
+            if (xml_at(&x, path))
+                s3_leaf(&x, to[i], room[i]);
+        }
+    }
+}
+
+/* Is the collected reply the element that the call must get, whole and closed? A 200 may
+ * still carry an error: that was decided after its head had been sent. */
+static bool
+s3_reply_is(struct store *st, const char *root)
+{
+    enum xml_event event;
+    bool right = false;
+    struct xml x;
+
+    xml_init(&x, buf_span(&st->reply));
+    while ((event = xml_next(&x)) == XML_ENTER || event == XML_LEAVE)
+        right |= event == XML_ENTER && x.depth == 1 && xml_at(&x, root);
+    return right && event == XML_END;
+}
+
+/* The verdict on a reply whose head has come. */
+static enum s3_verdict
+s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
+{
+    unsigned status = st->conn.head.status;
+    bool good = status >= 200 && status < 300;
+
+    buf_clear(&st->reply);
+    if (good && call->stream)
+        return S3_DONE;
+    if (s3_collect(st, f) < 0) {
+        if (good || f->code != S3UP_LATER)
+            return f->code == S3UP_LATER ? S3_AGAIN : S3_FINAL;
+        *f = (struct fail){S3UP_OK,
+                           ""}; /* the page of an error was cut: the status is there */
+    }
+    if (good && (!call->root || s3_reply_is(st, call->root)))
+        return S3_DONE;
+    s3_read_error(st);
+    if (good && !st->error.code[0])
+        s3_copy_name(st->error.message, sizeof st->error.message,
+                     SPAN("a reply that is empty, cut or not what was asked for"));
+    (void)s3_refused(st, call, f);
+    if (!good)
+        return s3_judge(&st->error);
+    f->code = st->error.code[0] ? f->code : S3UP_LATER;
+    st->error.status = 500; /* which is what such an answer means */
+    return s3_judge(&st->error);
+}
+
+/* Sends the request over a connection that is there, or a new one. A kept connection that
+ * turns out to be dead before the store has said a word costs nothing: one more is made. */
+static enum s3_verdict
+s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
+{
+    int64_t length =
+        call->body.memory.n ? (int64_t)call->body.memory.n : call->body.length;
+    bool is_head = !strcmp(call->method, "HEAD");
+    int rc;
+
+    http_finish(&st->conn);
+    if (s3_build(st, call, f) < 0)
+        return S3_FINAL;
+    for (;;) {
+        if (!http_alive(&st->conn) && http_connect(&st->conn, &st->origin, f) < 0)
+            return f->code == S3UP_LATER ? S3_AGAIN : S3_FINAL;
+        rc = http_start(&st->conn, &st->origin, &st->request,
+                        call->has_body ? length : -1, f);
+        if (rc == 0 && length)
+            rc = s3_send_body(st, &call->body, f);
+        if (rc >= 0)
+            rc = http_reply(&st->conn, is_head,
+                            call->slow ? S3_PATIENCE : st->origin.limit, f);
+        if (rc == 0)
+            return s3_read_reply(st, call, f);
+        rc = st->conn.reused && !st->conn.heard && f->code == S3UP_LATER;
+        http_close(&st->conn);
+        if (!rc)
+            return f->code == S3UP_LATER ? S3_AGAIN : S3_FINAL;
+        *f = (struct fail){S3UP_OK, ""};
+    }
+}
+
+/* ---- again and again ---- */
+
+/* Between nothing and all of a time that doubles: so a thousand clients that failed at
+ * once do not come back at once. */
+static void
+s3_pause(const struct store *st, unsigned attempt, bool slower)
+{
+    uint64_t most = (uint64_t)(slower ? S3_PAUSE_SLOW : S3_PAUSE)
+                    << (attempt < 10 ? attempt : 10);
+    struct span asked = http_value(&st->conn.head, "retry-after");
+    uint64_t wait = 0, seconds;
+    uint32_t dice = UINT32_MAX;
+
+    most = most < S3_PAUSE_MOST ? most : S3_PAUSE_MOST;
+    (void)os_random(&dice, sizeof dice); /* without chance the longest pause is taken */
+    wait = most * dice >> 32;
+    if (st->conn.answered && num_parse(asked, S3_PAUSE_MOST / 1000, &seconds) &&
+        wait < seconds * 1000)
+        wait = seconds * 1000;
+    os_sleep((int)wait);
+}
+
+/* Sets our idea of the store's clock by its Date. False if that explains nothing. */
+static bool
+s3_set_clock(struct store *st)
+{
+    int64_t date, now = os_now().s + st->clock_off;
+
+    if (!date_http(http_value(&st->conn.head, "date"), &date) ||
+        (date - now < S3_SKEW && now - date < S3_SKEW))
+        return false;
+    st->clock_off += date - now;
+    log_say(LOG_WARN,
+            "the clock of this machine and the store's differ by %lld seconds; the "
+            "store's is used for signing",
+            (long long)(date - now));
+    return true;
+}
+
+static struct s3_call
+s3_to(const char *what, const char *method, struct span bucket, struct span key)
+{
+    return (struct s3_call){.what = what, .method = method, .bucket = bucket, .key = key};
+}
+
+static void
+s3_query(struct s3_call *call, const char *name, struct span value)
+{
+    if (call->queries < S3_PAIRS)
+        call->query[call->queries++] = (struct s3_pair){name, value};
+}
+
+static void
+s3_header(struct s3_call *call, const char *name, struct span value)
+{
+    if (call->heads < S3_PAIRS)
+        call->head[call->heads++] = (struct s3_pair){name, value};
+}
+
+/* Finds out where a bucket is: from the refusal itself, else by asking for the bucket's
+ * head, which says it even to strangers. */
+static bool
+s3_find_region(struct store *st, struct span bucket)
+{
+    struct s3_call call = s3_to("HeadBucket", "HEAD", bucket, SPAN(""));
+    struct s3_error error = st->error;
+    struct fail unread = {S3UP_OK, ""};
+    struct span region;
+
+    if (!bucket.n)
+        return false;
+    if (error.region[0])
+        return s3_learn_region(st, bucket, span_of(error.region));
+    (void)s3_attempt(st, &call, &unread);
+    region =
+        st->conn.answered ? http_value(&st->conn.head, "x-amz-bucket-region") : SPAN("");
+    st->error = error;
+    return s3_learn_region(st, bucket, region);
+}
+
+/* How often each kind of second chance was taken in one call. */
+struct s3_chances {
+    unsigned attempt;
+    bool clock, region, damaged;
+};
+
+/* Whether the call deserves another attempt; pauses before it where that is due. */
+static bool
+s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
+         struct s3_chances *had)
+{
+    bool *once = v == S3_CLOCK    ? &had->clock
+                 : v == S3_REGION ? &had->region
+                 : v == S3_ONCE   ? &had->damaged
+                                  : NULL;
+
+    if (v == S3_FINAL || os_stop || (once && *once))
+        return false;
+    if (once)
+        *once = true;
+    if (v == S3_CLOCK)
+        return s3_set_clock(st);
+    if (v == S3_REGION)
+        return s3_find_region(st, call->bucket);
+    if (had->attempt >= st->config.retries || st->purse < S3_COST)
+        return false;
+    st->purse -= S3_COST;
+    s3_pause(st, had->attempt++, v == S3_SLOWER);
+    return !os_stop;
+}
+
+/* Makes a call, as often as it takes. 0: done, and the head of the reply is in conn.head
+ * until the next call. A reply's body is in st->reply, or is read from conn if asked. */
+static int
+s3_run(struct store *st, const struct s3_call *call, struct fail *f)
+{
+    struct s3_chances had = {0, false, false, false};
+
+    for (;;) {
+        struct fail now = {S3UP_OK, ""};
+        enum s3_verdict v = s3_attempt(st, call, &now);
+
+        if (v == S3_DONE) {
+            st->purse = st->purse < S3_PURSE ? st->purse + 1 : S3_PURSE;
+            return 0;
+        }
+        if (s3_again(st, call, v, &had))
+            continue;
+        if (os_stop)
+            return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+        return fail_set(f, now.code, "%s%s", now.text,
+                        had.attempt ? " (tried again in vain)" : "");
+    }
+}
+
+/* ---- open and close ---- */
+
+static int
+s3_open(struct store *st, const struct s3_config *config, struct fail *f)
+{
+    const char *why;
+
+    *st = (struct store){.config = *config, .purse = S3_PURSE};
+    st->endpoint = buf_upto(URL_MAX);
+    st->reply = buf_upto(S3_REPLY);
+    st->origin.proxy_auth = buf_upto(URL_MAX);
+    st->origin.roots = &st->roots;
+    st->origin.limit = config->limit;
+    http_init(&st->conn);
+    if (!config->region)
+        st->config.region = "us-east-1";
+    if (!s3_is_label(span_of(st->config.region), false))
+        return fail_set(f, S3UP_USAGE, "\"%s\" is no name of a region",
+                        st->config.region);
+    if (config->endpoint) {
+        buf_str(&st->endpoint, config->endpoint);
+    } else {
+        buf_str(&st->endpoint, "https://s3.");
+        buf_str(&st->endpoint, st->config.region);
+        buf_str(&st->endpoint, ".amazonaws.com");
+        buf_str(&st->endpoint,
+                span_starts(span_of(st->config.region), "cn-") ? ".cn" : "");
+    }
+    why = st->endpoint.bad ? "it is too long"
+                           : url_parse(buf_span(&st->endpoint), &st->url);
+    if (!why && st->url.query.n)
+        why = "it must not have a query";
+    if (why)
+        return fail_set(f, S3UP_USAGE, "the endpoint \"%s\" is not usable: %s",
+                        buf_text(&st->endpoint), why);
+    st->aws = s3_is_aws(st->url.host);
+    st->origin.https = st->url.https;
+    st->origin.port = st->url.port;
+    return 0;
+}
+
+static void
+s3_close(struct store *st)
+{
+    http_finish(&st->conn);
+    http_close(&st->conn);
+    buf_free(&st->endpoint);
+    buf_free(&st->reply);
+    buf_free(&st->origin.proxy_auth);
+    tls_free_roots(&st->roots);
+    explicit_bzero(&st->request, sizeof st->request);
+    explicit_bzero(&st->origin.session, sizeof st->origin.session);
+}
+
+/* ---- the calls ---- */
+
+/* The value of a field of the last reply. */
+static struct span
+s3_value(const struct store *st, const char *name)
+{
+    return http_value(&st->conn.head, name);
+}
+
+/* ETags come with quotes, as an entity, or bare; they are compared bare. */
+static struct span
+s3_bare(struct span etag)
+{
+    if (etag.n >= 2 && etag.p[0] == '"' && etag.p[etag.n - 1] == '"')
+        return span_at(etag.p + 1, etag.n - 2);
+    return etag;
+}
+
+/* The text of one leaf of the collected reply; false if it is not there. */
+static bool
+s3_reply_text(const struct store *st, const char *path, struct buf *out)
+{
+    enum xml_event event;
+    struct xml x;
+
+    xml_init(&x, buf_span(&st->reply));
+    while ((event = xml_next(&x)) == XML_ENTER || event == XML_LEAVE)
+        if (event == XML_LEAVE && xml_at(&x, path))
+            return xml_text(x.text, out) && out->n;
+    return false;
+}
+
+/* Calls get their bucket, key, further headers and body from the caller, in a call made
+ * by s3_to; these functions add the rest. */
+static int
+s3_put_object(struct store *st, struct s3_call *call, struct fail *f)
+{
+    call->has_body = true;
+    return s3_run(st, call, f);
+}
+
+/* The body is left to be read with http_read from st->conn. */
+static int
+s3_get_object(struct store *st, struct s3_call *call, struct fail *f)
+{
+    call->stream = true;
+    return s3_run(st, call, f);
+}
+
+static int
+s3_head_object(struct store *st, struct span bucket, struct span key, struct fail *f)
+{
+    struct s3_call call = s3_to("HeadObject", "HEAD", bucket, key);
+
+    return s3_run(st, &call, f);
+}
+
+static int
+s3_delete_object(struct store *st, struct span bucket, struct span key, struct fail *f)
+{
+    struct s3_call call = s3_to("DeleteObject", "DELETE", bucket, key);
+
+    return s3_run(st, &call, f);
+}
+
+/* Server-side: the bytes never come here. source is BUCKET/KEY, percent-encoded. */
+static int
+s3_copy_object(struct store *st, struct s3_call *call, struct span source, struct fail *f)
+{
+    s3_header(call, "x-amz-copy-source", source);
+    call->has_body = true;
+    call->root = "CopyObjectResult";
+    call->slow = true;
+    return s3_run(st, call, f);
+}
+
+/* us-east-1 must not be named when a bucket is made there; every other region must. */
+static int
+s3_create_bucket(struct store *st, struct span bucket, struct fail *f)
+{
+    struct s3_call call = s3_to("CreateBucket", "PUT", bucket, SPAN(""));
+    struct buf body = buf_upto(URL_MAX);
+    int rc;
+
+    if (st->aws && strcmp(st->config.region, "us-east-1") != 0) {
+        buf_str(&body,
+                "<CreateBucketConfiguration xmlns=\"" S3_XMLNS "\"><LocationConstraint>");
+        buf_str(&body, st->config.region);
+        buf_str(&body, "</LocationConstraint></CreateBucketConfiguration>");
+    }
+    call.has_body = true;
+    call.body.memory = buf_span(&body);
+    rc = s3_run(st, &call, f);
+    buf_free(&body);
+    return rc;
+}
+
+static int
+s3_delete_bucket(struct store *st, struct span bucket, struct fail *f)
+{
+    struct s3_call call = s3_to("DeleteBucket", "DELETE", bucket, SPAN(""));
+
+    return s3_run(st, &call, f);
+}
+
+static int
+s3_head_bucket(struct store *st, struct span bucket, struct fail *f)
+{
+    struct s3_call call = s3_to("HeadBucket", "HEAD", bucket, SPAN(""));
+
+    return s3_run(st, &call, f);
+}
+
+/* Content-MD5 of bytes in memory, as some calls demand it. */
+static void
+s3_put_md5(struct span body, struct buf *out)
+{
+    unsigned char digest[MD5_SIZE];
+    struct sum sum;
+
+    sum_init(&sum, SUM_MD5);
+    sum_add(&sum, body.p, body.n);
+    sum_end(&sum, digest);
+    b64_put(out, digest, sizeof digest);
+}
+
+/* Deletes up to 1,000 keys that xml_can_carry. What could not be deleted stands in the
+ * reply, and is read with s3_next_undeleted. */
+static int
+s3_delete_objects(struct store *st, struct span bucket, const struct span *keys,
+                  unsigned n, struct fail *f)
+{
+    struct s3_call call = s3_to("DeleteObjects", "POST", bucket, SPAN(""));
+    struct buf body = buf_upto(S3_REPLY), md5 = buf_upto(64);
+    int rc;
+
+    buf_str(&body, "<Delete xmlns=\"" S3_XMLNS "\"><Quiet>true</Quiet>");
+    for (unsigned i = 0; i < n; i++) {
+        buf_str(&body, "<Object><Key>");
+        xml_put(&body, keys[i]);
+        buf_str(&body, "</Key></Object>");
+    }
+    buf_str(&body, "</Delete>");
+    s3_put_md5(buf_span(&body), &md5);
+    s3_query(&call, "delete", SPAN(""));
+    s3_header(&call, "content-type", SPAN("application/xml"));
+    s3_header(&call, "content-md5", buf_span(&md5));
+    call.has_body = true;
+    call.body.memory = buf_span(&body);
+    call.root = "DeleteResult";
+    rc = body.bad ? fail_set(f, S3UP_LATER, "no memory for a list of keys to delete")
+                  : s3_run(st, &call, f);
+    buf_free(&body);
+    buf_free(&md5);
+    return rc;
+}
+
+/* The next key that was refused: 1, or 0 when there is none. x begins at st->reply. */
+static int
+s3_next_undeleted(struct xml *x, struct buf *key, struct buf *code)
+{
+    enum xml_event event;
+
+    buf_clear(key);
+    buf_clear(code);
+    while ((event = xml_next(x)) == XML_ENTER || event == XML_LEAVE) {
+        if (event != XML_LEAVE)
+            continue;
+        if (xml_at(x, "DeleteResult/Error/Key"))
+            (void)xml_text(x->text, key);
+        else if (xml_at(x, "DeleteResult/Error/Code"))
+            (void)xml_text(x->text, code);
+        else if (xml_at(x, "DeleteResult/Error"))
+            return 1;
+    }
+    return 0;
+}
+
+/* ---- multipart ---- */
+
+static int
+s3_create_upload(struct store *st, struct s3_call *call, struct buf *id, struct fail *f)
+{
+    s3_query(call, "uploads", SPAN(""));
+    call->has_body = true;
+    call->root = "InitiateMultipartUploadResult";
+    if (s3_run(st, call, f) < 0)
+        return -1;
+    if (!s3_reply_text(st, "InitiateMultipartUploadResult/UploadId", id))
+        return fail_set(f, S3UP_LATER, "%s: the reply has no upload id", call->what);
+    return 0;
+}
+
+/* Names the part of an upload. text must live as long as the call. */
+static void
+s3_name_part(struct s3_call *call, struct span id, unsigned number, struct buf *text)
+{
+    buf_clear(text);
+    buf_num(text, number);
+    s3_query(call, "partNumber", buf_span(text));
+    s3_query(call, "uploadId", id);
+}
+
+/* The call has its part named. Without the ETag the part cannot be put to use, so a reply
+ * without one is no success. */
+static int
+s3_upload_part(struct store *st, struct s3_call *call, struct buf *etag, struct fail *f)
+{
+    call->has_body = true;
+    if (s3_run(st, call, f) < 0)
+        return -1;
+    buf_clear(etag);
+    buf_put(etag, s3_value(st, "etag"));
+    if (!s3_bare(buf_span(etag)).n)
+        return fail_set(f, S3UP_LATER, "%s: the reply has no ETag", call->what);
+    return 0;
+}
+
+static int
+s3_copy_part(struct store *st, struct s3_call *call, struct span source, struct buf *etag,
+             struct fail *f)
+{
+    s3_header(call, "x-amz-copy-source", source);
+    call->has_body = true;
+    call->root = "CopyPartResult";
+    call->slow = true;
+    if (s3_run(st, call, f) < 0)
+        return -1;
+    if (!s3_reply_text(st, "CopyPartResult/ETag", etag))
+        return fail_set(f, S3UP_LATER, "%s: the reply has no ETag", call->what);
+    return 0;
+}
+
+/* Adds a part to the list that s3_complete_upload sends; in ascending order. */
+static void
+s3_put_part(struct buf *list, unsigned number, struct span etag)
+{
+    buf_str(list, list->n ? "" : "<CompleteMultipartUpload xmlns=\"" S3_XMLNS "\">");
+    buf_str(list, "<Part><PartNumber>");
+    buf_num(list, number);
+    buf_str(list, "</PartNumber><ETag>");
+    xml_put(list, etag);
+    buf_str(list, "</ETag></Part>");
+}
+
+/* The call's body is the list of parts, without its end. Success is a whole result
+ * element and nothing less. */
+static int
+s3_complete_upload(struct store *st, struct s3_call *call, struct span id,
+                   struct buf *list, struct fail *f)
+{
+    buf_str(list, "</CompleteMultipartUpload>");
+    s3_query(call, "uploadId", id);
+    s3_header(call, "content-type", SPAN("application/xml"));
+    call->has_body = true;
+    call->body.memory = buf_span(list);
+    call->root = "CompleteMultipartUploadResult";
+    call->slow = true;
+    if (list->bad)
+        return fail_set(f, S3UP_LATER, "no memory for the list of parts");
+    return s3_run(st, call, f);
+}
+
+static int
+s3_abort_upload(struct store *st, struct span bucket, struct span key, struct span id,
+                struct fail *f)
+{
+    struct s3_call call = s3_to("AbortMultipartUpload", "DELETE", bucket, key);
+
+    s3_query(&call, "uploadId", id);
+    return s3_run(st, &call, f);
+}
+
+/* ---- lists ---- */
+
+enum s3_list_kind { S3_BUCKETS, S3_OBJECTS, S3_UPLOADS, S3_PARTS };
+
+/* One line of a list, of whatever kind: what does not apply is empty or 0. */
+struct s3_entry {
+    struct buf name;  /* of a bucket, a key, or a common prefix */
+    struct buf id;    /* of an upload */
+    struct buf etag;  /* as it came */
+    struct buf class; /* of storage */
+    uint64_t size, number;
+    int64_t time; /* modified, initiated or created */
+    bool is_prefix;
+};
+
+/* A list that is walked page by page. Only one page is in memory, in st->reply; so no
+ * other call may be made to this store while a page is being read. */
+struct s3_list {
+    enum s3_list_kind kind;
+    struct span bucket, key; /* key: of an upload whose parts are listed */
+    struct span prefix, delimiter, id;
+    struct xml x;
+    bool has_page;            /* x stands in it */
+    bool is_truncated;        /* there is another */
+    bool is_encoded;          /* the page says that its keys are percent-encoded */
+    struct buf next, next_id; /* where the next page begins */
+    struct buf last;          /* the last key seen: old stores want it as the marker */
+    struct s3_entry entry;
+};
+
+static void
+s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
+{
+    *l = (struct s3_list){.kind = kind, .bucket = bucket};
+    l->next = buf_upto(8 * KEY_MAX);
+    l->next_id = buf_upto(8 * KEY_MAX);
+    l->last = buf_upto(8 * KEY_MAX);
+    l->entry.name = buf_upto(8 * KEY_MAX);
+    l->entry.id = buf_upto(8 * KEY_MAX);
+    l->entry.etag = buf_upto(8 * KEY_MAX);
+    l->entry.class = buf_upto(8 * KEY_MAX);
+}
+
+static void
+s3_list_end(struct s3_list *l)
+{
+    struct buf *all[] = {&l->next,     &l->next_id,    &l->last,       &l->entry.name,
+                         &l->entry.id, &l->entry.etag, &l->entry.class};
+
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        buf_free(all[i]);
+}
+
+/* The call for the page that begins at l->next. */
+static struct s3_call
+s3_list_call(const struct store *st, const struct s3_list *l)
+{
+    static const struct {
+        const char *what, *root, *query, *marker, *marker_id;
+    } kinds[] = {
+        {"ListBuckets", "ListAllMyBucketsResult", NULL, "continuation-token", NULL},
+        {"ListObjectsV2", "ListBucketResult", NULL, "continuation-token", NULL},
+        {"ListMultipartUploads", "ListMultipartUploadsResult", "uploads", "key-marker",
+         "upload-id-marker"},
+        {"ListParts", "ListPartsResult", NULL, "part-number-marker", NULL},
+    };
+    struct s3_call call = s3_to(kinds[l->kind].what, "GET", l->bucket, l->key);
+    bool objects = l->kind == S3_OBJECTS, keys = objects || l->kind == S3_UPLOADS;
+
+    call.root = kinds[l->kind].root;
+    if (kinds[l->kind].query)
+        s3_query(&call, kinds[l->kind].query, SPAN(""));
+    if (objects && !st->old_lists)
+        s3_query(&call, "list-type", SPAN("2"));
+    if (keys && !st->plain_lists)
+        s3_query(&call, "encoding-type", SPAN("url"));
+    if (l->prefix.n)
+        s3_query(&call, "prefix", l->prefix);
+    if (l->delimiter.n)
+        s3_query(&call, "delimiter", l->delimiter);
+    if (l->id.n)
+        s3_query(&call, "uploadId", l->id);
+    if (l->next.n)
+        s3_query(&call, objects && st->old_lists ? "marker" : kinds[l->kind].marker,
+                 buf_span(&l->next));
+    if (l->next_id.n && kinds[l->kind].marker_id)
+        s3_query(&call, kinds[l->kind].marker_id, buf_span(&l->next_id));
+    return call;
+}
+
+/* Decodes a key or prefix as the page wrote it. */
+static bool
+s3_list_name(const struct s3_list *l, struct span raw, struct buf *out)
+{
+    struct buf text = buf_upto(8 * KEY_MAX);
+    bool good;
+
+    buf_clear(out);
+    if (!l->is_encoded)
+        return xml_text(raw, out);
+    good = xml_text(raw, &text) && url_read(buf_span(&text), true, out);
+    buf_free(&text);
+    return good;
+}
+
+/* What a page says about itself; it may stand before or behind its entries. */
+static void
+s3_list_page(struct s3_list *l, struct span page)
+{
+    static const char *const nexts[] = {"NextContinuationToken", "ContinuationToken",
+                                        "NextKeyMarker", "NextPartNumberMarker",
+                                        "NextMarker"};
+    struct buf next = buf_upto(8 * KEY_MAX), raw = buf_upto(8 * KEY_MAX);
+    enum xml_event event;
+    struct xml x;
+
+    l->is_truncated = l->is_encoded = false;
+    xml_init(&x, page);
+    while ((event = xml_next(&x)) == XML_ENTER || event == XML_LEAVE) {
+        struct span name = x.open[x.depth - 1], local;
+
+        while (span_cut(&name, ':', &local))
+            continue;
+        if (event != XML_LEAVE || x.depth != 2)
+            continue;
+        if (span_is(local, "IsTruncated"))
+            l->is_truncated = span_is(x.text, "true");
+        else if (span_is(local, "EncodingType"))
+            l->is_encoded = span_is(x.text, "url");
+        else if (span_is(local, "NextUploadIdMarker")) {
+            buf_clear(&l->next_id);
+            (void)xml_text(x.text, &l->next_id);
+        }
+        for (size_t i = 0; i < sizeof nexts / sizeof *nexts; i++)
+            if (span_is(local, nexts[i]) && x.text.n &&
+                (i != 1 ||
+                 l->kind == S3_BUCKETS)) { /* in objects it echoes the question */
+                buf_clear(&next);
+                (void)xml_text(x.text, i == 2 || i == 4 ? &raw : &next);
+            }
+    }
+    if (raw.n && !next.n) { /* these two are keys, and are encoded like keys */
+        if (!l->is_encoded || !url_read(buf_span(&raw), true, &next)) {
+            buf_clear(&next);
+            buf_put(&next, buf_span(&raw));
+        }
+    }
+    buf_clear(&l->next);
+    buf_put(&l->next, buf_span(&next));
+    l->is_truncated |= l->kind == S3_BUCKETS && next.n;
+    buf_free(&next);
+    buf_free(&raw);
+}
+
+/* Fetches the page that begins at l->next. A store that refuses the second version of the
+ * list of objects is asked in the first from then on. */
+static int
+s3_list_fetch(struct store *st, struct s3_list *l, struct fail *f)
+{
+    struct fail now = {S3UP_OK, ""};
+    struct s3_call call = s3_list_call(st, l);
+
+    if (s3_run(st, &call, &now) == 0)
+        return 0;
+    if (l->kind != S3_OBJECTS || st->old_lists || l->next.n ||
+        (st->error.status != 501 && st->error.status != 405 && st->error.status != 400) ||
+        now.code == S3UP_LATER)
+        return fail_set(f, now.code, "%s", now.text);
+    st->old_lists = true;
+    call = s3_list_call(st, l);
+    return s3_run(st, &call, f);
+}
+
+/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A page that begins
+ * where the last one began would come for ever: once it is asked for without encoding,
+ * which some stores stumble over, then it is an error. */
+static int
+s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
+{
+    struct buf before = buf_upto(16 * KEY_MAX), after = buf_upto(16 * KEY_MAX);
+    bool again, first = !l->has_page;
+    int rc = 1;
+
+    if (l->has_page && !l->is_truncated) {
+        rc = 0;
+        goto done;
+    }
+    if (l->has_page && !l->next.n && l->kind == S3_OBJECTS && l->last.n) {
+        st->old_lists = true; /* no token: what it speaks is the first version */
+        buf_put(&l->next, buf_span(&l->last));
+    }
+    if (l->has_page && !l->next.n) {
+        rc = fail_set(f, S3UP_LATER,
+                      "the store says that its list goes on, but not where");
+        goto done;
+    }
+    buf_put(&before, buf_span(&l->next));
+    buf_char(&before, '\n');
+    buf_put(&before, buf_span(&l->next_id));
+    do {
+        again = false;
+        if (s3_list_fetch(st, l, f) < 0) {
+            rc = -1;
+            goto done;
+        }
+        s3_list_page(l, buf_span(&st->reply));
+        buf_clear(&after);
+        buf_put(&after, buf_span(&l->next));
+        buf_char(&after, '\n');
+        buf_put(&after, buf_span(&l->next_id));
+        if (first || !l->is_truncated || !l->next.n ||
+            !span_eq(buf_span(&before), buf_span(&after)))
+            break;
+        again = !st->plain_lists && (l->kind == S3_OBJECTS || l->kind == S3_UPLOADS);
+        st->plain_lists = true;
+    } while (again);
+    if (!first && l->is_truncated && l->next.n &&
+        span_eq(buf_span(&before), buf_span(&after)))
+        rc = fail_set(f, S3UP_LATER, "the store repeats one page of its list for ever");
+    l->has_page = true;
+    xml_init(&l->x, buf_span(&st->reply));
+done:
+    buf_free(&before);
+    buf_free(&after);
+    return rc;
+}
+
+static void
+s3_list_clear(struct s3_entry *e)
+{
+    buf_clear(&e->name);
+    buf_clear(&e->id);
+    buf_clear(&e->etag);
+    buf_clear(&e->class);
+    e->size = e->number = 0;
+    e->time = 0;
+    e->is_prefix = false;
+}
+
+/* A leaf of an entry. False if it is malformed. */
+static bool
+s3_list_leaf(struct s3_list *l, struct span name, struct span text)
+{
+    struct s3_entry *e = &l->entry;
+
+    if (span_is(name, "Key") || span_is(name, "Prefix"))
+        return s3_list_name(l, text, &e->name);
+    if (span_is(name, "Name"))
+        return xml_text(text, &e->name);
+    if (span_is(name, "UploadId"))
+        return xml_text(text, &e->id);
+    if (span_is(name, "ETag"))
+        return xml_text(text, &e->etag);
+    if (span_is(name, "StorageClass"))
+        return xml_text(text, &e->class);
+    if (span_is(name, "Size"))
+        return num_parse(text, INT64_MAX, &e->size);
+    if (span_is(name, "PartNumber"))
+        return num_parse(text, INT64_MAX, &e->number);
+    if (span_is(name, "LastModified") || span_is(name, "Initiated") ||
+        span_is(name, "CreationDate"))
+        (void)date_iso(text, &e->time); /* 0: a list without dates is still a list */
+    return true;
+}
+
+/* The next entry, into l->entry. 1: there is one, 0: the list is at its end, -1: failed. */
+static int
+s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
+{
+    static const char *const items[] = {
+        "ListAllMyBucketsResult/Buckets/Bucket", "ListBucketResult/Contents",
+        "ListMultipartUploadsResult/Upload", "ListPartsResult/Part"};
+    unsigned depth = l->kind == S3_BUCKETS ? 3 : 2;
+
+    for (;;) {
+        enum xml_event event = l->has_page ? xml_next(&l->x) : XML_END;
+        struct span name, local;
+        int turned;
+
+        if (event == XML_END) {
+            turned = s3_list_turn(st, l, f);
+            if (turned <= 0)
+                return turned;
+            continue;
+        }
+        if (event == XML_BAD)
+            return fail_set(f, S3UP_LATER, "the store's list is not proper XML: %s",
+                            l->x.why);
+        name = l->x.open[l->x.depth - 1];
+        while (span_cut(&name, ':', &local))
+            continue;
+        if (l->x.depth == depth && event == XML_ENTER) {
+            s3_list_clear(&l->entry);
+            l->entry.is_prefix = span_is(local, "CommonPrefixes");
+        } else if (l->x.depth == depth + 1 && event == XML_LEAVE) {
+            if (!s3_list_leaf(l, local, l->x.text))
+                return fail_set(f, S3UP_LATER, "the store's list has a malformed entry");
+        } else if (l->x.depth == depth &&
+                   (xml_at(&l->x, items[l->kind]) ||
+                    (l->entry.is_prefix && l->kind == S3_OBJECTS))) {
+            buf_clear(&l->last);
+            buf_put(&l->last, buf_span(&l->entry.name));
+            return 1;
+        }
+    }
 }
 
 /* ===== ROOM 17 command line: verbs, help, exit codes; main is last =====

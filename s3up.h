@@ -19,8 +19,11 @@
  *    6  socket            net_                         names, connections, waiting, stalls
  *    7  tls               tls_ wire_                   BearSSL, trusted roots, and one kind
  *                                                      of connection for plain and TLS
- *    8  http              http_                        what a request is
+ *    8  http              http_                        requests, replies, bodies, proxies,
+ *                                                      keep-alive
  *    9  signature         sig_                         AWS Signature Version 4; pure
+ *   11  store             s3_                          one function for each S3 call; what
+ *                                                      is tried again, and what is not
  *   17  command line      cli_                         verbs, help, exit codes; main is last
  *
  * To read the program, begin at main, the last function, and walk up. To change it,
