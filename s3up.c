@@ -43,6 +43,7 @@
 #include <sys/ioctl.h>   /* TIOCOUTQ: what a socket has not got rid of */
 #include <sys/random.h>  /* getrandom */
 #include <sys/socket.h>  /* sockets */
+#include <sys/stat.h>    /* fstat */
 #include <sys/wait.h>    /* waitpid */
 #include <time.h>        /* clock_gettime */
 #include <unistd.h>      /* read, write, pread, fsync, close, fork */
