@@ -5052,8 +5052,8 @@ struct s3_config {
     const char *region;   /* NULL: us-east-1 */
     enum s3_addressing addressing;
     struct span id, secret, token; /* id empty: requests are not signed */
-    const char *ca_file;           /* NULL: the system's roots */
-    const char *proxy, *no_proxy;  /* as in the environment; NULL: none */
+    const char *ca_file;           /* NULL: AWS_CA_BUNDLE, SSL_CERT_FILE, the system's */
+    const char *proxy, *no_proxy;  /* NULL: as the environment says; "": none */
     unsigned retries;              /* attempts after the first */
     int64_t limit;                 /* milliseconds that a silence may last */
 };
@@ -5382,7 +5382,7 @@ s3_aim(struct store *st, struct span host, struct fail *f)
         return fail_set(f, S3UP_USAGE, "the host name of the bucket is too long");
     o->proxy[0] = 0;
     buf_clear(&o->proxy_auth);
-    if (st->config.proxy &&
+    if (st->config.proxy && *st->config.proxy &&
         !(st->config.no_proxy && http_bypasses(span_of(st->config.no_proxy), o->host)))
         why = http_set_proxy(o, span_of(st->config.proxy));
     if (why)
@@ -5734,6 +5734,25 @@ s3_run(struct store *st, const struct s3_call *call, struct fail *f)
 
 /* ---- open and close ---- */
 
+/* What the config leaves open and the environment says. HTTP_PROXY in capitals is not
+ * looked at: in a CGI program it is what a stranger sent as the header Proxy. */
+static void
+s3_environment(struct s3_config *c, bool https)
+{
+    if (!c->ca_file)
+        c->ca_file = os_env("AWS_CA_BUNDLE");
+    if (!c->ca_file)
+        c->ca_file = os_env("SSL_CERT_FILE");
+    if (!c->proxy)
+        c->proxy = os_env(https ? "https_proxy" : "http_proxy");
+    if (!c->proxy && https)
+        c->proxy = os_env("HTTPS_PROXY");
+    if (!c->no_proxy)
+        c->no_proxy = os_env("no_proxy");
+    if (!c->no_proxy)
+        c->no_proxy = os_env("NO_PROXY");
+}
+
 static int
 s3_open(struct store *st, const struct s3_config *config, struct fail *f)
 {
@@ -5767,6 +5786,7 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
     if (why)
         return fail_set(f, S3UP_USAGE, "the endpoint \"%s\" is not usable: %s",
                         buf_text(&st->endpoint), why);
+    s3_environment(&st->config, st->url.https);
     st->aws = s3_is_aws(st->url.host);
     st->origin.https = st->url.https;
     st->origin.port = st->url.port;
