@@ -94,6 +94,9 @@
 #define S3_PAUSE_MOST 20000  /* pauses double up to this */
 #define S3_SKEW       300    /* seconds by which clocks may differ before it matters */
 #define S3_XMLNS      "http://s3.amazonaws.com/doc/2006-03-01/"
+#define CRED_MAX      65536  /* bytes of one key, token or setting */
+#define CRED_WORDS    64     /* words of a credential_process */
+#define CRED_PATIENCE 60000  /* milliseconds that it may run */
 #define PRESIGN_MAX   604800 /* seconds that a presigned URL may live: seven days */
 #define NET_ADDRESSES 16     /* of one host that are tried */
 #define NET_STAGGER   250    /* milliseconds before the next address is tried as well */
@@ -1535,8 +1538,22 @@ os_write(int fd, const void *data, size_t n)
     return true;
 }
 
-/* One message is one line and one write. Control characters are shown, not sent: a file
- * name must not move the cursor of the terminal that it is reported on. */
+/* Text for a person: control characters are shown, not sent, so that a name can neither
+ * break its line nor move the cursor of the terminal that it is shown on. */
+static void
+log_put_plain(struct buf *out, struct span s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if ((unsigned char)s.p[i] >= ' ' && s.p[i] != 127) {
+            buf_char(out, s.p[i]);
+            continue;
+        }
+        buf_str(out, "\\x");
+        hex_put(out, s.p + i, 1);
+    }
+}
+
+/* One message is one line and one write. */
 __attribute__((format(printf, 2, 3))) static void
 log_say(enum log_level level, const char *form, ...)
 {
@@ -1552,14 +1569,7 @@ log_say(enum log_level level, const char *form, ...)
     va_end(args);
     buf_str(&line, "s3up: ");
     buf_str(&line, marks[level]);
-    for (const char *c = raw; *c; c++) {
-        if ((unsigned char)*c >= ' ' && *c != 127) {
-            buf_char(&line, *c);
-            continue;
-        }
-        buf_str(&line, "\\x");
-        hex_put(&line, c, 1);
-    }
+    log_put_plain(&line, span_of(raw));
     buf_char(&line, '\n');
     if (!line.bad)
         (void)os_write(STDERR_FILENO, line.p, line.n); /* nobody left to tell */
@@ -1704,40 +1714,75 @@ os_sync_folder(const char *path)
     return good;
 }
 
+/* A new file beside path, under a name that nobody can foresee or has prepared. */
+static int
+os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
+{
+    unsigned char token[8];
+    int fd = -1;
+
+    buf_str(name, path);
+    buf_char(name, '.');
+    if (!os_random(token, sizeof token))
+        return fail_sys(f, "find random numbers for", path);
+    hex_put(name, token, sizeof token);
+    if (name->bad)
+        return fail_set(f, S3UP_USAGE, "cannot write %s: the name is too long", path);
+    fd = os_open(name->p, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+    return fd < 0 ? fail_sys(f, "write", path) : fd;
+}
+
 /* Gives path new contents, all or nothing: readers see the old file or the new one, also
- * after a crash. The new one is made beside it under a name that nobody can foresee. */
+ * after a crash. */
 static int
 os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
 {
-    unsigned char token[8];
     struct buf temp = buf_upto(PATH_MAX);
-    int fd = -1, rc = -1;
+    int fd = os_temp(path, mode, &temp, f), rc = fd < 0 ? -1 : 0;
 
-    buf_str(&temp, path);
-    buf_char(&temp, '.');
-    if (os_random(token, sizeof token))
-        hex_put(&temp, token, sizeof token);
-    if (temp.bad) {
-        rc = fail_set(f, S3UP_USAGE, "cannot write %s: the name is too long", path);
-        goto done;
-    }
-    fd = os_open(temp.p, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
-    if (fd < 0) {
-        rc = fail_sys(f, "create", temp.p);
-        goto done;
-    }
-    if (!os_write(fd, data.p, data.n) || fsync(fd) != 0 || rename(temp.p, path) != 0 ||
-        !os_sync_folder(path)) {
+    if (rc == 0 && (!os_write(fd, data.p, data.n) || fsync(fd) != 0))
         rc = fail_sys(f, "write", path);
-        (void)unlink(temp.p); /* gone already if only the last step failed */
-        goto done;
-    }
-    rc = 0;
-done:
     if (fd >= 0 && close(fd) != 0 && rc == 0)
         rc = fail_sys(f, "write", path);
+    if (rc == 0 && (rename(buf_text(&temp), path) != 0 || !os_sync_folder(path)))
+        rc = fail_sys(f, "write", path);
+    if (rc < 0 && fd >= 0)
+        (void)unlink(buf_text(&temp)); /* gone already if only the last step failed */
     buf_free(&temp);
     return rc;
+}
+
+/* Which file a descriptor stands for, and in which state. */
+struct os_id {
+    uint64_t device, inode;
+    int64_t size;
+    struct os_time modified, changed;
+};
+
+static bool
+os_identify(int fd, struct os_id *id)
+{
+    struct stat info;
+
+    if (fstat(fd, &info) != 0)
+        return false;
+    *id = (struct os_id){
+        (uint64_t)info.st_dev,
+        (uint64_t)info.st_ino,
+        info.st_size,
+        {info.st_mtim.tv_sec, (int32_t)info.st_mtim.tv_nsec},
+        {info.st_ctim.tv_sec, (int32_t)info.st_ctim.tv_nsec},
+    };
+    return true;
+}
+
+/* The same file with, as far as anybody can tell, the same content. A change of mode or
+ * name moves only `changed`, and is none. */
+static bool
+os_same(const struct os_id *a, const struct os_id *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+           a->modified.s == b->modified.s && a->modified.ns == b->modified.ns;
 }
 
 static volatile sig_atomic_t os_stop; /* 0, or the signal that asked us to stop */
@@ -1981,21 +2026,24 @@ xml_next(struct xml *x)
     }
 }
 
-/* Is the event's element the one at this path, as in "ListBucketResult/Contents/Key"?
- * Prefixes do not count: some stores put names into a namespace with one. */
+/* A name without its prefix: some stores put names into a namespace with one. */
+static struct span
+xml_local(struct span name)
+{
+    const char *colon = name.n ? memrchr(name.p, ':', name.n) : NULL;
+
+    return colon ? span_after(name, (size_t)(colon - name.p) + 1) : name;
+}
+
+/* Is the event's element the one at this path, as in "ListBucketResult/Contents/Key"? */
 static bool
 xml_at(const struct xml *x, const char *path)
 {
     struct span rest = span_of(path), want;
 
-    for (unsigned i = 0; i < x->depth; i++) {
-        struct span name = x->open[i], local;
-
-        while (span_cut(&name, ':', &local))
-            continue;
-        if (!span_cut(&rest, '/', &want) || !span_eq(local, want))
+    for (unsigned i = 0; i < x->depth; i++)
+        if (!span_cut(&rest, '/', &want) || !span_eq(xml_local(x->open[i]), want))
             return false;
-    }
     return rest.p == NULL;
 }
 
@@ -4321,6 +4369,47 @@ http_begin_body(struct conn *c, bool is_head)
     c->idle_since = os_ticks();
 }
 
+/* Shows a head to whoever asked for it with -v. What proves who we are is not shown: the
+ * values of these fields, and of these parameters in the first line. */
+static void
+http_show(char mark, struct span head)
+{
+    static const char *const fields[] = {
+        "authorization",
+        "proxy-authorization",
+        "x-amz-security-token",
+        "set-cookie",
+        "x-amz-copy-source-server-side-encryption-customer-key",
+        "x-amz-server-side-encryption-customer-key"};
+    static const char *const parameters[] = {
+        "X-Amz-Signature=", "X-Amz-Security-Token=", "X-Amz-Credential="};
+    struct span line;
+
+    while (log_most >= LOG_DEBUG && span_cut(&head, '\n', &line) && line.n > 1) {
+        struct span name = line, rest = line;
+        struct buf out = buf_upto(2 * HEAD_MAX);
+
+        line.n -= line.p[line.n - 1] == '\r';
+        rest = line;
+        if (span_cut(&rest, ':', &name) && rest.p)
+            for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+                if (span_is_nocase(name, fields[i]))
+                    line = span_first(line, name.n + 1);
+        buf_put(&out, line);
+        if (rest.p && line.n == name.n + 1)
+            buf_str(&out, " ***");
+        for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
+            char *at = out.n ? strstr(out.p, parameters[i]) : NULL;
+
+            for (at = at ? at + strlen(parameters[i]) : NULL;
+                 at && *at && !strchr("& ", *at); at++)
+                *at = '*';
+        }
+        log_say(LOG_DEBUG, "%c %s", mark, buf_text(&out));
+        buf_free(&out);
+    }
+}
+
 /* Uses the bytes in the window for the head. 1: a final head is complete, 0: more is
  * needed, -1: malformed. Interim replies are passed over. */
 static int
@@ -4348,6 +4437,7 @@ http_take_head(struct conn *c, struct fail *f)
         if (why || !c->head.status || c->head.status == 101)
             return fail_set(f, S3UP_LATER, "the store's reply is not proper HTTP: %s",
                             why ? why : "an unexpected kind of message");
+        http_show('<', span_first(buf_span(&c->text), end));
         c->answered = c->head.status >= 200;
         if (!c->answered)
             buf_clear(&c->text);
@@ -4428,6 +4518,7 @@ http_start(struct conn *c, const struct origin *o, const struct request *r,
     if (r->bad || c->out.bad)
         return fail_set(f, S3UP_USAGE, "the request is malformed or larger than %d bytes",
                         REQ_TEXT);
+    http_show('>', buf_span(&c->out));
     http_watch(c, o->limit, HTTP_LEAST);
     return 0;
 }
@@ -5000,6 +5091,430 @@ sig_policy(const struct signer *who, struct span policy, struct buf *out,
     return !out->bad;
 }
 
+/* ===== ROOM 10 creds: keys and settings, from where every AWS tool finds them =====
+ *
+ * In: the environment, ~/.aws/config, ~/.aws/credentials, or a program that prints keys.
+ * Out: one set of keys, taken together from one place, and the settings of one profile.
+ * Owns the memory of both, and wipes it. Refuses keys that are half there, a file it
+ * cannot read exactly, and a profile that needs what s3up does not do; always by name.
+ * To add a place where keys come from, add a function and its line in cred_load.
+ */
+
+/* What the files say of one profile; empty where they say nothing. */
+struct profile {
+    struct buf name;
+    bool found, strong; /* strong: from [profile default], which beats [default] */
+    struct buf id, secret, token;
+    struct buf process; /* credential_process: a command line */
+    struct buf region, endpoint, ca_bundle, addressing;
+    struct buf services;    /* the [services] section that is named */
+    struct buf s3_endpoint; /* and the endpoint that it has for S3 */
+    struct buf foreign;     /* a setting that would need a service we do not speak to */
+};
+
+struct creds {
+    struct buf id, secret, token;
+    int64_t until;    /* when they expire, or 0 */
+    const char *from; /* for messages */
+};
+
+static void
+cred_init(struct creds *c)
+{
+    *c = (struct creds){buf_upto(CRED_MAX), buf_upto(CRED_MAX), buf_upto(CRED_MAX), 0,
+                        "nowhere"};
+}
+
+static void
+cred_free(struct creds *c)
+{
+    buf_free(&c->id);
+    buf_free(&c->secret);
+    buf_free(&c->token);
+}
+
+/* Settings that are kept, and where. */
+static const struct {
+    const char *key;
+    size_t at; /* of a struct buf in struct profile */
+} cred_settings[] = {
+    {"aws_access_key_id", offsetof(struct profile, id)},
+    {"aws_secret_access_key", offsetof(struct profile, secret)},
+    {"aws_session_token", offsetof(struct profile, token)},
+    {"credential_process", offsetof(struct profile, process)},
+    {"region", offsetof(struct profile, region)},
+    {"endpoint_url", offsetof(struct profile, endpoint)},
+    {"ca_bundle", offsetof(struct profile, ca_bundle)},
+    {"services", offsetof(struct profile, services)},
+    {"", offsetof(struct profile, s3_endpoint)},
+    {"role_arn", offsetof(struct profile, foreign)},
+    {"sso_session", offsetof(struct profile, foreign)},
+    {"sso_start_url", offsetof(struct profile, foreign)},
+    {"web_identity_token_file", offsetof(struct profile, foreign)},
+};
+
+static struct buf *
+cred_setting(struct profile *p, size_t i)
+{
+    return (struct buf *)(void *)((char *)p + cred_settings[i].at);
+}
+
+static void
+profile_init(struct profile *p, const char *name)
+{
+    *p = (struct profile){.name = buf_upto(CRED_MAX), .addressing = buf_upto(CRED_MAX)};
+    for (size_t i = 0; i < sizeof cred_settings / sizeof *cred_settings; i++)
+        *cred_setting(p, i) = buf_upto(CRED_MAX);
+    buf_str(&p->name, name);
+}
+
+static void
+profile_free(struct profile *p)
+{
+    for (size_t i = 0; i < sizeof cred_settings / sizeof *cred_settings; i++)
+        buf_free(cred_setting(p, i));
+    buf_free(&p->name);
+    buf_free(&p->addressing);
+}
+
+static void
+cred_set(struct buf *to, struct span value)
+{
+    buf_clear(to);
+    buf_put(to, value);
+}
+
+/* Does the section that i has reached speak of the profile? The config file writes
+ * [profile NAME] and [default], the credentials file [NAME]. */
+static bool
+cred_is_section(struct profile *p, const struct ini *i, bool config)
+{
+    bool is_default = span_is(buf_span(&p->name), "default");
+    bool named = i->name.n && span_eq(i->name, buf_span(&p->name));
+
+    if (!named)
+        return false;
+    if (!config)
+        return !i->kind.n;
+    if (span_is(i->kind, "profile")) {
+        p->strong |= is_default;
+        return true;
+    }
+    return is_default && !i->kind.n && !p->strong;
+}
+
+/* One setting of the profile, or of a block below one of its settings. */
+static void
+cred_take(struct profile *p, const struct ini *i, enum ini_event event)
+{
+    if (event == INI_SUB) {
+        if (span_is(i->parent, "s3") && span_is(i->key, "addressing_style"))
+            cred_set(&p->addressing, i->value);
+        return;
+    }
+    for (size_t k = 0; k < sizeof cred_settings / sizeof *cred_settings; k++)
+        if (span_is(i->key, cred_settings[k].key))
+            cred_set(cred_settings[k].at == offsetof(struct profile, foreign)
+                         ? &p->foreign
+                         : cred_setting(p, k),
+                     cred_settings[k].at == offsetof(struct profile, foreign) ? i->key
+                                                                              : i->value);
+}
+
+static int
+cred_read(struct profile *p, const char *path, bool config, struct fail *f)
+{
+    struct buf text = buf_upto(MIB);
+    struct fail unread = {S3UP_OK, ""};
+    enum ini_event event = INI_END;
+    bool ours = false, services = false;
+    struct ini i;
+
+    if (os_slurp(path, &text, &unread) < 0) {
+        buf_free(&text);
+        /* That there is no such file is not an error: the other one may have it all. */
+        return unread.code == S3UP_MISSING ? 0
+                                           : fail_set(f, S3UP_USAGE, "%s", unread.text);
+    }
+    ini_init(&i, buf_span(&text));
+    while ((event = ini_next(&i)) != INI_END && event != INI_BAD) {
+        if (event == INI_SECTION) {
+            ours = cred_is_section(p, &i, config);
+            services = config && span_is(i.kind, "services") && p->services.n &&
+                       span_eq(i.name, buf_span(&p->services));
+            p->found |= ours;
+        } else if (ours && event != INI_MORE) {
+            cred_take(p, &i, event);
+        } else if (services && event == INI_SUB && span_is(i.parent, "s3") &&
+                   span_is(i.key, "endpoint_url")) {
+            cred_set(&p->s3_endpoint, i.value);
+        }
+    }
+    if (event == INI_BAD)
+        (void)fail_set(f, S3UP_USAGE, "%s line %u: %s", path, i.line, i.why);
+    buf_free(&text);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* $HOME/.aws/FILE, or what the variable says instead. Empty when there is no home. */
+static void
+cred_path(const char *variable, const char *file, struct buf *out)
+{
+    const char *home = os_env("HOME"), *said = os_env(variable);
+
+    if (said) {
+        buf_str(out, said);
+    } else if (home) {
+        buf_str(out, home);
+        buf_str(out, "/.aws/");
+        buf_str(out, file);
+    }
+}
+
+/* Reads a profile out of both files. The credentials file is read last, so it wins. */
+static int
+cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
+{
+    struct buf config = buf_upto(PATH_MAX), keys = buf_upto(PATH_MAX);
+    int rc = 0;
+
+    cred_path("AWS_CONFIG_FILE", "config", &config);
+    cred_path("AWS_SHARED_CREDENTIALS_FILE", "credentials", &keys);
+    if (config.n)
+        rc = cred_read(p, buf_text(&config), true, f);
+    if (rc == 0 &&
+        p->services.n) /* once more: the section may stand before the profile */
+        rc = cred_read(p, buf_text(&config), true, f);
+    if (rc == 0 && keys.n)
+        rc = cred_read(p, buf_text(&keys), false, f);
+    if (rc == 0 && must_exist && !p->found)
+        rc = fail_set(f, S3UP_USAGE, "there is no profile \"%s\" in %s or %s",
+                      buf_text(&p->name), buf_text(&config), buf_text(&keys));
+    buf_free(&config);
+    buf_free(&keys);
+    return rc;
+}
+
+/* Splits a command line as a shell would, but nothing in it is ever expanded. The words
+ * are NUL-terminated in `words`; argv points to them. False if a quote is not closed. */
+static bool
+cred_split(struct span line, struct buf *words, char *argv[CRED_WORDS])
+{
+    size_t at[CRED_WORDS], n = 0;
+    bool in_word = false;
+    char quote = 0;
+
+    for (size_t i = 0; i < line.n; i++) {
+        char c = line.p[i];
+
+        if (!quote && xml_space(c)) {
+            if (in_word)
+                buf_char(words, 0);
+            in_word = false;
+            continue;
+        }
+        if (!in_word) {
+            if (n == CRED_WORDS - 1)
+                return false;
+            at[n++] = words->n;
+            in_word = true;
+        }
+        if (c == '\\' && quote != '\'' && i + 1 < line.n)
+            buf_char(words, line.p[++i]);
+        else if (quote ? c == quote : c == '"' || c == '\'')
+            quote = quote ? 0 : c;
+        else
+            buf_char(words, c);
+    }
+    buf_char(words, 0);
+    for (size_t i = 0; i < n; i++)
+        argv[i] = words->p + at[i];
+    argv[n] = NULL;
+    return !quote && n && !words->bad;
+}
+
+/* Runs a program and collects what it prints. Its own complaints go to our stderr. */
+static int
+cred_run(char **argv, struct buf *out, struct fail *f)
+{
+    int pipes[2], status = -1;
+    int64_t until = os_ticks() + CRED_PATIENCE;
+    char piece[1024];
+    ssize_t did = 1;
+    pid_t child;
+
+    if (pipe2(pipes, O_CLOEXEC) != 0)
+        return fail_sys(f, "run", argv[0]);
+    child = fork();
+    if (child == 0) {
+        int null = os_open("/dev/null", O_RDONLY, 0);
+
+        if (null >= 0 && dup2(null, STDIN_FILENO) == STDIN_FILENO &&
+            dup2(pipes[1], STDOUT_FILENO) == STDOUT_FILENO)
+            (void)execvp(argv[0], argv);
+        _exit(127);
+    }
+    (void)close(pipes[1]);
+    while (child > 0 && did > 0 && net_wait_one(pipes[0], POLLIN, until)) {
+        did = read(pipes[0], piece, sizeof piece);
+        if (did > 0)
+            buf_add(out, piece, (size_t)did);
+    }
+    explicit_bzero(piece, sizeof piece);
+    (void)close(pipes[0]);
+    if (child < 0)
+        return fail_sys(f, "run", argv[0]);
+    if (did != 0)
+        (void)kill(child, SIGKILL); /* it did not end its output in time */
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (did != 0 || out->bad || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        return fail_set(f, S3UP_DENIED, "the credential_process %s failed: %s", argv[0],
+                        did != 0             ? "it did not finish in time"
+                        : out->bad           ? "its output is too long"
+                        : status == 127 << 8 ? "it could not be started"
+                                             : "its exit status is not 0");
+    return 0;
+}
+
+/* {"Version": 1, "AccessKeyId": ..., "SecretAccessKey": ..., "SessionToken": ...,
+ * "Expiration": "2026-11-21T00:00:00Z"} */
+static int
+cred_parse_keys(struct span text, struct creds *c, struct fail *f)
+{
+    struct buf version = buf_upto(16), expiry = buf_upto(64);
+    const struct {
+        const char *key;
+        struct buf *to;
+    } members[] = {{"Version", &version},
+                   {"AccessKeyId", &c->id},
+                   {"SecretAccessKey", &c->secret},
+                   {"SessionToken", &c->token},
+                   {"Expiration", &expiry}};
+    enum json_event event;
+    struct json j;
+
+    json_init(&j, text);
+    while ((event = json_next(&j)) != JSON_END && event != JSON_BAD)
+        for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+            if (j.depth == 1 && (event == JSON_STRING || event == JSON_NUMBER) &&
+                span_is(j.key, members[i].key)) {
+                buf_clear(members[i].to);
+                (void)json_text(j.text, members[i].to);
+            }
+    if (event == JSON_BAD)
+        (void)fail_set(f, S3UP_DENIED, "the credential_process did not print JSON: %s",
+                       j.why);
+    else if (!span_is(buf_span(&version), "1") || !c->id.n || !c->secret.n)
+        (void)fail_set(f, S3UP_DENIED,
+                       "the credential_process must print Version 1, "
+                       "AccessKeyId and SecretAccessKey");
+    else if (expiry.n && !date_iso(buf_span(&expiry), &c->until))
+        (void)fail_set(f, S3UP_DENIED,
+                       "the credential_process printed a malformed Expiration");
+    buf_free(&version);
+    buf_free(&expiry);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+static int
+cred_from_process(const struct profile *p, struct creds *c, struct fail *f)
+{
+    struct buf words = buf_upto(CRED_MAX), out = buf_upto(CRED_MAX);
+    char *argv[CRED_WORDS];
+    int rc;
+
+    c->from = "credential_process";
+    if (!cred_split(buf_span(&p->process), &words, argv))
+        rc = fail_set(f, S3UP_USAGE,
+                      "credential_process of profile %s is no command line: a "
+                      "quote is not closed",
+                      buf_text(&p->name));
+    else
+        rc = cred_run(argv, &out, f);
+    if (rc == 0)
+        rc = cred_parse_keys(buf_span(&out), c, f);
+    buf_free(&words);
+    buf_free(&out);
+    return rc;
+}
+
+/* Keys in the environment: 1 found, 0 none, -1 half of a pair. */
+static int
+cred_from_environment(struct creds *c, struct fail *f)
+{
+    const char *id = os_env("AWS_ACCESS_KEY_ID"),
+               *secret = os_env("AWS_SECRET_ACCESS_KEY");
+    const char *expiry = os_env("AWS_CREDENTIAL_EXPIRATION");
+
+    if (!id && !secret)
+        return 0;
+    if (!id || !secret)
+        return fail_set(f, S3UP_USAGE, "%s is set but %s is not",
+                        id ? "AWS_ACCESS_KEY_ID" : "AWS_SECRET_ACCESS_KEY",
+                        id ? "AWS_SECRET_ACCESS_KEY" : "AWS_ACCESS_KEY_ID");
+    buf_str(&c->id, id);
+    buf_str(&c->secret, secret);
+    buf_str(&c->token, os_env("AWS_SESSION_TOKEN"));
+    if (expiry)
+        (void)date_iso(span_of(expiry), &c->until);
+    c->from = "the environment";
+    return 1;
+}
+
+static int
+cred_from_profile(const struct profile *p, struct creds *c, struct fail *f)
+{
+    if (p->id.n && p->secret.n) {
+        buf_put(&c->id, buf_span(&p->id));
+        buf_put(&c->secret, buf_span(&p->secret));
+        buf_put(&c->token, buf_span(&p->token));
+        c->from = "the shared files";
+        return 0;
+    }
+    if (p->id.n || p->secret.n)
+        return fail_set(f, S3UP_USAGE,
+                        "profile %s has only one of aws_access_key_id and "
+                        "aws_secret_access_key",
+                        buf_text(&p->name));
+    if (p->process.n)
+        return cred_from_process(p, c, f);
+    if (p->foreign.n)
+        return fail_set(f, S3UP_USAGE,
+                        "profile %s gets its keys through %s, which s3up does "
+                        "not do; let credential_process do it",
+                        buf_text(&p->name), buf_text(&p->foreign));
+    return fail_set(f, S3UP_DENIED,
+                    "there are no keys: set AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY, or put them into "
+                    "~/.aws/credentials, or give --no-sign-request");
+}
+
+/* Which profile, and whether it was asked for in so many words. */
+static const char *
+cred_profile_name(const char *flag)
+{
+    const char *name = flag;
+
+    if (!name)
+        name = os_env("AWS_PROFILE");
+    if (!name)
+        name = os_env("AWS_DEFAULT_PROFILE");
+    return name ? name : "default";
+}
+
+/* The keys. A profile that was asked for on the command line beats keys in the
+ * environment; one that the environment names does not. */
+static int
+cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
+{
+    int found = asked ? 0 : cred_from_environment(c, f);
+
+    if (found)
+        return found < 0 ? -1 : 0;
+    return cred_from_profile(p, c, f);
+}
+
 /* ===== ROOM 11 store: one function for each thing that a store can do =====
  *
  * In: a bucket, a key, a body. Out: the store's answer, checked, or the reason why there is
@@ -5022,6 +5537,8 @@ struct s3_body {
     int fd;         /* used if length is not 0 and memory is empty */
     int64_t at;     /* where the stretch begins */
     int64_t length; /* of the stretch; the length of memory is its own */
+    const struct os_id
+        *id; /* what the file must still be before its last bytes are sent */
 };
 
 struct s3_call {
@@ -5436,6 +5953,7 @@ s3_build(struct store *st, const struct s3_call *call, struct fail *f)
 static int
 s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
 {
+    struct os_id now;
     int64_t done = 0;
     int rc = 0;
 
@@ -5452,8 +5970,12 @@ s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
                            : fail_set(f, S3UP_SKIPPED,
                                       "the file became shorter while it "
                                       "was being sent");
-        rc = http_send(&st->conn, st->window, n, f);
         done += did;
+        /* Without its last bytes the store has nothing: so a file that changed is not stored. */
+        if (done == b->length && b->id &&
+            (!os_identify(b->fd, &now) || !os_same(&now, b->id)))
+            return fail_set(f, S3UP_SKIPPED, "the file changed while it was being sent");
+        rc = http_send(&st->conn, st->window, n, f);
     }
     return rc;
 }
@@ -5517,6 +6039,12 @@ s3_read_error(struct store *st)
                 s3_leaf(&x, to[i], room[i]);
         }
     }
+    /* A store that repeats the token that it was sent must not get it into our messages. */
+    if (st->config.token.n && strlen(e->message) &&
+        memmem(e->message, strlen(e->message), st->config.token.p,
+               16 < st->config.token.n ? 16 : st->config.token.n))
+        s3_copy_name(e->message, sizeof e->message,
+                     SPAN("(hidden: it repeats the token)"));
 }
 
 /* Is the collected reply the element that the call must get, whole and closed? A 200 may
@@ -5984,6 +6512,33 @@ s3_next_undeleted(struct xml *x, struct buf *key, struct buf *code)
     return 0;
 }
 
+/* A URL that gives the right to one request for so many seconds. */
+static int
+s3_presign(struct store *st, struct s3_call *call, uint64_t seconds, struct buf *url,
+           struct fail *f)
+{
+    const struct s3_config *c = &st->config;
+    struct span region = span_of(s3_region_of(st, call->bucket));
+    struct signer who = {c->id,      c->secret,  c->token, region,
+                         SPAN("s3"), os_now().s, true};
+
+    if (!c->id.n)
+        return fail_set(f, S3UP_DENIED, "a URL cannot be signed without keys");
+    st->config.id = SPAN(""); /* built unsigned: parameters will sign it, not fields */
+    if (s3_build(st, call, f) == 0 && !sig_url(&st->request, &who, seconds, SIG_UNSIGNED))
+        (void)fail_set(f, S3UP_USAGE,
+                       "the request is malformed or too long to be signed");
+    st->config.id = who.id;
+    if (f->code != S3UP_OK)
+        return -1;
+    buf_str(url, st->url.https ? "https://" : "http://");
+    http_put_host(&st->origin, false, url);
+    buf_put(url, st->request.path);
+    buf_char(url, '?');
+    http_put_query(&st->request, url);
+    return url->bad ? fail_set(f, S3UP_USAGE, "the URL is too long") : 0;
+}
+
 /* ---- multipart ---- */
 
 static int
@@ -6198,12 +6753,11 @@ s3_list_page(struct s3_list *l, struct span page)
     l->is_truncated = l->is_encoded = false;
     xml_init(&x, page);
     while ((event = xml_next(&x)) == XML_ENTER || event == XML_LEAVE) {
-        struct span name = x.open[x.depth - 1], local;
+        struct span local;
 
-        while (span_cut(&name, ':', &local))
-            continue;
         if (event != XML_LEAVE || x.depth != 2)
             continue;
+        local = xml_local(x.open[1]);
         if (span_is(local, "IsTruncated"))
             l->is_truncated = span_is(x.text, "true");
         else if (span_is(local, "EncodingType"))
@@ -6355,7 +6909,7 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
 
     for (;;) {
         enum xml_event event = l->has_page ? xml_next(&l->x) : XML_END;
-        struct span name, local;
+        struct span local;
         int turned;
 
         if (event == XML_END) {
@@ -6367,9 +6921,7 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         if (event == XML_BAD)
             return fail_set(f, S3UP_LATER, "the store's list is not proper XML: %s",
                             l->x.why);
-        name = l->x.open[l->x.depth - 1];
-        while (span_cut(&name, ':', &local))
-            continue;
+        local = xml_local(l->x.open[l->x.depth - 1]);
         if (l->x.depth == depth && event == XML_ENTER) {
             s3_list_clear(&l->entry);
             l->entry.is_prefix = span_is(local, "CommonPrefixes");
@@ -6386,49 +6938,507 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
     }
 }
 
-/* ===== ROOM 17 command line: verbs, help, exit codes; main is last =====
+/* ===== ROOM 12 part: a file, or a stretch of one, is opened, summed, and watched =====
  *
- * In: the words of the command line. Out: an exit code that tells the truth. One table
- * names the verbs; dispatch, help and suggestions come from it. To add a verb, write its
- * function and its line in cli_verbs.
+ * In: a path. Out: an open file that is known to be a plain file, with its identity, and
+ * the sums of any stretch of it, read through one small window: memory does not grow with
+ * the file. A file whose identity changed between two looks is not sent.
  */
 
-/* Data goes to stdout. Whether it arrived is known only after it was flushed. */
-static int
-cli_finish(int code)
-{
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return code;
-    log_say(LOG_ERROR, "cannot write to standard output: %s", strerror(errno));
-    return code == S3UP_OK ? S3UP_SOME : code;
-}
+struct part_file {
+    int fd; /* -1 when closed */
+    const char *path;
+    struct os_id id; /* as it was when it was opened */
+};
 
 static int
-cli_version(int argc, char **argv)
+part_open(struct part_file *p, const char *path, struct fail *f)
 {
-    if (argc > 1) {
-        log_say(LOG_ERROR, "%s takes no arguments, but got \"%s\"", argv[0], argv[1]);
-        return S3UP_USAGE;
+    struct stat info;
+
+    *p = (struct part_file){.fd = -1, .path = path};
+    /* Without O_NONBLOCK the open of a FIFO would wait for a writer, maybe for ever. */
+    p->fd = os_open(path, O_RDONLY | O_NONBLOCK, 0);
+    if (p->fd < 0)
+        return fail_sys(f, "open", path);
+    if (fstat(p->fd, &info) != 0)
+        (void)fail_sys(f, "examine", path);
+    else if (S_ISDIR(info.st_mode))
+        (void)fail_set(f, S3UP_USAGE, "%s is a folder, not a file", path);
+    else if (!S_ISREG(info.st_mode))
+        (void)fail_set(f, S3UP_USAGE, "%s is not a plain file", path);
+    else if (!os_identify(p->fd, &p->id))
+        (void)fail_sys(f, "examine", path);
+    if (f->code == S3UP_OK)
+        return 0;
+    (void)close(p->fd);
+    p->fd = -1;
+    return -1;
+}
+
+static void
+part_close(struct part_file *p)
+{
+    if (p->fd >= 0)
+        (void)close(p->fd); /* it was only read */
+    p->fd = -1;
+}
+
+struct part_sums {
+    unsigned n;
+    struct sum at[2];
+    unsigned char digest[2][SHA256_SIZE];
+};
+
+/* Sums a stretch in one pass, with as many kinds of sum as are wanted. The file must be
+ * the same before and after. */
+static int
+part_sum(const struct part_file *p, int64_t at, int64_t length, struct part_sums *sums,
+         struct fail *f)
+{
+    char window[S3_WINDOW];
+    struct os_id now;
+
+    for (int64_t done = 0; done < length && !os_stop;) {
+        size_t n = length - done < (int64_t)sizeof window ? (size_t)(length - done)
+                                                          : sizeof window;
+        ssize_t did = os_read(p->fd, window, n, at + done);
+
+        if (did < 0)
+            return fail_sys(f, "read", p->path);
+        if (did != (ssize_t)n)
+            return fail_set(f, S3UP_SKIPPED, "%s became shorter while it was read",
+                            p->path);
+        for (unsigned i = 0; i < sums->n; i++)
+            sum_add(&sums->at[i], window, n);
+        done += did;
     }
-    printf("s3up %s (sha256: %s, crc: %s)\n", S3UP_VERSION,
-           cpu_has(CPU_SHA) ? "hardware" : "portable",
-           cpu_has(CPU_CLMUL) ? "hardware" : "portable");
-    return cli_finish(S3UP_OK);
+    if (os_stop)
+        return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    if (!os_identify(p->fd, &now) || !os_same(&now, &p->id))
+        return fail_set(f, S3UP_SKIPPED, "%s changed while it was read", p->path);
+    for (unsigned i = 0; i < sums->n; i++)
+        sum_end(&sums->at[i], sums->digest[i]);
+    return 0;
 }
 
-struct verb {
-    const char *name, *args, *what; /* as help shows them */
-    int (*run)(int argc,
-               char **argv); /* argv[0] is the verb; NULL: it needs this table */
+/* ===== ROOM 14 transfer: a file becomes an object, an object becomes a file =====
+ *
+ * In: a path, a bucket and key, what the user wants. Out: the object stored, or the file
+ * in its place, whole and checked; or a reason, and nothing half done under a final name.
+ */
+
+struct xfer_wish {
+    const struct s3_pair *heads; /* header fields for the object */
+    unsigned n;
+    enum xfer_checksum { XFER_AUTO, XFER_NONE, XFER_KIND } checksum;
+    enum sum_kind kind; /* if XFER_KIND */
+    bool no_clobber;
 };
 
-static const struct verb cli_verbs[] = {
-    {"help", "[COMMAND]", "say what the commands do, or all about one", NULL},
-    {"version", "", "print the version, and which sums run on CPU instructions",
-     cli_version},
+/* What a transfer came to. */
+struct xfer_result {
+    uint64_t size;
+    char etag[128];
 };
 
-#define CLI_VERBS (sizeof cli_verbs / sizeof *cli_verbs)
+/* The header that carries a checksum, and the one that some stores want beside it before
+ * they look at it. name and value must live as long as the call. */
+static void
+xfer_checksum_header(struct s3_call *call, enum sum_kind kind,
+                     const unsigned char *digest, struct buf *text)
+{
+    static const struct {
+        const char *header, *algorithm;
+    } names[SUM_KINDS] = {{"content-md5", NULL},
+                          {"x-amz-checksum-sha256", "SHA256"},
+                          {"x-amz-checksum-crc32", "CRC32"},
+                          {"x-amz-checksum-crc32c", "CRC32C"},
+                          {"x-amz-checksum-crc64nvme", "CRC64NVME"}};
+
+    b64_put(text, digest, sum_kinds[kind].size);
+    s3_header(call, names[kind].header, buf_span(text));
+    if (names[kind].algorithm)
+        s3_header(call, "x-amz-sdk-checksum-algorithm", span_of(names[kind].algorithm));
+}
+
+/* Whether the key is taken: 1, 0, or -1 if the store will not say. */
+static int
+xfer_exists(struct store *st, struct span bucket, struct span key, struct fail *f)
+{
+    struct fail now = {S3UP_OK, ""};
+
+    if (s3_head_object(st, bucket, key, &now) == 0)
+        return 1;
+    if (now.code == S3UP_MISSING)
+        return 0;
+    return fail_set(f, now.code, "%s", now.text);
+}
+
+/* Sends the call of a PutObject, only where no object is: what a store that does not know
+ * the condition makes of it is told apart. */
+static int
+xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
+{
+    int taken = xfer_exists(st, call->bucket, call->key, f);
+    struct fail now = {S3UP_OK, ""};
+    struct s3_call plain = *call;
+
+    if (taken < 0)
+        return -1;
+    if (taken)
+        return fail_set(f, S3UP_EXISTS, "s3://%.*s/%.*s exists already",
+                        (int)call->bucket.n, call->bucket.p, (int)call->key.n,
+                        call->key.p);
+    s3_header(call, "if-none-match", SPAN("*"));
+    if (s3_put_object(st, call, &now) == 0)
+        return 0;
+    if (st->error.status != 501)
+        return fail_set(f, now.code, "%s", now.text);
+    log_say(LOG_WARN,
+            "this store cannot write under a condition: whether the object exists "
+            "was looked up before, and another writer could come in between");
+    return s3_put_object(st, &plain, f);
+}
+
+/* Uploads a file in one request. */
+static int
+xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
+         const struct xfer_wish *wish, struct xfer_result *out, struct fail *f)
+{
+    bool aws_tls = st->aws && st->url.https;
+    bool has_kind =
+        wish->checksum == XFER_KIND || (wish->checksum == XFER_AUTO && aws_tls);
+    enum sum_kind kind = wish->checksum == XFER_KIND ? wish->kind : SUM_CRC64NVME;
+    /* Over TLS a checksum, or the wish for none, makes a signed digest superfluous. */
+    bool is_unsigned = st->url.https && (has_kind || wish->checksum == XFER_NONE);
+    struct part_sums sums = {.n = 0};
+    struct buf text = buf_upto(128);
+    char hex[SIG_HEX] = SIG_UNSIGNED;
+    int rc;
+
+    if (file->id.size > (int64_t)(5 * GIB))
+        return fail_set(f, S3UP_USAGE,
+                        "%s is larger than the 5 GiB that one request can carry",
+                        file->path);
+    if (!is_unsigned)
+        sum_init(&sums.at[sums.n++], SUM_SHA256);
+    if (has_kind)
+        sum_init(&sums.at[sums.n++], kind);
+    if (sums.n && part_sum(file, 0, file->id.size, &sums, f) < 0)
+        return -1;
+    if (!is_unsigned)
+        sig_hex(sums.digest[0], hex);
+    if (has_kind)
+        xfer_checksum_header(call, kind, sums.digest[sums.n - 1], &text);
+    for (unsigned i = 0; i < wish->n; i++)
+        s3_header(call, wish->heads[i].name, wish->heads[i].value);
+    call->payload = hex;
+    call->body =
+        (struct s3_body){.fd = file->fd, .length = file->id.size, .id = &file->id};
+    rc = wish->no_clobber ? xfer_put_new(st, call, f) : s3_put_object(st, call, f);
+    if (rc == 0) {
+        out->size = (uint64_t)file->id.size;
+        s3_copy_name(out->etag, sizeof out->etag, s3_bare(s3_value(st, "etag")));
+    }
+    buf_free(&text);
+    return rc;
+}
+
+/* ---- get ---- */
+
+/* An object on its way to a file descriptor. */
+struct xfer_get {
+    struct span bucket, key;
+    int fd;
+    uint64_t done;  /* bytes written */
+    uint64_t size;  /* of the object, once known */
+    char etag[128]; /* as it came, for If-Match */
+    bool checkable; /* the ETag is the MD5 of the whole */
+    struct sum md5;
+};
+
+/* Does the ETag of this reply tell the MD5 of the object? Not if it was made of parts, or
+ * if the object lies encrypted with a key of somebody's own. */
+static bool
+xfer_is_md5(const struct store *st, struct span etag)
+{
+    unsigned char digest[MD5_SIZE];
+
+    return hex_read(etag, digest, sizeof digest) &&
+           !span_starts(s3_value(st, "x-amz-server-side-encryption"), "aws:") &&
+           !s3_value(st, "x-amz-server-side-encryption-customer-algorithm").n;
+}
+
+/* The reply's head must be what was asked for: the whole, or the rest of the same object. */
+static int
+xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
+{
+    const struct head *h = &st->conn.head;
+    struct span range = http_value(h, "content-range"), etag = http_value(h, "etag"),
+                from;
+    uint64_t first, total;
+
+    if (!g->done) {
+        if (h->status != 200)
+            return fail_set(f, S3UP_LATER,
+                            "the store answered %u to a question for the whole",
+                            h->status);
+        s3_copy_name(g->etag, sizeof g->etag, etag);
+        g->checkable = xfer_is_md5(st, s3_bare(etag));
+        g->size = h->length >= 0 ? (uint64_t)h->length : 0;
+        return 0;
+    }
+    /* bytes 100-199/200 */
+    if (h->status != 206 || !span_starts(range, "bytes "))
+        return fail_set(f, S3UP_LATER,
+                        "the store does not send the rest of an object alone");
+    range = span_after(range, 6);
+    (void)span_cut(&range, '-', &from);
+    if (!num_parse(from, INT64_MAX, &first) || !span_cut(&range, '/', &from) ||
+        !num_parse(range, INT64_MAX, &total) || first != g->done || total != g->size ||
+        (etag.n && !span_is(etag, g->etag)))
+        return fail_set(f, S3UP_LATER,
+                        "the store sent another piece than was asked for, or "
+                        "the object changed");
+    return 0;
+}
+
+/* One request: what comes of it is written. */
+static int
+xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
+{
+    struct s3_call call = s3_to("GetObject", "GET", g->bucket, g->key);
+    struct buf range = buf_upto(64);
+    ssize_t did = -1;
+
+    if (g->done) {
+        buf_str(&range, "bytes=");
+        buf_num(&range, g->done);
+        buf_char(&range, '-');
+        s3_header(&call, "range", buf_span(&range));
+        if (g->etag[0])
+            s3_header(&call, "if-match", span_of(g->etag));
+    }
+    if (s3_get_object(st, &call, f) == 0 && xfer_check_head(st, g, f) == 0)
+        while ((did = http_read(&st->conn, st->window, sizeof st->window, f)) > 0) {
+            if (!os_write(g->fd, st->window, (size_t)did)) {
+                did = -1;
+                if (errno == EPIPE)
+                    (void)fail_set(f, S3UP_CLOSED, "nobody reads the output any more");
+                else
+                    (void)fail_sys(f, "write", "the output");
+                break;
+            }
+            sum_add(&g->md5, st->window, (size_t)did);
+            g->done += (uint64_t)did;
+        }
+    buf_free(&range);
+    return did < 0 ? -1 : 0;
+}
+
+/* The whole object to fd. A connection that breaks in the middle is taken up again where
+ * it broke, as long as every attempt brings something. */
+static int
+xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
+{
+    unsigned char digest[MD5_SIZE], want[MD5_SIZE];
+    uint64_t before = 0;
+    unsigned idle = 0;
+
+    sum_init(&g->md5, SUM_MD5);
+    for (;;) {
+        struct fail now = {S3UP_OK, ""};
+
+        if (xfer_get_once(st, g, &now) == 0)
+            break;
+        idle = g->done > before ? 0 : idle + 1;
+        before = g->done;
+        /* What was never begun has been tried often enough by s3_run. */
+        if (now.code != S3UP_LATER || !g->done || idle > st->config.retries || os_stop)
+            return fail_set(f, os_stop ? S3UP_INTERRUPTED : now.code, "%s", now.text);
+        s3_pause(st, idle, false);
+    }
+    sum_end(&g->md5, digest);
+    if (g->checkable && hex_read(s3_bare(span_of(g->etag)), want, sizeof want) &&
+        !sum_equal(want, digest, sizeof want))
+        return fail_set(f, S3UP_DAMAGED,
+                        "s3://%.*s/%.*s: the bytes that came do not have the "
+                        "MD5 that the store names as ETag",
+                        (int)g->bucket.n, g->bucket.p, (int)g->key.n, g->key.p);
+    return 0;
+}
+
+/* Gives a finished temporary file its name. Where it must not replace another, a link is
+ * made, which fails if the name is taken, by whomever. */
+static int
+xfer_name(const char *temp, const char *path, bool no_clobber, struct fail *f)
+{
+    if (no_clobber ? link(temp, path) != 0 : rename(temp, path) != 0)
+        return fail_sys(f, "write", path);
+    if (no_clobber)
+        (void)unlink(temp);
+    return os_sync_folder(path) ? 0 : fail_sys(f, "write", path);
+}
+
+/* Downloads to a file: under another name first, then, whole and checked, under its own. */
+static int
+xfer_get_file(struct store *st, struct xfer_get *g, const char *path, bool no_clobber,
+              struct fail *f)
+{
+    struct buf temp = buf_upto(PATH_MAX);
+    struct stat info;
+    int rc = -1;
+
+    if (stat(path, &info) == 0) {
+        if (S_ISDIR(info.st_mode))
+            return fail_set(f, S3UP_USAGE, "cannot write %s: it is a folder", path);
+        if (no_clobber)
+            return fail_set(f, S3UP_EXISTS, "%s exists already", path);
+    }
+    g->fd = os_temp(path, 0666, &temp, f);
+    if (g->fd < 0)
+        goto done;
+    if (xfer_get_to(st, g, f) == 0) {
+        if (fsync(g->fd) != 0)
+            (void)fail_sys(f, "write", path);
+        else
+            rc = 0;
+    }
+    if (close(g->fd) != 0 && rc == 0)
+        rc = fail_sys(f, "write", path);
+    if (rc == 0)
+        rc = xfer_name(buf_text(&temp), path, no_clobber, f);
+    if (rc < 0)
+        (void)unlink(buf_text(&temp)); /* gone already if only the folder's sync failed */
+done:
+    buf_free(&temp);
+    return rc;
+}
+
+/* ===== ROOM 17 command line: options, verbs, help, exit codes; main is last =====
+ *
+ * In: the words of the command line and the environment. Out: an exit code that tells the
+ * truth; data on stdout, everything else on stderr. Two tables say all: cli_options (every
+ * option, which verbs take it, what it means) and cli_verbs. The parser, the S3UP_
+ * variables, help, the man page and the completions come from them. To add an option,
+ * write its line; to add a verb, write its function and its line.
+ */
+
+/* What the options and the environment say. */
+struct cli {
+    const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
+    uint64_t retries, timeout, lifetime; /* timeout and lifetime in seconds */
+    bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
+    struct s3_pair heads[S3_PAIRS]; /* that the object shall have */
+    unsigned n;
+    struct buf text; /* holds what heads point into; never moves: made at full size */
+    char **words;    /* of argv, those that are no options; reordered in place */
+    int count;
+};
+
+/* Verbs as bits, so that an option can say which of them it belongs to. */
+enum {
+    ON_PUT = 1 << 0,
+    ON_GET = 1 << 1,
+    ON_LS = 1 << 2,
+    ON_STAT = 1 << 3,
+    ON_RM = 1 << 4,
+    ON_MB = 1 << 5,
+    ON_RB = 1 << 6,
+    ON_PRESIGN = 1 << 7,
+    ON_HELP = 1 << 8,
+    ON_VERSION = 1 << 9,
+    ON_NET = ON_PUT | ON_GET | ON_LS | ON_STAT | ON_RM | ON_MB | ON_RB,
+    ON_STORE = ON_NET | ON_PRESIGN
+};
+
+enum cli_kind {
+    CLI_FLAG,   /* bool */
+    CLI_TEXT,   /* const char * */
+    CLI_NUMBER, /* uint64_t */
+    CLI_AGE,    /* uint64_t, seconds */
+    CLI_FIELD,  /* a header field of the object: its name is in `field` */
+    CLI_META,   /* NAME=VALUE: x-amz-meta-NAME */
+    CLI_RAW     /* NAME: VALUE as it is */
+};
+
+static const struct cli_option {
+    const char *name, *alias; /* --name; alias: what other tools call it */
+    char letter;              /* -x, or 0 */
+    enum cli_kind kind;
+    size_t at;         /* in struct cli */
+    unsigned verbs;    /* that take it */
+    const char *value; /* as help shows it; NULL for a flag */
+    const char *what;
+    const char *field;
+} cli_options[] = {
+#define AT(member) offsetof(struct cli, member)
+    {"endpoint-url", NULL, 'e', CLI_TEXT, AT(endpoint), ON_STORE, "URL",
+     "the store: http[s]://HOST[:PORT] (AWS)", NULL},
+    {"region", NULL, 0, CLI_TEXT, AT(region), ON_STORE, "NAME",
+     "the region that requests are signed for (us-east-1)", NULL},
+    {"profile", NULL, 0, CLI_TEXT, AT(profile), ON_STORE, "NAME",
+     "take keys and settings from this profile of the shared AWS files", NULL},
+    {"no-sign-request", NULL, 0, CLI_FLAG, AT(no_sign), ON_NET, NULL,
+     "send no keys: for public buckets", NULL},
+    {"ca-file", "ca-bundle", 0, CLI_TEXT, AT(ca_file), ON_NET, "FILE",
+     "trust the certificates in this PEM file, and no others", NULL},
+    {"addressing", NULL, 0, CLI_TEXT, AT(addressing), ON_STORE, "HOW",
+     "auto, path (HOST/BUCKET) or virtual (BUCKET.HOST)", NULL},
+    {"retries", NULL, 0, CLI_NUMBER, AT(retries), ON_NET, "N",
+     "attempts after a failure that may pass (8)", NULL},
+    {"timeout", NULL, 0, CLI_AGE, AT(timeout), ON_NET, "TIME",
+     "how long nothing may move before a connection is given up (60s)", NULL},
+    {"json", NULL, 0, CLI_FLAG, AT(json), ON_NET, NULL, "print one JSON object a line",
+     NULL},
+    {"quiet", NULL, 'q', CLI_FLAG, AT(quiet), ON_STORE, NULL, "say errors only", NULL},
+    {"verbose", NULL, 'v', CLI_FLAG, AT(verbose), ON_STORE, NULL,
+     "show the heads of requests and replies; secrets are masked", NULL},
+    {"dry-run", "dryrun", 0, CLI_FLAG, AT(dry_run),
+     ON_PUT | ON_GET | ON_RM | ON_MB | ON_RB, NULL,
+     "say what would be done, and do nothing", NULL},
+    {"no-clobber", "no-overwrite", 'n', CLI_FLAG, AT(no_clobber), ON_PUT | ON_GET, NULL,
+     "never replace what exists already: exit 7", NULL},
+    {"checksum", NULL, 0, CLI_TEXT, AT(checksum), ON_PUT, "KIND",
+     "auto, sha256, crc64nvme, crc32c, crc32, md5 or none", NULL},
+    {"content-type", NULL, 0, CLI_FIELD, 0, ON_PUT, "TYPE",
+     "the object's media type (guessed from the name's ending)", "content-type"},
+    {"content-encoding", NULL, 0, CLI_FIELD, 0, ON_PUT, "CODING",
+     "how the content is packed, as in gzip", "content-encoding"},
+    {"content-disposition", NULL, 0, CLI_FIELD, 0, ON_PUT, "TEXT",
+     "what browsers should do with the object", "content-disposition"},
+    {"cache-control", NULL, 0, CLI_FIELD, 0, ON_PUT, "TEXT",
+     "how long it may be kept by caches", "cache-control"},
+    {"metadata", NULL, 0, CLI_META, 0, ON_PUT, "NAME=VALUE",
+     "metadata to keep with the object; may be repeated", NULL},
+    {"storage-class", NULL, 0, CLI_FIELD, 0, ON_PUT, "CLASS", "as in STANDARD_IA",
+     "x-amz-storage-class"},
+    {"sse", NULL, 0, CLI_FIELD, 0, ON_PUT, "KIND",
+     "encryption at rest: AES256 or aws:kms", "x-amz-server-side-encryption"},
+    {"sse-kms-key-id", NULL, 0, CLI_FIELD, 0, ON_PUT, "ID", "the key for --sse aws:kms",
+     "x-amz-server-side-encryption-aws-kms-key-id"},
+    {"acl", NULL, 0, CLI_FIELD, 0, ON_PUT, "NAME", "a canned ACL, as in public-read",
+     "x-amz-acl"},
+    {"tagging", NULL, 0, CLI_FIELD, 0, ON_PUT, "TAGS", "tags, as in a=b&c=d",
+     "x-amz-tagging"},
+    {"header", NULL, 0, CLI_RAW, 0, ON_PUT, "'NAME: VALUE'",
+     "any other field of the request; may be repeated", NULL},
+    {"recursive", NULL, 'r', CLI_FLAG, AT(recursive), ON_LS, NULL,
+     "list what lies below, too", NULL},
+    {"human", "human-readable", 0, CLI_FLAG, AT(human), ON_LS, NULL,
+     "sizes for people: 1.5G instead of 1610612736", NULL},
+    {"get", NULL, 0, CLI_FLAG, AT(get), ON_PRESIGN, NULL,
+     "the URL downloads (the default)", NULL},
+    {"put", NULL, 0, CLI_FLAG, AT(put), ON_PRESIGN, NULL, "the URL uploads", NULL},
+    {"expires", "expires-in", 0, CLI_AGE, AT(lifetime), ON_PRESIGN, "TIME",
+     "how long the URL is good, at most 7d (1h)", NULL},
+#undef AT
+};
+
+#define CLI_OPTIONS (sizeof cli_options / sizeof *cli_options)
+
+/* ---- words, near misses ---- */
 
 /* How many letters must be changed, added or dropped to turn a into b. */
 static unsigned
@@ -6454,65 +7464,1334 @@ cli_distance(const char *a, const char *b)
     return row[n];
 }
 
-static const struct verb *
-cli_find(const char *word)
+/* Keeps the candidate if it is nearer to the word than what was found before. Words that
+ * share less than half of their letters are not near. */
+static void
+cli_nearer(const char *word, const char *candidate, const char **best, unsigned *distance)
 {
-    const struct verb *near = NULL;
-    unsigned best = 3; /* more changes than two are another word */
+    unsigned far = candidate ? cli_distance(word, candidate) : UINT_MAX;
+
+    if (far < *distance && far * 2 <= strlen(candidate)) {
+        *best = candidate;
+        *distance = far;
+    }
+}
+
+/* ---- options ---- */
+
+static bool
+cli_is_option(const struct cli_option *o, struct span name)
+{
+    return span_is(name, o->name) || (o->alias && span_is(name, o->alias));
+}
+
+static const struct cli_option *
+cli_find_option(struct span name, unsigned verb)
+{
+    const char *near = NULL;
+    unsigned distance = 4;
+    char word[64];
+
+    s3_copy_name(word, sizeof word, name);
+    for (size_t i = 0; i < CLI_OPTIONS; i++) {
+        const struct cli_option *o = &cli_options[i];
+
+        if (cli_is_option(o, name) && o->verbs & verb)
+            return o;
+        if (o->verbs & verb) {
+            cli_nearer(word, o->name, &near, &distance);
+            cli_nearer(word, o->alias, &near, &distance);
+        }
+    }
+    for (size_t i = 0; i < CLI_OPTIONS; i++)
+        if (cli_is_option(&cli_options[i], name)) {
+            log_say(LOG_ERROR, "--%s does not belong to this command%s%s%s", word,
+                    near ? "; did you mean --" : "", near ? near : "", near ? "?" : "");
+            return NULL;
+        }
+    log_say(LOG_ERROR, "there is no option --%s%s%s", word,
+            near ? "; did you mean --" : "", near ? near : "");
+    return NULL;
+}
+
+static const struct cli_option *
+cli_find_letter(char letter, unsigned verb)
+{
+    for (size_t i = 0; i < CLI_OPTIONS; i++)
+        if (cli_options[i].letter == letter && cli_options[i].verbs & verb)
+            return &cli_options[i];
+    log_say(LOG_ERROR, "this command has no option -%c", letter);
+    return NULL;
+}
+
+/* Text that lives as long as the program's settings. */
+static struct span
+cli_keep(struct cli *c, struct span a, struct span b)
+{
+    size_t at = c->text.n;
+
+    buf_put(&c->text, a);
+    buf_put(&c->text, b);
+    return c->text.bad ? SPAN("") : span_at(c->text.p + at, a.n + b.n);
+}
+
+/* A header field for the object; the last of a name wins. */
+static bool
+cli_add_field(struct cli *c, const char *prefix, struct span name, struct span value)
+{
+    struct span kept;
+
+    if (c->n == S3_PAIRS / 2 || !http_is_token(name))
+        return false;
+    kept = cli_keep(c, span_of(prefix), name);
+    buf_char(&c->text, 0);
+    for (size_t i = 0; i < kept.n; i++)
+        c->text.p[(size_t)(kept.p - c->text.p) + i] = span_lower(kept.p[i]);
+    for (unsigned i = 0; i < c->n; i++)
+        if (span_is(kept, c->heads[i].name)) {
+            c->heads[i].value = value;
+            return true;
+        }
+    c->heads[c->n++] = (struct s3_pair){kept.p, value};
+    return !c->text.bad;
+}
+
+/* Puts an option's value into its place; false if it is malformed. */
+static bool
+cli_set(struct cli *c, const struct cli_option *o, const char *value)
+{
+    void *at = (char *)c + o->at;
+    struct span v = span_of(value), name;
+
+    switch (o->kind) {
+    case CLI_FLAG:
+        *(bool *)at = true;
+        return true;
+    case CLI_TEXT:
+        *(const char **)at = value;
+        return v.n > 0;
+    case CLI_NUMBER:
+        return num_parse(v, UINT32_MAX, at);
+    case CLI_AGE:
+        return num_age(v, at) && *(uint64_t *)at > 0 && *(uint64_t *)at < UINT32_MAX;
+    case CLI_FIELD:
+        return v.n && cli_add_field(c, "", span_of(o->field), v);
+    case CLI_META:
+        return span_has(v, '=') && span_cut(&v, '=', &name) &&
+               cli_add_field(c, "x-amz-meta-", name, v);
+    case CLI_RAW:
+        return span_has(v, ':') && span_cut(&v, ':', &name) &&
+               cli_add_field(c, "", name, span_trim(v));
+    }
+    return false;
+}
+
+static bool
+cli_bad_value(const struct cli_option *o, const char *value)
+{
+    log_say(LOG_ERROR, "--%s wants %s, and \"%s\" is none", o->name, o->value, value);
+    return false;
+}
+
+/* --name, --name=value, --name value; -x, -xy, -x value. Moves *at to the last word used. */
+static bool
+cli_option(struct cli *c, unsigned verb, int *at)
+{
+    const char *word = c->words[*at];
+    bool is_long = word[1] == '-';
+
+    for (const char *letter = word + 1; is_long || *letter; letter++) {
+        struct span rest = span_of(word + 2), name = rest;
+        const struct cli_option *o;
+        const char *value = NULL;
+
+        if (is_long)
+            (void)span_cut(&rest, '=', &name);
+        o = is_long ? cli_find_option(name, verb) : cli_find_letter(*letter, verb);
+        if (!o)
+            return false;
+        if (o->kind != CLI_FLAG) {
+            value = is_long ? rest.p : letter[1] ? letter + 1 : NULL;
+            if (!value && *at + 1 < c->count)
+                value = c->words[++*at];
+            if (!value) {
+                log_say(LOG_ERROR, "--%s needs %s behind it", o->name, o->value);
+                return false;
+            }
+        } else if (is_long && rest.p) {
+            log_say(LOG_ERROR, "--%s takes no value", o->name);
+            return false;
+        }
+        if (!cli_set(c, o, value))
+            return cli_bad_value(o, value);
+        if (is_long || value)
+            return true;
+    }
+    return true;
+}
+
+/* The variable that stands for an option: S3UP_NO_CLOBBER for --no-clobber. */
+static void
+cli_variable(const struct cli_option *o, char out[64])
+{
+    size_t n = 0;
+
+    s3_copy_name(out, 64, SPAN("S3UP_"));
+    for (n = 5; o->name[n - 5] && n < 63; n++) {
+        char c = o->name[n - 5];
+
+        out[n] = c == '-' ? '_' : (char)(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+    }
+    out[n] = 0;
+}
+
+/* Set before the command line is read, which has the last word. */
+static bool
+cli_variables(struct cli *c, unsigned verb)
+{
+    for (size_t i = 0; i < CLI_OPTIONS; i++) {
+        const struct cli_option *o = &cli_options[i];
+        const char *value;
+        char name[64];
+
+        cli_variable(o, name);
+        value = o->verbs & verb ? os_env(name) : NULL;
+        if (!value ||
+            (o->kind == CLI_FLAG && (!strcmp(value, "0") || !strcmp(value, "false"))))
+            continue;
+        if (!cli_set(c, o, value)) {
+            log_say(LOG_ERROR, "%s is set to \"%s\", which is no %s", name, value,
+                    o->value);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Sorts the words behind the verb into options and others. The others end up in words. */
+static bool
+cli_parse(struct cli *c, unsigned verb, int argc, char **argv)
+{
+    bool only_words = false;
+    int kept = 0;
+
+    *c = (struct cli){.retries = 8, .timeout = 60, .lifetime = 3600};
+    c->text = buf_upto(4 * REQ_TEXT);
+    if (!buf_need(&c->text, 4 * REQ_TEXT - 1)) {
+        log_say(LOG_ERROR, "no memory");
+        return false;
+    }
+    if (!cli_variables(c, verb))
+        return false;
+    c->count = argc;
+    c->words = argv;
+    for (int i = 0; i < argc; i++) {
+        char *word = c->words[i];
+
+        if (!only_words && !strcmp(word, "--"))
+            only_words = true;
+        else if (only_words || word[0] != '-' || !word[1])
+            c->words[kept++] = word;
+        else if (!cli_option(c, verb, &i))
+            return false;
+    }
+    c->count = kept;
+    log_most = c->quiet ? LOG_ERROR : c->verbose ? LOG_DEBUG : LOG_NOTE;
+    return true;
+}
+
+/* ---- from settings to a store ---- */
+
+/* All that a verb needs to speak to a store. */
+struct cli_store {
+    struct profile profile;
+    struct creds creds;
+    struct store store;
+    struct s3_config config;
+};
+
+static const char *
+cli_first(const char *a, const char *b)
+{
+    return a ? a : b;
+}
+
+/* Endpoint, region and the rest: flag or S3UP_ variable, then AWS_ variable, then profile,
+ * then the default. */
+static int
+cli_config(const struct cli *c, struct cli_store *s, struct fail *f)
+{
+    struct s3_config *k = &s->config;
+    const struct profile *p = &s->profile;
+    const char *ignore = os_env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
+    const char *how = c->addressing;
+
+    *k = (struct s3_config){.retries = (unsigned)c->retries,
+                            .limit = (int64_t)c->timeout * 1000};
+    k->endpoint = c->endpoint;
+    if (!k->endpoint && !(ignore && span_is_nocase(span_of(ignore), "true"))) {
+        k->endpoint =
+            cli_first(os_env("AWS_ENDPOINT_URL_S3"), os_env("AWS_ENDPOINT_URL"));
+        if (!k->endpoint && p->s3_endpoint.n)
+            k->endpoint = buf_text(&p->s3_endpoint);
+        if (!k->endpoint && p->endpoint.n)
+            k->endpoint = buf_text(&p->endpoint);
+    }
+    k->region = cli_first(c->region,
+                          cli_first(os_env("AWS_REGION"), os_env("AWS_DEFAULT_REGION")));
+    if (!k->region && p->region.n)
+        k->region = buf_text(&p->region);
+    k->ca_file = cli_first(c->ca_file, os_env("AWS_CA_BUNDLE"));
+    if (!k->ca_file && p->ca_bundle.n)
+        k->ca_file = buf_text(&p->ca_bundle);
+    if (!how && p->addressing.n)
+        how = buf_text(&p->addressing);
+    if (how && !strcmp(how, "path"))
+        k->addressing = S3_PATH;
+    else if (how && !strcmp(how, "virtual"))
+        k->addressing = S3_VIRTUAL;
+    else if (how && strcmp(how, "auto") != 0)
+        return fail_set(f, S3UP_USAGE, "addressing is auto, path or virtual, not \"%s\"",
+                        how);
+    return 0;
+}
+
+static void
+cli_close(struct cli_store *s)
+{
+    s3_close(&s->store);
+    cred_free(&s->creds);
+    profile_free(&s->profile);
+}
+
+static int
+cli_open(const struct cli *c, struct cli_store *s, struct fail *f)
+{
+    struct s3_config *k = &s->config;
+
+    profile_init(&s->profile, cred_profile_name(c->profile));
+    cred_init(&s->creds);
+    if (cred_read_profile(&s->profile, c->profile != NULL, f) < 0 ||
+        cli_config(c, s, f) < 0 ||
+        (!c->no_sign && cred_load(&s->profile, c->profile != NULL, &s->creds, f) < 0)) {
+        cred_free(&s->creds);
+        profile_free(&s->profile);
+        return -1;
+    }
+    k->id = buf_span(&s->creds.id);
+    k->secret = buf_span(&s->creds.secret);
+    k->token = buf_span(&s->creds.token);
+    if (s3_open(&s->store, k, f) < 0) {
+        cli_close(s);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- what verbs share ---- */
+
+/* Data goes to stdout. Whether it arrived is known only after it was flushed. */
+static int
+cli_finish(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    if (errno == EPIPE)
+        return S3UP_CLOSED;
+    log_say(LOG_ERROR, "cannot write to standard output: %s", strerror(errno));
+    return code == S3UP_OK ? S3UP_SOME : code;
+}
+
+/* Where an event of --json goes: stdout, unless an object is written there. */
+static FILE *
+cli_events(bool stdout_taken)
+{
+    return stdout_taken ? stderr : stdout;
+}
+
+/* A failure, said as the user wants it. Returns its exit code. */
+static int
+cli_failed(const struct cli *c, const struct fail *f, const char *what, bool stdout_taken)
+{
+    struct buf line = buf_upto(16 * KEY_MAX);
+
+    if (f->code == S3UP_CLOSED)
+        return (int)f->code; /* whoever closed the pipe knows why */
+    log_fail(f);
+    if (c->json) {
+        buf_char(&line, '{');
+        json_key(&line, "event");
+        json_put(&line, SPAN("error"));
+        json_key(&line, "source");
+        json_put(&line, span_of(what));
+        json_key(&line, "code");
+        buf_num(&line, (uint64_t)f->code);
+        json_key(&line, "message");
+        json_put(&line, span_of(f->text));
+        buf_char(&line, '}');
+        fprintf(cli_events(stdout_taken), "%s\n", buf_text(&line));
+    }
+    buf_free(&line);
+    if (f->code == S3UP_INTERRUPTED && os_stop)
+        return 128 + (int)os_stop;
+    return (int)f->code;
+}
+
+/* What several transfers came to: their common code if all failed alike, else "some". */
+struct cli_tally {
+    int done, failed, code;
+    bool mixed;
+};
+
+static void
+cli_count(struct cli_tally *t, int code)
+{
+    if (code == S3UP_OK) {
+        t->done++;
+        return;
+    }
+    t->mixed |= t->failed && t->code != code;
+    t->code = code;
+    t->failed++;
+}
+
+static int
+cli_outcome(const struct cli_tally *t)
+{
+    if (!t->failed)
+        return S3UP_OK;
+    return t->mixed || t->done ? S3UP_SOME : t->code;
+}
+
+/* After these no other request of this run can fare better: the network is left alone. */
+static bool
+cli_hopeless(const struct store *st, int code)
+{
+    return os_stop || code == S3UP_CLOSED ||
+           (code == S3UP_DENIED &&
+            (span_is(span_of(st->error.code), "InvalidAccessKeyId") ||
+             span_is(span_of(st->error.code), "SignatureDoesNotMatch")));
+}
+
+static bool
+cli_uri(const char *word, struct span *bucket, struct span *key, struct fail *f)
+{
+    const char *why = url_s3(span_of(word), bucket, key);
+
+    if (why)
+        (void)fail_set(f, S3UP_USAGE, "%s: %s", word, why);
+    return !why;
+}
+
+static bool
+cli_is_uri(const char *word)
+{
+    return span_starts(span_of(word), "s3://");
+}
+
+/* What stands behind the last slash. */
+static struct span
+cli_base(struct span path)
+{
+    const char *slash = path.n ? memrchr(path.p, '/', path.n) : NULL;
+
+    return slash ? span_after(path, (size_t)(slash - path.p) + 1) : path;
+}
+
+/* The endings that matter to browsers; others are the store's to name. */
+static const char *
+cli_media_type(struct span path)
+{
+    static const char *const types[][2] = {
+        {".html", "text/html"},        {".htm", "text/html"},
+        {".css", "text/css"},          {".js", "text/javascript"},
+        {".mjs", "text/javascript"},   {".json", "application/json"},
+        {".xml", "application/xml"},   {".txt", "text/plain"},
+        {".md", "text/markdown"},      {".csv", "text/csv"},
+        {".svg", "image/svg+xml"},     {".png", "image/png"},
+        {".jpg", "image/jpeg"},        {".jpeg", "image/jpeg"},
+        {".gif", "image/gif"},         {".webp", "image/webp"},
+        {".ico", "image/x-icon"},      {".pdf", "application/pdf"},
+        {".zip", "application/zip"},   {".gz", "application/gzip"},
+        {".tar", "application/x-tar"}, {".mp3", "audio/mpeg"},
+        {".mp4", "video/mp4"},         {".webm", "video/webm"},
+        {".woff2", "font/woff2"},      {".wasm", "application/wasm"},
+    };
+
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (s3_ends(path, types[i][0]))
+            return types[i][1];
+    return NULL;
+}
+
+/* One line of --json about a transfer that is done. */
+static void
+cli_done(const struct cli *c, const char *from, const char *to,
+         const struct xfer_result *r, bool stdout_taken)
+{
+    struct buf line = buf_upto(64 * KEY_MAX);
+
+    if (!c->json) {
+        log_say(LOG_NOTE, "%s -> %s (%llu bytes)", from, to, (unsigned long long)r->size);
+        return;
+    }
+    buf_char(&line, '{');
+    json_key(&line, "event");
+    json_put(&line, SPAN("done"));
+    json_key(&line, "source");
+    json_put(&line, span_of(from));
+    json_key(&line, "target");
+    json_put(&line, span_of(to));
+    json_key(&line, "size");
+    buf_num(&line, r->size);
+    json_key(&line, "etag");
+    json_put(&line, span_of(r->etag));
+    buf_char(&line, '}');
+    fprintf(cli_events(stdout_taken), "%s\n", buf_text(&line));
+    buf_free(&line);
+}
+
+/* ---- put ---- */
+
+static bool
+cli_checksum(const struct cli *c, struct xfer_wish *w, struct fail *f)
+{
+    w->checksum = XFER_AUTO;
+    if (!c->checksum || !strcmp(c->checksum, "auto"))
+        return true;
+    w->checksum = XFER_NONE;
+    if (!strcmp(c->checksum, "none"))
+        return true;
+    w->checksum = XFER_KIND;
+    for (unsigned i = 0; i < SUM_KINDS; i++)
+        if (!strcmp(c->checksum, sum_kinds[i].name)) {
+            w->kind = (enum sum_kind)i;
+            return true;
+        }
+    (void)fail_set(f, S3UP_USAGE,
+                   "there is no checksum \"%s\": auto, sha256, crc64nvme, crc32c, "
+                   "crc32, md5 or none",
+                   c->checksum);
+    return false;
+}
+
+/* The key that a file gets: as given, or with its base name where a folder is meant. */
+static bool
+cli_put_key(const char *path, struct span given, bool several, struct buf *out,
+            struct fail *f)
+{
+    struct span base = cli_base(span_of(path));
+
+    buf_put(out, given);
+    if (!given.n || given.p[given.n - 1] == '/') {
+        buf_put(out, base);
+        if (!base.n)
+            return fail_set(f, S3UP_USAGE, "%s is a folder, not a file", path) == 0;
+    } else if (several) {
+        return fail_set(f, S3UP_USAGE, "several files need a target that ends in /") == 0;
+    }
+    if (out->bad || out->n > KEY_MAX)
+        return fail_set(f, S3UP_USAGE, "%s: the key is longer than %d bytes", path,
+                        KEY_MAX) == 0;
+    return true;
+}
+
+static int
+cli_put_one(const struct cli *c, struct store *st, const char *path, struct span bucket,
+            struct span given)
+{
+    struct xfer_wish wish = {.heads = c->heads, .n = c->n, .no_clobber = c->no_clobber};
+    struct buf key = buf_upto(4 * KEY_MAX), target = buf_upto(8 * KEY_MAX);
+    struct fail f = {S3UP_OK, ""};
+    struct xfer_result result = {0, ""};
+    struct part_file file = {.fd = -1};
+    const char *type = cli_media_type(span_of(path));
+
+    if (cli_checksum(c, &wish, &f) && cli_put_key(path, given, c->count > 2, &key, &f) &&
+        part_open(&file, path, &f) == 0) {
+        struct s3_call call = s3_to("PutObject", "PUT", bucket, buf_span(&key));
+
+        buf_str(&target, "s3://");
+        buf_put(&target, bucket);
+        buf_char(&target, '/');
+        buf_put(&target, buf_span(&key));
+        for (unsigned i = 0; i < c->n; i++)
+            if (!strcmp(c->heads[i].name, "content-type"))
+                type = NULL;
+        if (type)
+            s3_header(&call, "content-type", span_of(type));
+        if (c->dry_run)
+            log_say(LOG_NOTE, "would put %s -> %s (%lld bytes)", path, buf_text(&target),
+                    (long long)file.id.size);
+        else if (xfer_put(st, &file, &call, &wish, &result, &f) == 0)
+            cli_done(c, path, buf_text(&target), &result, false);
+    }
+    part_close(&file);
+    buf_free(&key);
+    buf_free(&target);
+    return f.code == S3UP_OK ? S3UP_OK : cli_failed(c, &f, path, false);
+}
+
+static int
+cli_put(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct cli_tally tally = {0, 0, 0, false};
+    struct span bucket, key;
+    int last = c->count - 1;
+
+    if (c->count < 2)
+        return fail_set(f, S3UP_USAGE,
+                        "put needs a FILE and a target, s3://BUCKET[/KEY]");
+    if (!cli_uri(c->words[last], &bucket, &key, f))
+        return -1;
+    for (int i = 0; i < last; i++) {
+        int code;
+
+        if (cli_is_uri(c->words[i]))
+            return fail_set(f, S3UP_USAGE, "%s is not a file of this machine",
+                            c->words[i]);
+        if (!strcmp(c->words[i], "-"))
+            return fail_set(f, S3UP_USAGE,
+                            "put sends files; it does not read standard input");
+        code = cli_put_one(c, st, c->words[i], bucket, key);
+        cli_count(&tally, code);
+        for (int k = i + 1; code && cli_hopeless(st, code) && k < last; k++, i++) {
+            log_say(LOG_ERROR, "%s was not sent, for the same reason", c->words[k]);
+            cli_count(&tally, code);
+        }
+    }
+    return cli_outcome(&tally);
+}
+
+/* ---- get ---- */
+
+/* Where an object goes: PATH, or its base name below PATH if that is a folder. */
+static bool
+cli_get_path(const struct cli *c, struct span key, const char *to, bool several,
+             struct buf *out, struct fail *f)
+{
+    struct span base = cli_base(key), t = span_of(to);
+    bool folder = t.n && t.p[t.n - 1] == '/';
+    struct stat info;
+
+    (void)c;
+    buf_put(out, t);
+    if (!folder && (stat(to, &info) != 0 || !S_ISDIR(info.st_mode))) {
+        if (several)
+            return fail_set(f, S3UP_USAGE,
+                            "several objects need a folder to go to, and %s is none",
+                            to) == 0;
+        return !out->bad;
+    }
+    if (!base.n || span_is(base, ".") || span_is(base, "..") || span_has(base, 0))
+        return fail_set(f, S3UP_USAGE,
+                        "the key %.*s does not end in a file name: say which to "
+                        "write",
+                        (int)key.n, key.p) == 0;
+    if (!folder)
+        buf_char(out, '/');
+    buf_put(out, base);
+    return !out->bad;
+}
+
+static int
+cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *to,
+            bool several)
+{
+    struct buf path = buf_upto(PATH_MAX);
+    struct fail f = {S3UP_OK, ""};
+    struct xfer_get get = {.fd = -1};
+    bool to_stdout = !strcmp(to, "-");
+
+    if (cli_uri(uri, &get.bucket, &get.key, &f) && !get.key.n)
+        (void)fail_set(&f, S3UP_USAGE, "%s names no object", uri);
+    if (f.code == S3UP_OK &&
+        (to_stdout || cli_get_path(c, get.key, to, several, &path, &f))) {
+        if (c->dry_run) {
+            log_say(LOG_NOTE, "would get %s -> %s", uri,
+                    to_stdout ? "-" : buf_text(&path));
+        } else if (to_stdout) {
+            get.fd = STDOUT_FILENO;
+            (void)xfer_get_to(st, &get, &f);
+        } else {
+            (void)xfer_get_file(st, &get, buf_text(&path), c->no_clobber, &f);
+        }
+        if (f.code == S3UP_OK && !c->dry_run) {
+            struct xfer_result r = {.size = get.done};
+
+            s3_copy_name(r.etag, sizeof r.etag, s3_bare(span_of(get.etag)));
+            cli_done(c, uri, to_stdout ? "-" : buf_text(&path), &r, to_stdout);
+        }
+    }
+    buf_free(&path);
+    return f.code == S3UP_OK ? S3UP_OK : cli_failed(c, &f, uri, to_stdout);
+}
+
+static int
+cli_get(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct cli_tally tally = {0, 0, 0, false};
+    int n = c->count;
+    const char *to = ".";
+
+    if (n > 1 && !cli_is_uri(c->words[n - 1]))
+        to = c->words[--n];
+    if (n < 1)
+        return fail_set(f, S3UP_USAGE, "get needs an object, s3://BUCKET/KEY");
+    for (int i = 0; i < n; i++) {
+        int code = cli_get_one(c, st, c->words[i], to, n > 1 && strcmp(to, "-") != 0);
+
+        cli_count(&tally, code);
+        for (int k = i + 1; code && cli_hopeless(st, code) && k < n; k++, i++)
+            cli_count(&tally, code);
+    }
+    return cli_outcome(&tally);
+}
+
+/* ---- ls, stat ---- */
+
+/* 1536 as 1.5K: three digits are enough for people, in whole numbers. */
+static void
+cli_put_size(struct buf *out, uint64_t n, bool human)
+{
+    unsigned unit = 0;
+    uint64_t tenths = n;
+
+    if (!human || n < KIB) {
+        buf_num(out, n);
+        return;
+    }
+    while (tenths >= KIB * KIB && unit < 5) {
+        tenths /= KIB;
+        unit++;
+    }
+    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded; below 10,240,000 */
+    unit++;
+    if (tenths >= 10240) {
+        tenths /= 1024;
+        unit++;
+    }
+    buf_num(out, tenths / 10);
+    if (tenths < 100) {
+        buf_char(out, '.');
+        buf_num(out, tenths % 10);
+    }
+    buf_char(out, "BKMGTPE"[unit]);
+}
+
+/* 2013-05-24T00:00:00Z */
+static void
+cli_put_time(struct buf *out, int64_t t)
+{
+    char stamp[DATE_STAMP];
+
+    date_stamp(t, stamp);
+    for (unsigned i = 0; stamp[i]; i++) {
+        if (i == 4 || i == 6)
+            buf_char(out, '-');
+        if (i == 11 || i == 13)
+            buf_char(out, ':');
+        buf_char(out, stamp[i]);
+    }
+}
+
+static void
+cli_json_text(struct buf *b, const char *key, struct span value)
+{
+    json_key(b, key);
+    json_put(b, value);
+}
+
+/* One line of a list. A key with a line end or another control character is shown with
+ * escapes, so that a line stays a line; --json loses nothing. */
+static void
+cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry *e)
+{
+    struct buf line = buf_upto(64 * KEY_MAX);
+    struct span name = buf_span(&e->name);
+
+    if (c->json) {
+        buf_char(&line, '{');
+        cli_json_text(&line,
+                      kind == S3_BUCKETS ? "bucket"
+                      : e->is_prefix     ? "prefix"
+                                         : "key",
+                      name);
+        if (kind != S3_BUCKETS && !e->is_prefix) {
+            json_key(&line, "size");
+            buf_num(&line, e->size);
+            cli_json_text(&line, "etag", s3_bare(buf_span(&e->etag)));
+            cli_json_text(&line, "storage_class", buf_span(&e->class));
+        }
+        if (e->time) {
+            json_key(&line, "time");
+            buf_char(&line, '"');
+            cli_put_time(&line, e->time);
+            buf_char(&line, '"');
+        }
+        buf_char(&line, '}');
+    } else {
+        struct buf size = buf_upto(64);
+
+        if (e->is_prefix)
+            buf_str(&line, "                    ");
+        else
+            cli_put_time(&line, e->time);
+        if (kind != S3_BUCKETS) {
+            if (e->is_prefix)
+                buf_str(&size, "PRE");
+            else
+                cli_put_size(&size, e->size, c->human);
+            for (size_t pad = size.n; pad < 13; pad++)
+                buf_char(&line, ' ');
+            buf_put(&line, buf_span(&size));
+        }
+        buf_str(&line, "  ");
+        log_put_plain(&line, name);
+        buf_free(&size);
+    }
+    printf("%s\n", buf_text(&line));
+    buf_free(&line);
+}
+
+static int
+cli_ls(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct span bucket = SPAN(""), prefix = SPAN("");
+    struct s3_list list;
+    uint64_t n = 0;
+    int rc;
+
+    if (c->count > 1)
+        return fail_set(f, S3UP_USAGE,
+                        "ls takes one s3://BUCKET[/PREFIX], but got \"%s\" too",
+                        c->words[1]);
+    if (c->count && !span_is(span_of(c->words[0]), "s3://") &&
+        !cli_uri(c->words[0], &bucket, &prefix, f))
+        return -1;
+    s3_list_begin(&list, bucket.n ? S3_OBJECTS : S3_BUCKETS, bucket);
+    list.prefix = prefix;
+    if (bucket.n && !c->recursive)
+        list.delimiter = SPAN("/");
+    while ((rc = s3_list_next(st, &list, f)) > 0 && !ferror(stdout) && !os_stop) {
+        cli_list_line(c, list.kind, &list.entry);
+        n++;
+    }
+    if (os_stop)
+        rc = fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    s3_list_end(&list);
+    /* As ls does for files: a name that is not there is an error; an empty bucket is not. */
+    if (rc == 0 && !n && prefix.n)
+        return fail_set(f, S3UP_MISSING, "nothing begins with %s", c->words[0]);
+    return rc < 0 ? -1 : S3UP_OK;
+}
+
+static int
+cli_stat(const struct cli *c, struct store *st, struct fail *f)
+{
+    static const char *const shown[] = {"content-length",   "etag",
+                                        "last-modified",    "content-type",
+                                        "content-encoding", "cache-control"};
+    const struct head *h = &st->conn.head;
+    struct buf line = buf_upto(64 * KEY_MAX);
+    struct span bucket, key;
+
+    if (c->count != 1)
+        return fail_set(f, S3UP_USAGE, "stat takes one s3://BUCKET/KEY");
+    if (!cli_uri(c->words[0], &bucket, &key, f))
+        return -1;
+    if (key.n ? s3_head_object(st, bucket, key, f) < 0
+              : s3_head_bucket(st, bucket, f) < 0)
+        return -1;
+    buf_str(&line, c->json ? "{" : "");
+    if (c->json)
+        cli_json_text(&line, "object", span_of(c->words[0]));
+    for (unsigned i = 0; i < h->n; i++) {
+        char name[64];
+        bool show = span_is_nocase(span_first(h->at[i].name, 6), "x-amz-") &&
+                    !span_is_nocase(span_first(h->at[i].name, 8), "x-amz-id");
+
+        s3_copy_name(name, sizeof name, h->at[i].name);
+        for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
+            show |= span_is_nocase(h->at[i].name, shown[k]);
+        if (!show || !strcmp(name, "x-amz-request-id"))
+            continue;
+        for (char *p = name; *p; p++)
+            *p = span_lower(*p);
+        if (c->json) {
+            cli_json_text(&line, name, h->at[i].value);
+            continue;
+        }
+        buf_str(&line, name);
+        buf_str(&line, ": ");
+        log_put_plain(&line, h->at[i].value);
+        buf_char(&line, '\n');
+    }
+    buf_str(&line, c->json ? "}\n" : "");
+    fputs(buf_text(&line), stdout);
+    buf_free(&line);
+    return S3UP_OK;
+}
+
+/* ---- rm, mb, rb, presign ---- */
+
+/* Keys of one bucket that are waiting to be deleted together. */
+struct cli_batch {
+    struct span bucket;
+    struct span keys[1000];
+    unsigned n;
+};
+
+static int
+cli_rm_alone(const struct cli *c, struct store *st, struct span bucket, struct span key)
+{
+    struct fail f = {S3UP_OK, ""};
+
+    if (s3_delete_object(st, bucket, key, &f) == 0)
+        return S3UP_OK;
+    return cli_failed(c, &f, "rm", false);
+}
+
+static void
+cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
+             struct cli_tally *tally)
+{
+    struct buf key = buf_upto(8 * KEY_MAX), code = buf_upto(KEY_MAX);
+    struct fail f = {S3UP_OK, ""};
+    unsigned bad = 0;
+    struct xml x;
+
+    if (b->n == 1) {
+        cli_count(tally, cli_rm_alone(c, st, b->bucket, b->keys[0]));
+    } else if (b->n && s3_delete_objects(st, b->bucket, b->keys, b->n, &f) < 0) {
+        int failed = cli_failed(c, &f, "rm", false);
+
+        for (unsigned i = 0; i < b->n; i++)
+            cli_count(tally, failed);
+    } else if (b->n) {
+        xml_init(&x, buf_span(&st->reply));
+        for (; s3_next_undeleted(&x, &key, &code); bad++) {
+            log_say(LOG_ERROR, "s3://%.*s/%s was not deleted: %s", (int)b->bucket.n,
+                    b->bucket.p, buf_text(&key), buf_text(&code));
+            cli_count(tally,
+                      span_is(buf_span(&code), "AccessDenied") ? S3UP_DENIED : S3UP_SOME);
+        }
+        for (; bad < b->n; bad++)
+            cli_count(tally, S3UP_OK);
+    }
+    b->n = 0;
+    buf_free(&key);
+    buf_free(&code);
+}
+
+static int
+cli_rm(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct cli_tally tally = {0, 0, 0, false};
+    struct cli_batch *batch = malloc(sizeof *batch);
+    struct span bucket, key;
+
+    if (!batch)
+        return fail_set(f, S3UP_LATER, "no memory");
+    batch->n = 0;
+    if (!c->count)
+        (void)fail_set(f, S3UP_USAGE, "rm needs an object, s3://BUCKET/KEY");
+    for (int i = 0; i < c->count && f->code == S3UP_OK;
+         i++) /* all are checked before any goes */
+        if (cli_uri(c->words[i], &bucket, &key, f) && !key.n)
+            (void)fail_set(f, S3UP_USAGE, "%s names no object; rb removes buckets",
+                           c->words[i]);
+    for (int i = 0; i < c->count && f->code == S3UP_OK; i++) {
+        (void)cli_uri(c->words[i], &bucket, &key, f);
+        if (c->dry_run) {
+            log_say(LOG_NOTE, "would delete %s", c->words[i]);
+            continue;
+        }
+        if (batch->n == 1000 || (batch->n && !span_eq(bucket, batch->bucket)))
+            cli_rm_flush(c, st, batch, &tally);
+        if (!xml_can_carry(key)) {
+            cli_count(&tally, cli_rm_alone(c, st, bucket, key));
+            continue;
+        }
+        batch->bucket = bucket;
+        batch->keys[batch->n++] = key;
+    }
+    if (f->code == S3UP_OK)
+        cli_rm_flush(c, st, batch, &tally);
+    free(batch);
+    return f->code == S3UP_OK ? cli_outcome(&tally) : -1;
+}
+
+/* mb and rb differ in one call. */
+static int
+cli_bucket(const struct cli *c, struct store *st, bool make, struct fail *f)
+{
+    struct span bucket, key;
+
+    if (c->count != 1)
+        return fail_set(f, S3UP_USAGE, "%s takes one s3://BUCKET", make ? "mb" : "rb");
+    if (!cli_uri(c->words[0], &bucket, &key, f))
+        return -1;
+    if (key.n)
+        return fail_set(f, S3UP_USAGE, "%s names an object, not a bucket", c->words[0]);
+    if (c->dry_run) {
+        log_say(LOG_NOTE, "would %s %s", make ? "make" : "remove", c->words[0]);
+        return S3UP_OK;
+    }
+    return (make ? s3_create_bucket(st, bucket, f) : s3_delete_bucket(st, bucket, f)) < 0
+               ? -1
+               : S3UP_OK;
+}
+
+static int
+cli_mb(const struct cli *c, struct store *st, struct fail *f)
+{
+    return cli_bucket(c, st, true, f);
+}
+
+static int
+cli_rb(const struct cli *c, struct store *st, struct fail *f)
+{
+    return cli_bucket(c, st, false, f);
+}
+
+static int
+cli_presign(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct span bucket, key;
+    struct buf url = buf_upto(2 * REQ_TEXT);
+    struct s3_call call;
+    int rc;
+
+    if (c->count != 1)
+        return fail_set(f, S3UP_USAGE, "presign takes one s3://BUCKET/KEY");
+    if (!cli_uri(c->words[0], &bucket, &key, f))
+        return -1;
+    if (!key.n)
+        return fail_set(f, S3UP_USAGE, "%s names no object", c->words[0]);
+    if (c->get && c->put)
+        return fail_set(f, S3UP_USAGE,
+                        "a URL either downloads or uploads: --get or --put");
+    if (c->lifetime > PRESIGN_MAX)
+        return fail_set(f, S3UP_USAGE, "a URL lives for at most 7d");
+    call = s3_to("presign", c->put ? "PUT" : "GET", bucket, key);
+    rc = s3_presign(st, &call, c->lifetime, &url, f);
+    if (rc == 0)
+        printf("%s\n", buf_text(&url));
+    buf_free(&url);
+    return rc < 0 ? -1 : S3UP_OK;
+}
+
+/* ---- the verbs ---- */
+
+struct verb {
+    const char *name;
+    unsigned bit;
+    const char *args, *what; /* as help shows them */
+    int (*run)(const struct cli *, struct store *,
+               struct fail *); /* an exit code, or -1 */
+};
+
+static const struct verb cli_verbs[] = {
+    {"put", ON_PUT, "FILE... s3://BUCKET[/KEY]", "upload files", cli_put},
+    {"get", ON_GET, "s3://BUCKET/KEY... [PATH]", "download objects; - is standard output",
+     cli_get},
+    {"ls", ON_LS, "[s3://BUCKET[/PREFIX]]", "list buckets, or objects", cli_ls},
+    {"stat", ON_STAT, "s3://BUCKET[/KEY]", "show what the store says of an object",
+     cli_stat},
+    {"rm", ON_RM, "s3://BUCKET/KEY...", "delete objects", cli_rm},
+    {"mb", ON_MB, "s3://BUCKET", "make a bucket", cli_mb},
+    {"rb", ON_RB, "s3://BUCKET", "remove an empty bucket", cli_rb},
+    {"presign", ON_PRESIGN, "s3://BUCKET/KEY", "print a URL that works without keys",
+     cli_presign},
+    {"help", ON_HELP, "[COMMAND | man | completion SHELL]", "explain all, or one command",
+     NULL},
+    {"version", ON_VERSION, "", "print the version", NULL},
+};
+
+#define CLI_VERBS (sizeof cli_verbs / sizeof *cli_verbs)
+
+static const struct verb *
+cli_find_verb(const char *word)
+{
+    const char *near = NULL;
+    unsigned distance = 4;
 
     for (size_t i = 0; i < CLI_VERBS; i++) {
-        unsigned far = cli_distance(word, cli_verbs[i].name);
-
-        if (far == 0)
+        if (!strcmp(word, cli_verbs[i].name))
             return &cli_verbs[i];
-        if (far < best && far < strlen(cli_verbs[i].name)) {
-            best = far;
-            near = &cli_verbs[i];
-        }
+        cli_nearer(word, cli_verbs[i].name, &near, &distance);
     }
     if (near)
         log_say(LOG_ERROR, "there is no command \"%s\"; did you mean \"%s\"?", word,
-                near->name);
+                near);
     else
         log_say(LOG_ERROR, "there is no command \"%s\"; s3up help lists them", word);
     return NULL;
 }
 
+/* ---- help, from the tables ---- */
+
 static void
 cli_usage(FILE *to)
 {
-    fputs(
-        "s3up moves files between this machine and any S3-compatible store, and always\n"
-        "finishes: the same command, run again, completes the job.\n\n",
-        to);
+    fputs("s3up moves files between this machine and any S3-compatible store.\n\n", to);
     for (size_t i = 0; i < CLI_VERBS; i++)
-        fprintf(to, "  s3up %-8s%-12s%s\n", cli_verbs[i].name, cli_verbs[i].args,
+        fprintf(to, "  s3up %-8s %-35s %s\n", cli_verbs[i].name, cli_verbs[i].args,
                 cli_verbs[i].what);
-    fputs("\nExit codes:\n", to);
+    fputs("\ns3up help COMMAND shows the options of a command.\n\nExit codes:\n", to);
 #define CLI_EXIT_LINE(name, number, text) fprintf(to, "  %3d  %s\n", number, text);
     S3UP_EXITS(CLI_EXIT_LINE)
 #undef CLI_EXIT_LINE
 }
 
-static int
-cli_help(int argc, char **argv)
+/* "-q, --quiet" or "    --region NAME" */
+static void
+cli_put_option(const struct cli_option *o, struct buf *out)
 {
+    if (o->letter) {
+        buf_char(out, '-');
+        buf_char(out, o->letter);
+        buf_str(out, ", ");
+    } else {
+        buf_str(out, "    ");
+    }
+    buf_str(out, "--");
+    buf_str(out, o->name);
+    if (o->value) {
+        buf_char(out, ' ');
+        buf_str(out, o->value);
+    }
+}
+
+static void
+cli_help_verb(const struct verb *v)
+{
+    printf("s3up %s [OPTION...] %s\n  %s\n\n", v->name, v->args, v->what);
+    for (size_t i = 0; i < CLI_OPTIONS; i++) {
+        struct buf left = buf_upto(256);
+
+        if (!(cli_options[i].verbs & v->bit))
+            continue;
+        cli_put_option(&cli_options[i], &left);
+        printf("  %-30s %s\n", buf_text(&left), cli_options[i].what);
+        buf_free(&left);
+    }
+}
+
+/* A text in a man page: backslashes, leading dots and hyphens mean something there. */
+static void
+cli_man_text(const char *s)
+{
+    for (; *s; s++)
+        if (*s == '-')
+            fputs("\\-", stdout);
+        else if (*s == '\\')
+            fputs("\\e", stdout);
+        else
+            putchar(*s);
+}
+
+static void
+cli_man(void)
+{
+    printf(".TH S3UP 1 \"\" \"s3up %s\" \"User Commands\"\n.SH NAME\ns3up \\- move files "
+           "between "
+           "this machine and any S3\\-compatible store\n.SH SYNOPSIS\n",
+           S3UP_VERSION);
+    for (size_t i = 0; i < CLI_VERBS; i++) {
+        printf(".B s3up %s\n[OPTION...] ", cli_verbs[i].name);
+        cli_man_text(cli_verbs[i].args);
+        puts("\n.br");
+    }
+    puts(".SH COMMANDS");
+    for (size_t i = 0; i < CLI_VERBS; i++) {
+        printf(".TP\n.B %s\n", cli_verbs[i].name);
+        cli_man_text(cli_verbs[i].what);
+        puts(".");
+    }
+    puts(
+        ".SH OPTIONS\nEach option has a variable that stands for it: S3UP_NO_CLOBBER for "
+        "\\-\\-no\\-clobber.");
+    for (size_t i = 0; i < CLI_OPTIONS; i++) {
+        struct buf left = buf_upto(256);
+
+        cli_put_option(&cli_options[i], &left);
+        fputs(".TP\n.B ", stdout);
+        cli_man_text(cli_options[i].letter ? buf_text(&left) : buf_text(&left) + 4);
+        putchar('\n');
+        cli_man_text(cli_options[i].what);
+        fputs(" (", stdout);
+        for (size_t k = 0, n = 0; k < CLI_VERBS; k++)
+            if (cli_options[i].verbs & cli_verbs[k].bit)
+                printf("%s%s", n++ ? ", " : "", cli_verbs[k].name);
+        puts(").");
+        buf_free(&left);
+    }
+    puts(".SH EXIT STATUS");
+#define CLI_EXIT_ITEM(name, number, text) printf(".TP\n.B %d\n%s.\n", number, text);
+    S3UP_EXITS(CLI_EXIT_ITEM)
+#undef CLI_EXIT_ITEM
+    puts(
+        ".SH ENVIRONMENT\nAWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, "
+        "AWS_PROFILE, AWS_REGION,\nAWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_CA_BUNDLE, "
+        "SSL_CERT_FILE, AWS_CONFIG_FILE,\nAWS_SHARED_CREDENTIALS_FILE, http_proxy, "
+        "https_proxy "
+        "and no_proxy mean what they mean to other tools.\n.SH FILES\n~/.aws/config, "
+        "~/.aws/credentials");
+}
+
+static void
+cli_complete_bash(void)
+{
+    fputs("_s3up() {\n    local word=${COMP_WORDS[COMP_CWORD]} options=\n    if [ "
+          "\"$COMP_CWORD\" "
+          "-eq 1 ]; then\n        COMPREPLY=($(compgen -W '",
+          stdout);
+    for (size_t i = 0; i < CLI_VERBS; i++)
+        printf("%s%s", i ? " " : "", cli_verbs[i].name);
+    puts("' -- \"$word\"))\n        return\n    fi\n    case ${COMP_WORDS[1]} in");
+    for (size_t i = 0; i < CLI_VERBS; i++) {
+        printf("    %s) options='", cli_verbs[i].name);
+        for (size_t k = 0; k < CLI_OPTIONS; k++)
+            if (cli_options[k].verbs & cli_verbs[i].bit)
+                printf("--%s ", cli_options[k].name);
+        puts("' ;;");
+    }
+    puts("    esac\n    case $word in\n    -*) COMPREPLY=($(compgen -W \"$options\" -- "
+         "\"$word\")) "
+         ";;\n    esac\n}\ncomplete -o default -F _s3up s3up");
+}
+
+/* Descriptions stand in single quotes in both shells. */
+static void
+cli_quoted(const char *s, const char *escape)
+{
+    for (; *s; s++)
+        if (*s == '\'' || strchr(":[]", *s))
+            printf(*s == '\'' ? "'\\''" : "%s%c", escape, *s);
+        else
+            putchar(*s);
+}
+
+static void
+cli_complete_zsh(void)
+{
+    puts("#compdef s3up\n_s3up() {\n    if (( CURRENT == 2 )); then\n        local -a "
+         "verbs=(");
+    for (size_t i = 0; i < CLI_VERBS; i++) {
+        printf("            '%s:", cli_verbs[i].name);
+        cli_quoted(cli_verbs[i].what, "\\");
+        puts("'");
+    }
+    puts("        )\n        _describe command verbs\n        return\n    fi\n    local "
+         "-a options\n"
+         "    case $words[2] in");
+    for (size_t i = 0; i < CLI_VERBS; i++) {
+        printf("    %s) options=(", cli_verbs[i].name);
+        for (size_t k = 0; k < CLI_OPTIONS; k++)
+            if (cli_options[k].verbs & cli_verbs[i].bit) {
+                printf("\n            '--%s%s[", cli_options[k].name,
+                       cli_options[k].value ? "=" : "");
+                cli_quoted(cli_options[k].what, "\\");
+                printf("]%s'", cli_options[k].value ? ":value:_files" : "");
+            }
+        puts(") ;;");
+    }
+    puts("    esac\n    _arguments -S $options '*:file:_files'\n}\n_s3up \"$@\"");
+}
+
+static void
+cli_complete_fish(void)
+{
+    for (size_t i = 0; i < CLI_VERBS; i++) {
+        printf("complete -c s3up -n __fish_use_subcommand -f -a %s -d '",
+               cli_verbs[i].name);
+        for (const char *s = cli_verbs[i].what; *s; s++)
+            printf(*s == '\'' ? "\\%c" : "%c", *s);
+        puts("'");
+        for (size_t k = 0; k < CLI_OPTIONS; k++)
+            if (cli_options[k].verbs & cli_verbs[i].bit) {
+                printf(
+                    "complete -c s3up -n '__fish_seen_subcommand_from %s' -l %s%s -d '",
+                    cli_verbs[i].name, cli_options[k].name,
+                    cli_options[k].value ? " -r" : "");
+                for (const char *s = cli_options[k].what; *s; s++)
+                    printf(*s == '\'' ? "\\%c" : "%c", *s);
+                puts("'");
+            }
+    }
+}
+
+static int
+cli_help(const struct cli *c)
+{
+    static const struct {
+        const char *shell;
+        void (*print)(void);
+    } shells[] = {{"bash", cli_complete_bash},
+                  {"zsh", cli_complete_zsh},
+                  {"fish", cli_complete_fish}};
+    const char *word = c->count ? c->words[0] : NULL;
     const struct verb *verb;
 
-    if (argc > 2) {
-        log_say(LOG_ERROR, "help takes one command, but got \"%s\" too", argv[2]);
+    if (c->count > 1 && strcmp(word, "completion") != 0) {
+        log_say(LOG_ERROR, "help takes one command, but got \"%s\" too", c->words[1]);
         return S3UP_USAGE;
     }
-    if (argc < 2) {
+    if (!word) {
         cli_usage(stdout);
-        return cli_finish(S3UP_OK);
+        return S3UP_OK;
     }
-    verb = cli_find(argv[1]);
+    if (!strcmp(word, "man")) {
+        cli_man();
+        return S3UP_OK;
+    }
+    if (!strcmp(word, "completion")) {
+        for (size_t i = 0; i < sizeof shells / sizeof *shells; i++)
+            if (c->count == 2 && !strcmp(c->words[1], shells[i].shell)) {
+                shells[i].print();
+                return S3UP_OK;
+            }
+        log_say(LOG_ERROR, "completion is for bash, zsh or fish");
+        return S3UP_USAGE;
+    }
+    verb = cli_find_verb(word);
     if (!verb)
         return S3UP_USAGE;
-    printf("s3up %s%s%s\n\n  %s\n", verb->name, *verb->args ? " " : "", verb->args,
-           verb->what);
-    return cli_finish(S3UP_OK);
+    cli_help_verb(verb);
+    return S3UP_OK;
+}
+
+static int
+cli_version(const struct cli *c)
+{
+    if (c->count) {
+        log_say(LOG_ERROR, "version takes no arguments, but got \"%s\"", c->words[0]);
+        return S3UP_USAGE;
+    }
+    printf("s3up %s (sha256: %s, crc: %s)\n", S3UP_VERSION,
+           cpu_has(CPU_SHA) ? "hardware" : "portable",
+           cpu_has(CPU_CLMUL) ? "hardware" : "portable");
+    return S3UP_OK;
+}
+
+/* Runs a verb that speaks to a store. */
+static int
+cli_run(const struct verb *verb, const struct cli *c)
+{
+    struct cli_store *s = calloc(1, sizeof *s);
+    struct fail f = {S3UP_OK, ""};
+    int code = -1;
+
+    if (!s)
+        (void)fail_set(&f, S3UP_LATER, "no memory");
+    else if (cli_open(c, s, &f) == 0) {
+        code = verb->run(c, &s->store, &f);
+        cli_close(s);
+    }
+    free(s);
+    return code < 0 ? cli_failed(c, &f, verb->name, false) : code;
 }
 
 /* Programs that embed s3up bring a main of their own. */
@@ -6526,6 +8805,8 @@ main(int argc, char **argv)
 {
     const struct verb *verb;
     const char *word = argc > 1 ? argv[1] : "";
+    struct cli cli;
+    int code;
 
     os_signals();
     if (argc < 2) {
@@ -6536,8 +8817,15 @@ main(int argc, char **argv)
         word = "help";
     else if (!strcmp(word, "--version") || !strcmp(word, "-V"))
         word = "version";
-    verb = cli_find(word);
+    verb = cli_find_verb(word);
     if (!verb)
         return S3UP_USAGE;
-    return verb->run ? verb->run(argc - 1, argv + 1) : cli_help(argc - 1, argv + 1);
+    if (!cli_parse(&cli, verb->bit, argc - 2, argv + 2))
+        code = S3UP_USAGE;
+    else if (verb->run)
+        code = cli_run(verb, &cli);
+    else
+        code = verb->bit == ON_HELP ? cli_help(&cli) : cli_version(&cli);
+    buf_free(&cli.text);
+    return cli_finish(code);
 }

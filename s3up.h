@@ -22,8 +22,12 @@
  *    8  http              http_                        requests, replies, bodies, proxies,
  *                                                      keep-alive
  *    9  signature         sig_                         AWS Signature Version 4; pure
+ *   10  creds             cred_ profile_               keys and settings: environment, shared
+ *                                                      files, credential_process
  *   11  store             s3_                          one function for each S3 call; what
  *                                                      is tried again, and what is not
+ *   12  part              part_                        files that are read, summed, watched
+ *   14  transfer          xfer_                        one file up, one object down
  *   17  command line      cli_                         verbs, help, exit codes; main is last
  *
  * To read the program, begin at main, the last function, and walk up. To change it,
@@ -59,7 +63,9 @@
     X(EXISTS, 7, "a precondition failed: the object exists already")                     \
     X(LOCKED, 8, "another run holds the lock")                                           \
     X(DAMAGED, 9, "the bytes stored or received are not the bytes sent")                 \
-    X(INTERRUPTED, 130, "interrupted; what was done so far is kept")
+    X(INTERRUPTED, 130, "interrupted; what was done so far is kept")                     \
+    X(CLOSED, 141, "whoever read the output went away")                                  \
+    X(TERMINATED, 143, "asked to end by SIGTERM; what was done so far is kept")
 
 enum s3up_exit {
 #define S3UP_EXIT_NAME(name, number, text) S3UP_##name = (number),

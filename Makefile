@@ -1,0 +1,183 @@
+# s3up: `make` gives ./s3up, one static, stripped binary. No configure step, no root.
+#
+#   make                              this machine; with musl-gcc if there is one
+#   make MUSL_GCC=                    the same, but with musl built from its pinned source
+#   make CC=clang                     another compiler (musl is built once for each machine)
+#   make CC=mips-linux-gnu-gcc        another machine; flags that choose the CPU go into CC:
+#   make CC='arm-linux-gnueabi-gcc -march=armv5te'
+#   make install PREFIX=/usr DESTDIR=/some/root
+#   make dist                         s3up-VERSION.tar.gz; it builds with no network
+#   make clean | distclean            distclean forgets the unpacked sources and musl, too
+#
+# V=1 shows every command.
+
+CFLAGS         = -O2
+BEARSSL_CFLAGS = -Os
+LDFLAGS        = -s
+WARN           = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+                 -Wvla -Wformat=2 -Wno-unused-function -Werror
+PREFIX         = /usr/local
+DESTDIR        =
+
+# --- which machine, which libc, where ---
+
+Q = $(if $V,,@)
+BEARSSL = vendor/build/bearssl
+
+# Objects live in .build/BOX, one box for each machine and way of building. Flags inside CC
+# name it as well: they change the code.
+MACHINE := $(shell $(CC) -dumpmachine)
+BOX     := $(MACHINE)$(subst =,-,$(subst /,_,$(subst $() ,,$(wordlist 2,99,$(CC)))))
+AR       = $(shell $(CC) -print-prog-name=ar)
+READELF  = $(shell $(CC) -print-prog-name=readelf)
+
+# musl-gcc wraps the system's own compiler: right only where that was meant, and no flag with it.
+MUSL_GCC := $(if $(filter cc gcc,$(subst $() ,_,$(CC))),$(if \
+              $(filter $(MACHINE),$(shell musl-gcc -dumpmachine 2>/dev/null)),musl-gcc))
+
+ifneq (,$(findstring musl,$(CC) $(MACHINE)))   # CC brings musl along, and may default to PIE
+STATIC_CC := $(CC)
+STATIC_LIBS = -no-pie
+else ifneq (,$(MUSL_GCC))
+STATIC_CC := $(MUSL_GCC)
+BOX       := $(BOX)-$(notdir $(MUSL_GCC))
+else                                           # any compiler, told where musl is
+STATIC_CC := $(CC)
+MUSL      := vendor/build/musl-$(BOX)
+MUSL_A    := $(MUSL)/lib/libc.a
+STATIC_CFLAGS := -nostdinc -isystem $(MUSL)/include -isystem $(shell $(CC) -print-file-name=include)
+# Expanded at the link: by then musl's configure has found out how this compiler calls its helpers.
+STATIC_LIBS = -nostdlib $(MUSL)/lib/crt1.o $(MUSL)/lib/crti.o -Wl,--start-group $(MUSL_A) \
+              $(shell sed -n 's/^LIBCC = *//p' $(MUSL)/config.mak) -Wl,--end-group \
+              $(MUSL)/lib/crtn.o
+endif
+
+# --- flags ---
+
+# Paths on command lines are relative, and the folder's name is taken out of debug data: the same
+# sources give the same bytes, wherever they lie.
+COMMON = -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -ffunction-sections -fdata-sections \
+         "-fdebug-prefix-map=$(CURDIR)=."
+S3UP   = -std=c99 $(COMMON) $(WARN) -isystem $(BEARSSL)/inc
+
+# Nothing here is ever unwound, and code at a fixed address is smaller.
+STATIC_CFLAGS += -fno-pie -fno-asynchronous-unwind-tables -fno-unwind-tables
+STATIC_LIBS   += -static -Wl,--gc-sections,--build-id=none,-z,noexecstack,-z,relro
+
+# --- s3up ---
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: all install dist clean distclean FORCE
+MAKEOVERRIDES =   # what is asked of s3up's build is not asked of musl's
+
+all: s3up
+
+# Copied whenever it differs, not when it is older: CC may have been another one last time.
+s3up: .build/$(BOX)/s3up FORCE
+	@cmp -s $< $@ || { cp $< .build/$(BOX)/out && mv -f .build/$(BOX)/out $@; }
+	@echo "s3up: static, $(MACHINE), $$(wc -c <$@ | tr -d ' ') bytes stripped"
+
+.build/$(BOX)/s3up: .build/$(BOX)/s3up.o .build/$(BOX)/libbearssl.a $(MUSL_A)
+	$(Q)$(STATIC_CC) $(LDFLAGS) -o $@ $(filter-out $(MUSL_A),$^) $(STATIC_LIBS)
+	@headers=$$($(READELF) -lW $@) && case $$headers in *INTERP*|*DYNAMIC*) \
+		echo "$@ is not static" >&2; exit 1 ;; esac
+
+.build/$(BOX)/s3up.o: s3up.c s3up.h .build/$(BOX)/flags $(MUSL_A)
+	$(Q)$(STATIC_CC) $(S3UP) $(CFLAGS) $(STATIC_CFLAGS) -c -o $@ s3up.c
+
+# --- BearSSL, once in each mode ---
+
+# pin.mk says which archive the tree is from. As an included makefile it is made first, and then
+# this one is read again: the list of sources is complete even in a fresh clone.
+ifneq (,$(filter-out clean distclean,$(or $(MAKECMDGOALS),all)))
+$(if $(MACHINE),,$(error '$(CC) -dumpmachine' fails: CC must be gcc, clang or a cross compiler))
+include $(BEARSSL)/pin.mk
+endif
+BEARSSL_SRC := $(sort $(wildcard $(BEARSSL)/src/*.c $(BEARSSL)/src/*/*.c))
+
+$(BEARSSL)/pin.mk vendor/build/musl/pin.mk: vendor/build/%/pin.mk: vendor/PINS vendor/get
+	@vendor/get $*
+
+# $1 is a box: $1_CC compiles there, with $1_CFLAGS, once $2 is there. `flags` changes only when
+# what it lists does.
+define mode
+.build/$1/flags: FORCE
+	@mkdir -p $$(@D)
+	@echo '$$($1_CC) $$(CFLAGS) $$(WARN) $$(BEARSSL_CFLAGS) $$(COMMON) $$($1_CFLAGS)' \
+		'$$(PIN_bearssl)' >$$@.new
+	@cmp -s $$@.new $$@ && rm $$@.new || mv $$@.new $$@
+.build/$1/libbearssl.a: $$(BEARSSL_SRC:$(BEARSSL)/src/%.c=.build/$1/bearssl/%.o)
+	@rm -f $$@
+	$$(Q)$$(AR) rcsD $$@ $$^
+	@echo "$$@: BearSSL, $$(words $$^) files"
+.build/$1/bearssl/%.o: $(BEARSSL)/src/%.c .build/$1/flags $2
+	@mkdir -p $$(@D)
+	$$(Q)$$($1_CC) -std=gnu99 -w $$(COMMON) $$(BEARSSL_CFLAGS) $$($1_CFLAGS) \
+		-I$(BEARSSL)/src -I$(BEARSSL)/inc -c -o $$@ $$<
+endef
+
+$(BOX)_CC     = $(STATIC_CC)
+$(BOX)_CFLAGS = $(STATIC_CFLAGS)
+native_CC     = $(CC)
+asan_CC       = $(CC)
+asan_CFLAGS   = -g -O1 -fno-omit-frame-pointer -fsanitize=address
+fuzz_CC       = clang
+fuzz_CFLAGS   = $(asan_CFLAGS) -fsanitize=fuzzer-no-link
+
+$(eval $(call mode,$(BOX),$(MUSL_A)))
+$(foreach m,native asan fuzz,$(eval $(call mode,$m)))
+
+# --- musl, once for each machine ---
+
+# Made aside and named at the end, so what has its name is whole. Its own makefile does the work
+# and learns nothing of our flags.
+vendor/build/musl-%/lib/libc.a: vendor/build/musl/pin.mk
+	@echo "building musl for $*, once"
+	@rm -rf $(MUSL) $(MUSL).tmp && mkdir -p $(MUSL).tmp
+	@(cd $(MUSL).tmp && ../musl/configure --prefix=/ --disable-shared --disable-wrapper CC='$(CC)' \
+		AR='$(AR)' RANLIB='$(shell $(CC) -print-prog-name=ranlib)' \
+		CFLAGS= CPPFLAGS= LDFLAGS= LIBCC= CROSS_COMPILE=) >$(MUSL).log 2>&1 && \
+	$(MAKE) -C $(MUSL).tmp DESTDIR=out install >>$(MUSL).log 2>&1 || \
+		{ tail -n 5 $(MUSL).log >&2; echo "musl: see $(MUSL).log" >&2; exit 1; }
+	@mv $(MUSL).tmp/config.mak $(MUSL).tmp/out/ && mv $(MUSL).tmp/out $(MUSL)
+	@rm -rf $(MUSL).tmp
+
+# --- tests ---
+
+# A test includes "../s3up.c". It is built by this system's own compiler and libc:
+#   $(CC) $(TEST_CFLAGS) -o OUT test/unit.c .build/native/libbearssl.a
+#   $(CC) $(TEST_CFLAGS) $(SAN) -o OUT test/unit.c .build/asan/libbearssl.a
+#   clang $(TEST_CFLAGS) $(SAN) -fsanitize=fuzzer -o OUT test/fuzz_x.c .build/fuzz/libbearssl.a
+# or like the product, static and also for another machine (to be run under qemu-user):
+#   $(STATIC_CC) $(TEST_CFLAGS) $(STATIC_CFLAGS) -o OUT test/unit.c \
+#           .build/$(BOX)/libbearssl.a $(STATIC_LIBS)
+# BearSSL itself is spared UBSan: it reads unaligned words on purpose where the CPU can.
+TEST_CFLAGS = $(S3UP) -g -O1
+SAN         = -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+
+# --- install, dist, clean ---
+
+install: s3up
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 s3up "$(DESTDIR)$(PREFIX)/bin/s3up"
+
+# What git tracks, or what an unpacked archive came with (.manifest), and the archives of BearSSL
+# and musl. The same tree gives the same bytes. Needs GNU tar; building from it does not.
+NAME = s3up-$(shell sed -n 's/^\#define S3UP_VERSION "\(.*\)"/\1/p' s3up.h)
+dist:
+	@[ $(NAME) != s3up- ] || { echo "s3up.h does not define S3UP_VERSION" >&2; exit 1; }
+	@rm -rf .build/dist && mkdir -p .build/dist/$(NAME)
+	@if [ -e .git ]; then git ls-files >.build/dist/list; else cp .manifest .build/dist/list; fi
+	@LC_ALL=C sort .build/dist/list >.build/dist/$(NAME)/.manifest
+	@vendor/get -a bearssl musl >>.build/dist/list
+	@tar -cf .build/dist/tar -T .build/dist/list && tar -xf .build/dist/tar -C .build/dist/$(NAME)
+	@cd .build/dist && tar --format=ustar --sort=name --mtime=@946684800 --owner=0 --group=0 \
+		--numeric-owner --mode=u=rwX,go=rX -cf tar $(NAME) && gzip -n -9 <tar >$(NAME).tar.gz
+	@mv -f .build/dist/$(NAME).tar.gz . && rm -rf .build/dist && echo $(NAME).tar.gz
+
+clean:
+	rm -rf .build s3up
+
+distclean: clean
+	rm -rf vendor/build
