@@ -605,7 +605,7 @@ url_s3(struct span s, struct span *bucket, struct span *key)
     if (!bucket->n)
         return "the bucket's name is missing";
     if (key->n > KEY_MAX)
-        return "the key is longer than 1024 bytes";
+        return "the key is longer than any object's can be";
     return NULL;
 }
 
@@ -676,7 +676,8 @@ date_stamp(int64_t t, char out[17])
 {
     struct date d = date_of(t < 0 ? 0 : t);
 
-    /* A year of five digits would not fit; the clock is wrong then, and the store says so. */
+    /* A year of five digits would not fit; the clock is wrong then, and the store says
+     * so. */
     (void)snprintf(out, 17, "%04u%02u%02uT%02u%02u%02uZ", (unsigned)(d.year % 10000),
                    d.month % 100, d.day % 100, d.hour % 100, d.minute % 100,
                    d.second % 100);
@@ -891,7 +892,8 @@ sha256_portable(uint32_t h[8], const unsigned char *p, size_t blocks)
         memcpy(v, h, sizeof v);
 #pragma GCC unroll 8
         for (unsigned i = 0; i < 64; i++) {
-            /* The names turn, the words stay: what is a in this round is b in the next. */
+            /* The names turn, the words stay: what is a in this round is b in the
+             * next. */
             uint32_t a = v[(64 - i) % 8], e = v[(68 - i) % 8];
             uint32_t t =
                 v[(71 - i) % 8] + (sum_ror(e, 6) ^ sum_ror(e, 11) ^ sum_ror(e, 25)) +
@@ -1539,7 +1541,8 @@ os_now(void)
     return (struct os_time){t.tv_sec, (int32_t)t.tv_nsec};
 }
 
-/* Milliseconds that only ever grow: for deadlines, which a corrected clock must not move. */
+/* Milliseconds that only ever grow: for deadlines, which a corrected clock must not
+ * move. */
 static int64_t
 os_ticks(void)
 {
@@ -1550,7 +1553,8 @@ os_ticks(void)
 }
 
 /* Up to n bytes, fewer only at the end of the file; -1 on an error. From place `at`,
- * without moving the file's offset, since workers share it; or from the offset if at < 0. */
+ * without moving the file's offset, since workers share it; or from the offset if at is
+ * negative. */
 static ssize_t
 os_read(int fd, void *data, size_t n, int64_t at)
 {
@@ -1734,10 +1738,11 @@ os_env(const char *name)
 /* ===== ROOM 4 forms: readers and writers of XML, JSON and INI =====
  *
  * In: a whole document in memory. Out: one event per call, with spans into it; nothing is
- * allocated per node, text is decoded on demand into a buffer of the caller's. Each reader
- * has a fixed depth, sees every byte a bounded number of times, and stops for good at the
- * first thing that is not its grammar: `why` then says what. Nothing is ever guessed,
- * except what real stores do wrong and every client forgives; those places say so.
+ * allocated per node, text is decoded on demand into a buffer of the caller's. Each
+ * reader has a fixed depth, sees every byte a bounded number of times, and stops for good
+ * at the first thing that is not its grammar: `why` then says what. Nothing is ever
+ * guessed, except what real stores do wrong and every client forgives; those places say
+ * so.
  */
 
 enum xml_event { XML_END, XML_ENTER, XML_LEAVE, XML_BAD };
@@ -2344,7 +2349,8 @@ enum ini_event {
 };
 
 /* The grammar of the shared AWS files. Names that are not valid come out empty, so that
- * they match nothing; what belongs to them is reported all the same and ignored with them. */
+ * they match nothing; what belongs to them is reported all the same and ignored with
+ * them. */
 struct ini {
     struct span rest;
     unsigned line;      /* of the event, from 1 */
@@ -2485,9 +2491,9 @@ ini_next(struct ini *i)
 /* ===== ROOM 8 http: requests =====
  *
  * In: names and values from the rooms above. Out: a struct request, plain data that the
- * signature and the wire both read, so that what is signed is what is sent. It lives in one
- * block of memory that never moves. Refuses what could break out of its line: a CR, LF or
- * NUL in a field marks the request bad, and a bad one is never sent.
+ * signature and the wire both read, so that what is signed is what is sent. It lives in
+ * one block of memory that never moves. Refuses what could break out of its line: a CR,
+ * LF or NUL in a field marks the request bad, and a bad one is never sent.
  */
 
 /* A header field, or a parameter of the query. */
@@ -2635,9 +2641,9 @@ http_put_query(const struct request *r, struct buf *out)
 /* ===== ROOM 9 signature: AWS Signature Version 4; pure =====
  *
  * In: a request, keys, a scope, the time. Out: the same request with the header fields or
- * the parameters that prove who sent it, or the signature of a form's policy. No clock, no
- * I/O, no state: the same input gives the same output, so published examples can be held
- * against it. The steps have the names that the specification gives them. All header
+ * the parameters that prove who sent it, or the signature of a form's policy. No clock,
+ * no I/O, no state: the same input gives the same output, so published examples can be
+ * held against it. The steps have the names that the specification gives them. All header
  * fields are signed but those that proxies change on the way.
  */
 
@@ -2816,7 +2822,7 @@ sig_put_canonical(const struct request *r, const struct signer *who, const char 
     buf_str(out, payload);
 }
 
-/* The key of a day, a region and a service: secret -> date -> region -> service -> end. */
+/* The key of a day, a region and a service: secret, date, region, service, end. */
 static void
 sig_key(const struct signer *who, const char *stamp, unsigned char key[SHA256_SIZE])
 {

@@ -9,16 +9,16 @@
  *   room                  prefix                       owns
  *    0  front page        -                            the story, limits, includes
  *    1  text              span_ buf_ num_ hex_ b64_    views, growing buffers, numbers,
- *                         url_ date_                   encodings, addresses, dates
- *    2  sums              cpu_ sha256_ hmac_ md5_      digests and checksums, on the
- *                         crc_                         instructions that the CPU has
+ *                         url_ date_ utf8_             encodings, addresses, dates
+ *    2  sums              cpu_ sum_ sha256_ md5_       digests and checksums, on the
+ *                         crc_ hmac_                   instructions that the CPU has
  *    3  system            fail_ log_ os_               the first failure, messages,
  *                                                      clock, random, files, signals
- *    4  forms             xml_ json_ ini_              readers and writers of the three
- *                                                      notations that stores and users speak
+ *    4  forms             xml_ json_ ini_              readers and writers of the
+ *                                                      notations of stores and users
  *    8  http              http_                        what a request is
  *    9  signature         sig_                         AWS Signature Version 4; pure
- *   17  command line      cli_                         verbs, help, exit codes; main is last
+ *   17  command line      cli_                         verbs, help, exit codes, main
  *
  * To read the program, begin at main, the last function, and walk up. To change it,
  * put new code into the room that owns the matter; `make check` tells when a call
