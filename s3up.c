@@ -1792,15 +1792,17 @@ xml_name_char(char c)
     return c == ':' || (c != '~' && url_unreserved(c)) || (unsigned char)c >= 0x80;
 }
 
-/* Moves behind the first `mark`; false if there is none. */
+/* Moves behind the first `mark` at place `from` or later; false if there is none. What
+ * opened stands before that place: <!--> is not its own end. */
 static bool
-xml_skip_to(struct span *s, const char *mark)
+xml_skip_to(struct span *s, size_t from, const char *mark)
 {
-    const char *hit = s->n ? memmem(s->p, s->n, mark, strlen(mark)) : NULL;
+    struct span tail = span_after(*s, from);
+    const char *hit = tail.n ? memmem(tail.p, tail.n, mark, strlen(mark)) : NULL;
 
     if (!hit)
         return false;
-    *s = span_after(*s, (size_t)(hit - s->p) + strlen(mark));
+    *s = span_after(tail, (size_t)(hit - tail.p) + strlen(mark));
     return true;
 }
 
@@ -1826,11 +1828,11 @@ xml_skip_aside(struct xml *x)
     bool good;
 
     if (span_starts(x->rest, "<!--"))
-        good = xml_skip_to(&x->rest, "-->");
+        good = xml_skip_to(&x->rest, 4, "-->");
     else if (span_starts(x->rest, "<?"))
-        good = xml_skip_to(&x->rest, "?>");
+        good = xml_skip_to(&x->rest, 2, "?>");
     else if (span_starts(x->rest, "<![CDATA[") && x->depth)
-        good = xml_skip_to(&x->rest, "]]>");
+        good = xml_skip_to(&x->rest, 9, "]]>");
     else if (span_starts(x->rest, "<!"))
         good = false;
     else
@@ -2015,12 +2017,15 @@ xml_text(struct span raw, struct buf *out)
         } else if (span_starts(s, "<![CDATA[")) {
             struct span end = s = span_after(s, 9);
 
-            if (!xml_skip_to(&end, "]]>"))
+            if (!xml_skip_to(&end, 0, "]]>"))
                 return false;
             buf_put(out, span_first(s, s.n - end.n - 3));
             s = end;
-        } else if (s.n && !xml_skip_to(&s, span_starts(s, "<?") ? "?>" : "-->")) {
-            return false;
+        } else if (s.n) {
+            bool pi = span_starts(s, "<?");
+
+            if (!xml_skip_to(&s, pi ? 2 : 4, pi ? "?>" : "-->"))
+                return false;
         }
     }
     return !out->bad;
