@@ -1307,7 +1307,7 @@ sum_add(struct sum *s, const void *data, size_t n)
         s->crc = crc_add(sum_crc(s->kind), s->crc, p, n);
         return;
     }
-    if (have) {
+    if (have && n) { /* nothing may have no address, and memcpy must not get that */
         take = take < n ? take : n;
         memcpy(s->rest + have, p, take);
         if (have + take < SUM_BLOCK)
