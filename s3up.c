@@ -2829,29 +2829,34 @@ sig_put_canonical(const struct request *r, const struct signer *who, const char 
 }
 
 /* The key of a day, a region and a service: secret, date, region, service, end. */
-static void
+static bool
 sig_key(const struct signer *who, const char *stamp, unsigned char key[SHA256_SIZE])
 {
     struct buf first = buf_upto(REQ_TEXT);
+    bool good;
 
     buf_str(&first, "AWS4");
     buf_put(&first, who->secret);
-    hmac_of(buf_text(&first), first.n, span_at(stamp, 8), key);
+    good = !first.bad;
+    hmac_of(buf_span(&first).p, buf_span(&first).n, span_at(stamp, 8), key);
     hmac_of(key, SHA256_SIZE, who->region, key);
     hmac_of(key, SHA256_SIZE, who->service, key);
     hmac_of(key, SHA256_SIZE, SPAN("aws4_request"), key);
     buf_free(&first);
+    return good;
 }
 
-static void
+/* False when the secret is longer than any: what is in out then proves nothing. */
+static bool
 sig_sign(const struct signer *who, const char *stamp, struct span text, char out[SIG_HEX])
 {
     unsigned char key[SHA256_SIZE], mac[SHA256_SIZE];
+    bool good = sig_key(who, stamp, key);
 
-    sig_key(who, stamp, key);
     hmac_of(key, sizeof key, text, mac);
     sig_hex(mac, out);
     explicit_bzero(key, sizeof key);
+    return good;
 }
 
 /* The signature of the request as it stands; its date is stamp. */
@@ -2870,8 +2875,8 @@ sig_request(struct request *r, const struct signer *who, const char *stamp,
     sig_put_scope(who, stamp, &text);
     buf_char(&text, '\n');
     hex_put(&text, digest, sizeof digest);
-    sig_sign(who, stamp, buf_span(&text), out);
-    r->bad |= canonical.bad || text.bad;
+    if (!sig_sign(who, stamp, buf_span(&text), out) || canonical.bad || text.bad)
+        r->bad = true;
     buf_free(&canonical);
     buf_free(&text);
 }
@@ -2944,8 +2949,7 @@ sig_policy(const struct signer *who, struct span policy, struct buf *out,
 
     date_stamp(who->now, stamp);
     b64_put(out, policy.p, policy.n);
-    sig_sign(who, stamp, buf_span(out), hex);
-    return !out->bad;
+    return sig_sign(who, stamp, buf_span(out), hex) && !out->bad;
 }
 
 /* ===== ROOM 17 command line: verbs, help, exit codes; main is last =====
