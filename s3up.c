@@ -84,24 +84,25 @@
 #define S3_PAIRS      24 /* parameters, and extra header fields, of one call */
 #define S3_NAME       64 /* bytes of a bucket's or region's name and a NUL */
 #define S3_REGIONS    8 /* buckets outside of the configured region that are remembered */
-#define S3_REPLY      16777216 /* bytes of a reply: a page of 1,000 keys, each byte as %XX */
+#define S3_REPLY      16777216 /* bytes of a reply: 1,000 keys, each byte as %XX */
 #define S3_WINDOW     65536    /* bytes of a file that are read at a time */
-#define S3_PATIENCE   900000 /* milliseconds that a store may take to join or copy */
-#define S3_PURSE      500    /* what a store's client starts with to pay for retries */
-#define S3_COST       5      /* the price of one; each success gives 1 back */
-#define S3_PAUSE      200    /* milliseconds: the first pause is at most this long */
-#define S3_PAUSE_SLOW 1000   /* and this if the store asked for less */
-#define S3_PAUSE_MOST 20000  /* pauses double up to this */
-#define S3_SKEW       300    /* seconds by which clocks may differ before it matters */
+#define S3_PATIENCE   900000   /* milliseconds that a store may take to join or copy */
+#define S3_PURSE      500      /* what a store's client starts with to pay for retries */
+#define S3_COST       5        /* the price of one; each success gives 1 back */
+#define S3_PAUSE      200      /* milliseconds: the first pause is at most this long */
+#define S3_PAUSE_SLOW 1000     /* and this if the store asked for less */
+#define S3_PAUSE_MOST 20000    /* pauses double up to this */
+#define S3_SKEW       300      /* seconds by which clocks may differ before it matters */
 #define S3_XMLNS      "http://s3.amazonaws.com/doc/2006-03-01/"
-#define CRED_MAX      65536  /* bytes of one key, token or setting */
-#define CRED_WORDS    64     /* words of a credential_process */
-#define CRED_PATIENCE 60000  /* milliseconds that it may run */
-#define PRESIGN_MAX   604800 /* seconds that a presigned URL may live: seven days */
-#define NET_ADDRESSES 16     /* of one host that are tried */
-#define NET_STAGGER   250    /* milliseconds before the next address is tried as well */
-#define NET_SLICE     250    /* milliseconds after which a wait looks whether to stop */
-#define TLS_CERT      16384 /* bytes of one certificate; those with many names have 8,000 */
+#define CRED_MAX      65536   /* bytes of one key, token or setting */
+#define CRED_WORDS    64      /* words of a credential_process */
+#define CRED_PATIENCE 60000   /* milliseconds that it may run */
+#define CRED_NO_EXEC  127     /* what a child says that could not start the program */
+#define PRESIGN_MAX   604800  /* seconds that a presigned URL may live: seven days */
+#define NET_ADDRESSES 16      /* of one host that are tried */
+#define NET_STAGGER   250     /* milliseconds before the next address is tried as well */
+#define NET_SLICE     250     /* milliseconds after which a wait looks whether to stop */
+#define TLS_CERT      16384   /* bytes of a certificate; one with many names has 8,000 */
 #define TLS_BUNDLE    4194304 /* bytes of a bundle of roots; Mozilla's has 220,000 */
 #define TLS_ANCHORS   4       /* roots of the same name that are tried */
 #define TLS_KEY       560  /* bytes of a root's key: RSA of 4,096 bits and its exponent */
@@ -600,7 +601,8 @@ url_authority(struct span s, struct url *u)
         span_cut(&s, ']', &u->host);
         if (!u->literal6 || (s.n && s.p[0] != ':'))
             return "the brackets around the IPv6 address are wrong";
-        port = s.n ? span_after(s, 1) : s;
+        if (s.n) /* nothing behind the : is a port that is no number, not none */
+            port = span_at(s.p + 1, s.n - 1);
         hostset = "0123456789abcdef:.";
     } else {
         span_cut(&s, ':', &u->host);
@@ -621,7 +623,7 @@ url_authority(struct span s, struct url *u)
 static const char *
 url_parse(struct span s, struct url *u)
 {
-    struct span authority;
+    struct span authority = {NULL, 0};
     const char *slash;
 
     *u = (struct url){.https = span_is_nocase(span_first(s, 8), "https://")};
@@ -654,7 +656,7 @@ url_s3(struct span s, struct span *bucket, struct span *key)
     if (!bucket->n)
         return "the bucket's name is missing";
     if (key->n > KEY_MAX)
-        return "the key is longer than 1024 bytes";
+        return "the key is longer than any object's can be";
     return NULL;
 }
 
@@ -727,7 +729,7 @@ date_stamp(int64_t t, char out[DATE_STAMP])
 {
     struct date d = date_of(t < 0 ? 0 : t);
 
-    /* A year of five digits would not fit; the clock is wrong then, and the store says so. */
+    /* A year of five digits would not fit: the clock is wrong, and the store says so. */
     (void)snprintf(out, DATE_STAMP, "%04u%02u%02uT%02u%02u%02uZ",
                    (unsigned)(d.year % 10000), d.month % 100, d.day % 100, d.hour % 100,
                    d.minute % 100, d.second % 100);
@@ -942,7 +944,8 @@ sha256_portable(uint32_t h[8], const unsigned char *p, size_t blocks)
         memcpy(v, h, sizeof v);
 #pragma GCC unroll 8
         for (unsigned i = 0; i < 64; i++) {
-            /* The names turn, the words stay: what is a in this round is b in the next. */
+            /* The names turn, the words stay: what is a in this round is b in the
+             * next. */
             uint32_t a = v[(64 - i) % 8], e = v[(68 - i) % 8];
             uint32_t t =
                 v[(71 - i) % 8] + (sum_ror(e, 6) ^ sum_ror(e, 11) ^ sum_ror(e, 25)) +
@@ -1107,16 +1110,23 @@ md5_blocks(uint32_t h[4], const unsigned char *p, size_t blocks)
  * a 64-bit one whose register keeps the old register in its low half: the same steps,
  * tables and folding serve every width. */
 struct crc {
-    uint64_t poly; /* reflected: the highest power is bit 0 */
-    uint64_t ones; /* what the register starts with, and is inverted by at the end */
+    uint64_t poly;       /* reflected: the highest power is bit 0 */
+    uint64_t ones;       /* the register starts with these, and ends inverted by them */
     uint64_t fold[2][2]; /* x^n mod poly that carry 128 and 1024 bits on; made with t */
-    uint64_t t[8][256];  /* t[k][b]: byte b followed by k zero bytes; made on first use */
+    uint64_t (*t)[256];  /* t[k][b]: byte b followed by k zero bytes; made on first use */
 };
 
-static struct crc crc_kinds[] = {
-    {.poly = 0xedb88320, .ones = UINT32_MAX},          /* CRC-32, of zip and Ethernet */
-    {.poly = 0x82f63b78, .ones = UINT32_MAX},          /* CRC-32C, Castagnoli */
-    {.poly = 0x9a6c9329ac4bc9b5, .ones = UINT64_MAX}}; /* CRC-64/NVME */
+static uint64_t crc_tables[3][8][256]; /* 48 KiB that a file on disk need not hold */
+
+static struct crc crc_kinds[] = {{.poly = 0xedb88320,
+                                  .ones = UINT32_MAX,
+                                  .t = crc_tables[0]}, /* CRC-32: zip, Ethernet */
+                                 {.poly = 0x82f63b78,
+                                  .ones = UINT32_MAX,
+                                  .t = crc_tables[1]}, /* CRC-32C: Castagnoli */
+                                 {.poly = 0x9a6c9329ac4bc9b5,
+                                  .ones = UINT64_MAX,
+                                  .t = crc_tables[2]}}; /* CRC-64/NVME */
 
 /* Times x. */
 static uint64_t
@@ -1355,7 +1365,7 @@ sum_add(struct sum *s, const void *data, size_t n)
         s->crc = crc_add(sum_crc(s->kind), s->crc, p, n);
         return;
     }
-    if (have) {
+    if (have && n) { /* nothing may have no address, and memcpy must not get that */
         take = take < n ? take : n;
         memcpy(s->rest + have, p, take);
         if (have + take < SUM_BLOCK)
@@ -1597,7 +1607,8 @@ os_now(void)
     return (struct os_time){t.tv_sec, (int32_t)t.tv_nsec};
 }
 
-/* Milliseconds that only ever grow: for deadlines, which a corrected clock must not move. */
+/* Milliseconds that only ever grow: for deadlines, which a corrected clock must not
+ * move. */
 static int64_t
 os_ticks(void)
 {
@@ -1608,7 +1619,8 @@ os_ticks(void)
 }
 
 /* Up to n bytes, fewer only at the end of the file; -1 on an error. From place `at`,
- * without moving the file's offset, since workers share it; or from the offset if at < 0. */
+ * without moving the file's offset, since workers share it; or from the offset if at is
+ * negative. */
 static ssize_t
 os_read(int fd, void *data, size_t n, int64_t at)
 {
@@ -1827,10 +1839,11 @@ os_env(const char *name)
 /* ===== ROOM 4 forms: readers and writers of XML, JSON and INI =====
  *
  * In: a whole document in memory. Out: one event per call, with spans into it; nothing is
- * allocated per node, text is decoded on demand into a buffer of the caller's. Each reader
- * has a fixed depth, sees every byte a bounded number of times, and stops for good at the
- * first thing that is not its grammar: `why` then says what. Nothing is ever guessed,
- * except what real stores do wrong and every client forgives; those places say so.
+ * allocated per node, text is decoded on demand into a buffer of the caller's. Each
+ * reader has a fixed depth, sees every byte a bounded number of times, and stops for good
+ * at the first thing that is not its grammar: `why` then says what. Nothing is ever
+ * guessed, except what real stores do wrong and every client forgives; those places say
+ * so.
  */
 
 enum xml_event { XML_END, XML_ENTER, XML_LEAVE, XML_BAD };
@@ -1880,15 +1893,17 @@ xml_name_char(char c)
     return c == ':' || (c != '~' && url_unreserved(c)) || (unsigned char)c >= 0x80;
 }
 
-/* Moves behind the first `mark`; false if there is none. */
+/* Moves behind the first `mark` at place `from` or later; false if there is none. What
+ * opened stands before that place: <!--> is not its own end. */
 static bool
-xml_skip_to(struct span *s, const char *mark)
+xml_skip_to(struct span *s, size_t from, const char *mark)
 {
-    const char *hit = s->n ? memmem(s->p, s->n, mark, strlen(mark)) : NULL;
+    struct span tail = span_after(*s, from);
+    const char *hit = tail.n ? memmem(tail.p, tail.n, mark, strlen(mark)) : NULL;
 
     if (!hit)
         return false;
-    *s = span_after(*s, (size_t)(hit - s->p) + strlen(mark));
+    *s = span_after(tail, (size_t)(hit - tail.p) + strlen(mark));
     return true;
 }
 
@@ -1914,11 +1929,11 @@ xml_skip_aside(struct xml *x)
     bool good;
 
     if (span_starts(x->rest, "<!--"))
-        good = xml_skip_to(&x->rest, "-->");
+        good = xml_skip_to(&x->rest, 4, "-->");
     else if (span_starts(x->rest, "<?"))
-        good = xml_skip_to(&x->rest, "?>");
+        good = xml_skip_to(&x->rest, 2, "?>");
     else if (span_starts(x->rest, "<![CDATA[") && x->depth)
-        good = xml_skip_to(&x->rest, "]]>");
+        good = xml_skip_to(&x->rest, 9, "]]>");
     else if (span_starts(x->rest, "<!"))
         good = false;
     else
@@ -2106,12 +2121,15 @@ xml_text(struct span raw, struct buf *out)
         } else if (span_starts(s, "<![CDATA[")) {
             struct span end = s = span_after(s, 9);
 
-            if (!xml_skip_to(&end, "]]>"))
+            if (!xml_skip_to(&end, 0, "]]>"))
                 return false;
             buf_put(out, span_first(s, s.n - end.n - 3));
             s = end;
-        } else if (s.n && !xml_skip_to(&s, span_starts(s, "<?") ? "?>" : "-->")) {
-            return false;
+        } else if (s.n) {
+            bool pi = span_starts(s, "<?");
+
+            if (!xml_skip_to(&s, pi ? 2 : 4, pi ? "?>" : "-->"))
+                return false;
         }
     }
     return !out->bad;
@@ -2440,7 +2458,8 @@ enum ini_event {
 };
 
 /* The grammar of the shared AWS files. Names that are not valid come out empty, so that
- * they match nothing; what belongs to them is reported all the same and ignored with them. */
+ * they match nothing; what belongs to them is reported all the same and ignored with
+ * them. */
 struct ini {
     struct span rest;
     unsigned line;      /* of the event, from 1 */
@@ -2580,10 +2599,10 @@ ini_next(struct ini *i)
 
 /* ===== ROOM 6 socket: names become addresses, addresses become connections =====
  *
- * In: a host name or address, a port, a moment until which to try. Out: a connected socket
- * that never blocks. All waiting is done in net_wait, in slices, so that a stop is seen
- * within a quarter of a second. Progress is counted in bytes that the other side has got,
- * not in bytes that the kernel has buffered: a slow link is no stall, a dead one is.
+ * In: a host name or address, a port, a moment until which to try. Out: a connected
+ * socket that never blocks. All waiting is done in net_wait, in slices, so that a stop is
+ * seen within a quarter of a second. Progress is counted in bytes that the other side has
+ * got, not in bytes that the kernel has buffered: a slow link is no stall, a dead one is.
  */
 
 struct net_address {
@@ -2682,7 +2701,7 @@ net_lookup_child(const char *host, unsigned port, int to)
     for (struct addrinfo *a = found; a && !list.error; a = a->ai_next)
         (void)net_add(&list, a->ai_addr, port);
     (void)os_write(to, &list, sizeof list);
-    _exit(0); /* without the exit handlers of the process that we are a copy of */
+    _exit(S3UP_OK); /* without the exit handlers of the process that we are a copy of */
 }
 
 static int
@@ -2944,15 +2963,15 @@ net_stalled(struct net_watch *w, uint64_t moved)
  *
  * In: a connected socket, the name of the host, trusted roots. Out: a struct wire that
  * sends and receives bytes, plain or through BearSSL; the rooms above see no difference.
- * TLS 1.2 with forward secrecy and authenticated encryption only; RSA keys of 2048 bits and
- * more; no renegotiation. There is no way to switch verification off: a private authority
- * is a file. The random numbers of BearSSL are always mixed with the kernel's.
+ * TLS 1.2 with forward secrecy and authenticated encryption only; RSA keys of 2048 bits
+ * and more; no renegotiation. There is no way to switch verification off: a private
+ * authority is a file. The random numbers of BearSSL are always mixed with the kernel's.
  *
  * Roots are found lazily. A bundle of 150 is read into one block of DER with an index of
  * subject names; only the one or two that a chain asks for are decoded. BearSSL verifies
- * chains with br_x509_minimal; tls_x509 stands in front of it, hands over each certificate
- * as it came, puts the root before it that it names as its issuer, and does what minimal
- * does not: match IP addresses, and tell "expired" from "not yet valid".
+ * chains with br_x509_minimal; tls_x509 stands in front of it, hands over each
+ * certificate as it came, puts the root before it that it names as its issuer, and does
+ * what minimal does not: match IP addresses, and tell "expired" from "not yet valid".
  */
 
 /* One trusted root: its name, and its certificate or (built in) its bare key. */
@@ -3108,11 +3127,11 @@ tls_add_pem(struct tls_roots *roots, struct span pem)
     static const char begin[] = "-----BEGIN CERTIFICATE-----";
     struct tls_names names;
 
-    while (xml_skip_to(&pem, begin)) {
+    while (xml_skip_to(&pem, 0, begin)) {
         struct buf der = buf_upto(TLS_CERT);
         struct span rest = pem;
 
-        if (xml_skip_to(&rest, "-----END") &&
+        if (xml_skip_to(&rest, 0, "-----END") &&
             tls_unpem(span_first(pem, pem.n - rest.n - 8), &der) &&
             tls_read_names(buf_span(&der), &names))
             tls_add_root(roots, names.subject, buf_span(&der), false);
@@ -3473,7 +3492,8 @@ struct tls {
 };
 
 /* TLS 1.2, ECDHE, AES-GCM and ChaCha20-Poly1305: the strongest that BearSSL has, and
- * nothing that needs an excuse. Without AES instructions ChaCha20 is three times faster. */
+ * nothing that needs an excuse. Without AES instructions ChaCha20 is three times
+ * faster. */
 static void
 tls_profile(struct tls *t)
 {
@@ -3828,17 +3848,18 @@ tls_start(struct wire *w, const struct tls_peer *peer, int64_t until, struct fai
 
 /* ===== ROOM 8 http: requests go out, replies come in =====
  *
- * In: names and values from the rooms above, and bytes from the wire. Out: a struct request,
- * plain data that the signature and the wire both read, so that what is signed is what is
- * sent; and a reply, its head taken apart, its body byte by byte. One parser reads the heads
- * of replies and of requests. Refuses whatever could be read in two ways, and everything
- * without a bound. What goes out is refused too when a CR, LF or NUL could make a field
- * break out of its line.
+ * In: names and values from the rooms above, and bytes from the wire. Out: a struct
+ * request, plain data that the signature and the wire both read, so that what is signed
+ * is what is sent; and a reply, its head taken apart, its body byte by byte. One parser
+ * reads the heads of replies and of requests. Refuses whatever could be read in two ways,
+ * and everything without a bound. What goes out is refused too when a CR, LF or NUL could
+ * make a field break out of its line.
  *
  * A connection goes through start (the head is written), send (the body, in pieces),
- * reply (the head of the answer) and read (its body) to finish; then it is idle, or closed.
- * The store may answer at any time: send then says so, and the caller goes on to reply. No
- * redirect is ever followed here, because a redirect cannot be trusted with a signature.
+ * reply (the head of the answer) and read (its body) to finish; then it is idle, or
+ * closed. The store may answer at any time: send then says so, and the caller goes on to
+ * reply. No redirect is ever followed here, because a redirect cannot be trusted with a
+ * signature.
  */
 
 /* A header field, or a parameter of the query. */
@@ -4369,42 +4390,52 @@ http_begin_body(struct conn *c, bool is_head)
     c->idle_since = os_ticks();
 }
 
-/* Shows a head to whoever asked for it with -v. What proves who we are is not shown: the
- * values of these fields, and of these parameters in the first line. */
+/* Is this a field whose value proves who we are? */
+static bool
+http_is_secret(struct span name)
+{
+    static const char *const fields[] = {"authorization", "proxy-authorization",
+                                         "x-amz-security-token", "set-cookie"};
+
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (span_is_nocase(name, fields[i]))
+            return true;
+    return false;
+}
+
+/* Blots out the values of parameters that do the same in a first line. */
+static void
+http_blot(char *line)
+{
+    static const char *const parameters[] = {
+        "X-Amz-Signature=", "X-Amz-Security-Token=", "X-Amz-Credential="};
+
+    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
+        char *at = strstr(line, parameters[i]);
+
+        for (at = at ? at + strlen(parameters[i]) : NULL; at && *at && !strchr("& ", *at);
+             at++)
+            *at = '*';
+    }
+}
+
+/* Shows a head to whoever asked for it with -v, but not its secrets. */
 static void
 http_show(char mark, struct span head)
 {
-    static const char *const fields[] = {
-        "authorization",
-        "proxy-authorization",
-        "x-amz-security-token",
-        "set-cookie",
-        "x-amz-copy-source-server-side-encryption-customer-key",
-        "x-amz-server-side-encryption-customer-key"};
-    static const char *const parameters[] = {
-        "X-Amz-Signature=", "X-Amz-Security-Token=", "X-Amz-Credential="};
-    struct span line;
+    struct span line, name, rest;
 
     while (log_most >= LOG_DEBUG && span_cut(&head, '\n', &line) && line.n > 1) {
-        struct span name = line, rest = line;
         struct buf out = buf_upto(2 * HEAD_MAX);
 
         line.n -= line.p[line.n - 1] == '\r';
         rest = line;
-        if (span_cut(&rest, ':', &name) && rest.p)
-            for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-                if (span_is_nocase(name, fields[i]))
-                    line = span_first(line, name.n + 1);
-        buf_put(&out, line);
-        if (rest.p && line.n == name.n + 1)
-            buf_str(&out, " ***");
-        for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
-            char *at = out.n ? strstr(out.p, parameters[i]) : NULL;
-
-            for (at = at ? at + strlen(parameters[i]) : NULL;
-                 at && *at && !strchr("& ", *at); at++)
-                *at = '*';
-        }
+        (void)span_cut(&rest, ':', &name);
+        buf_put(&out, rest.p && http_is_secret(name) ? name : line);
+        if (out.n < line.n)
+            buf_str(&out, ": ***");
+        if (out.n)
+            http_blot(out.p);
         log_say(LOG_DEBUG, "%c %s", mark, buf_text(&out));
         buf_free(&out);
     }
@@ -4543,7 +4574,8 @@ http_send(struct conn *c, const void *p, size_t n, struct fail *f)
         rc = http_push(c, span_at(p, left), f);
     if (rc == 0)
         c->to_send -= (int64_t)n;
-    /* A store that has seen enough says so, and is heard, before the next piece is read. */
+    /* A store that has seen enough says so, and is heard, before the next piece is
+     * read. */
     if (rc == 0 && !last && c->at == c->n &&
         wire_wait(&c->wire, POLLIN, os_ticks()) > 0) {
         ssize_t did = http_fill(c);
@@ -4707,7 +4739,8 @@ http_finish(struct conn *c)
     struct fail f = {S3UP_OK, ""};
     size_t most = HTTP_WINDOW;
 
-    /* A little that was not read, as of an error page, is read; more costs a connection. */
+    /* A little that was not read, as of an error page, is read; more costs a
+     * connection. */
     while (c->answered && !c->body_done && c->at < c->n && most) {
         ssize_t did = http_read(c, rest, most < sizeof rest ? most : sizeof rest, &f);
 
@@ -4791,9 +4824,9 @@ http_connect(struct conn *c, struct origin *o, struct fail *f)
 /* ===== ROOM 9 signature: AWS Signature Version 4; pure =====
  *
  * In: a request, keys, a scope, the time. Out: the same request with the header fields or
- * the parameters that prove who sent it, or the signature of a form's policy. No clock, no
- * I/O, no state: the same input gives the same output, so published examples can be held
- * against it. The steps have the names that the specification gives them. All header
+ * the parameters that prove who sent it, or the signature of a form's policy. No clock,
+ * no I/O, no state: the same input gives the same output, so published examples can be
+ * held against it. The steps have the names that the specification gives them. All header
  * fields are signed but those that proxies change on the way.
  */
 
@@ -4971,30 +5004,35 @@ sig_put_canonical(const struct request *r, const struct signer *who, const char 
     buf_str(out, payload);
 }
 
-/* The key of a day, a region and a service: secret -> date -> region -> service -> end. */
-static void
+/* The key of a day, a region and a service: secret, date, region, service, end. */
+static bool
 sig_key(const struct signer *who, const char *stamp, unsigned char key[SHA256_SIZE])
 {
     struct buf first = buf_upto(REQ_TEXT);
+    bool good;
 
     buf_str(&first, "AWS4");
     buf_put(&first, who->secret);
-    hmac_of(buf_text(&first), first.n, span_at(stamp, 8), key);
+    good = !first.bad;
+    hmac_of(buf_span(&first).p, buf_span(&first).n, span_at(stamp, 8), key);
     hmac_of(key, SHA256_SIZE, who->region, key);
     hmac_of(key, SHA256_SIZE, who->service, key);
     hmac_of(key, SHA256_SIZE, SPAN("aws4_request"), key);
     buf_free(&first);
+    return good;
 }
 
-static void
+/* False when the secret is longer than any: what is in out then proves nothing. */
+static bool
 sig_sign(const struct signer *who, const char *stamp, struct span text, char out[SIG_HEX])
 {
     unsigned char key[SHA256_SIZE], mac[SHA256_SIZE];
+    bool good = sig_key(who, stamp, key);
 
-    sig_key(who, stamp, key);
     hmac_of(key, sizeof key, text, mac);
     sig_hex(mac, out);
     explicit_bzero(key, sizeof key);
+    return good;
 }
 
 /* The signature of the request as it stands; its date is stamp. */
@@ -5013,8 +5051,8 @@ sig_request(struct request *r, const struct signer *who, const char *stamp,
     sig_put_scope(who, stamp, &text);
     buf_char(&text, '\n');
     hex_put(&text, digest, sizeof digest);
-    sig_sign(who, stamp, buf_span(&text), out);
-    r->bad |= canonical.bad || text.bad;
+    if (!sig_sign(who, stamp, buf_span(&text), out) || canonical.bad || text.bad)
+        r->bad = true;
     buf_free(&canonical);
     buf_free(&text);
 }
@@ -5087,8 +5125,7 @@ sig_policy(const struct signer *who, struct span policy, struct buf *out,
 
     date_stamp(who->now, stamp);
     b64_put(out, policy.p, policy.n);
-    sig_sign(who, stamp, buf_span(out), hex);
-    return !out->bad;
+    return sig_sign(who, stamp, buf_span(out), hex) && !out->bad;
 }
 
 /* ===== ROOM 10 creds: keys and settings, from where every AWS tool finds them =====
@@ -5333,7 +5370,20 @@ cred_split(struct span line, struct buf *words, char *argv[CRED_WORDS])
     return !quote && n && !words->bad;
 }
 
-/* Runs a program and collects what it prints. Its own complaints go to our stderr. */
+/* Becomes the program, with its output in our hand. Its complaints go to our stderr. */
+static void
+cred_child(char **argv, int output)
+{
+    int null = os_open("/dev/null", O_RDONLY, 0);
+
+    if (null >= 0 && dup2(null, STDIN_FILENO) == STDIN_FILENO &&
+        dup2(output, STDOUT_FILENO) == STDOUT_FILENO)
+        (void)execvp(argv[0],
+                     argv); /* by PATH, as other tools find it; never by a shell */
+    _exit(CRED_NO_EXEC);
+}
+
+/* Runs a program and collects what it prints. */
 static int
 cred_run(char **argv, struct buf *out, struct fail *f)
 {
@@ -5346,14 +5396,8 @@ cred_run(char **argv, struct buf *out, struct fail *f)
     if (pipe2(pipes, O_CLOEXEC) != 0)
         return fail_sys(f, "run", argv[0]);
     child = fork();
-    if (child == 0) {
-        int null = os_open("/dev/null", O_RDONLY, 0);
-
-        if (null >= 0 && dup2(null, STDIN_FILENO) == STDIN_FILENO &&
-            dup2(pipes[1], STDOUT_FILENO) == STDOUT_FILENO)
-            (void)execvp(argv[0], argv);
-        _exit(127);
-    }
+    if (child == 0)
+        cred_child(argv, pipes[1]);
     (void)close(pipes[1]);
     while (child > 0 && did > 0 && net_wait_one(pipes[0], POLLIN, until)) {
         did = read(pipes[0], piece, sizeof piece);
@@ -5370,10 +5414,11 @@ cred_run(char **argv, struct buf *out, struct fail *f)
         continue;
     if (did != 0 || out->bad || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return fail_set(f, S3UP_DENIED, "the credential_process %s failed: %s", argv[0],
-                        did != 0             ? "it did not finish in time"
-                        : out->bad           ? "its output is too long"
-                        : status == 127 << 8 ? "it could not be started"
-                                             : "its exit status is not 0");
+                        did != 0   ? "it did not finish in time"
+                        : out->bad ? "its output is too long"
+                        : WEXITSTATUS(status) == CRED_NO_EXEC
+                            ? "it could not be started"
+                            : "its exit status is not 0");
     return 0;
 }
 
@@ -5517,8 +5562,8 @@ cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 
 /* ===== ROOM 11 store: one function for each thing that a store can do =====
  *
- * In: a bucket, a key, a body. Out: the store's answer, checked, or the reason why there is
- * none. A call is described by plain data (struct s3_call); s3_run builds the request,
+ * In: a bucket, a key, a body. Out: the store's answer, checked, or the reason why there
+ * is none. A call is described by plain data (struct s3_call); s3_run builds the request,
  * signs it, sends it, reads the answer, and decides: done, once more, or failed. Every
  * attempt is built and signed anew. What is tried again, and what is not, stands in two
  * tables. A redirect to another region is worked out here, from the region's name alone;
@@ -5555,7 +5600,8 @@ struct s3_call {
     bool slow;           /* the store may think for a quarter of an hour */
 };
 
-/* What a store said when it refused. Cut to size, since it is for people and for tables. */
+/* What a store said when it refused. Cut to size, since it is for people and for
+ * tables. */
 struct s3_error {
     unsigned status;
     char code[64], message[256], request[96], region[64];
@@ -5971,7 +6017,8 @@ s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
                                       "the file became shorter while it "
                                       "was being sent");
         done += did;
-        /* Without its last bytes the store has nothing: so a file that changed is not stored. */
+        /* Without its last bytes the store has nothing: so a file that changed is not
+         * stored. */
         if (done == b->length && b->id &&
             (!os_identify(b->fd, &now) || !os_same(&now, b->id)))
             return fail_set(f, S3UP_SKIPPED, "the file changed while it was being sent");
@@ -6039,7 +6086,8 @@ s3_read_error(struct store *st)
                 s3_leaf(&x, to[i], room[i]);
         }
     }
-    /* A store that repeats the token that it was sent must not get it into our messages. */
+    /* A store that repeats the token that it was sent must not get it into our
+     * messages. */
     if (st->config.token.n && strlen(e->message) &&
         memmem(e->message, strlen(e->message), st->config.token.p,
                16 < st->config.token.n ? 16 : st->config.token.n))
@@ -6093,7 +6141,8 @@ s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
 }
 
 /* Sends the request over a connection that is there, or a new one. A kept connection that
- * turns out to be dead before the store has said a word costs nothing: one more is made. */
+ * turns out to be dead before the store has said a word costs nothing: one more is
+ * made. */
 static enum s3_verdict
 s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
 {
@@ -6806,9 +6855,9 @@ s3_list_fetch(struct store *st, struct s3_list *l, struct fail *f)
     return s3_run(st, &call, f);
 }
 
-/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A page that begins
- * where the last one began would come for ever: once it is asked for without encoding,
- * which some stores stumble over, then it is an error. */
+/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A page that
+ * begins where the last one began would come for ever: once it is asked for without
+ * encoding, which some stores stumble over, then it is an error. */
 static int
 s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
 {
@@ -6898,7 +6947,8 @@ s3_list_leaf(struct s3_list *l, struct span name, struct span text)
     return true;
 }
 
-/* The next entry, into l->entry. 1: there is one, 0: the list is at its end, -1: failed. */
+/* The next entry, into l->entry. 1: there is one, 0: the list is at its end, -1:
+ * failed. */
 static int
 s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
 {
@@ -7028,17 +7078,13 @@ part_sum(const struct part_file *p, int64_t at, int64_t length, struct part_sums
  * in its place, whole and checked; or a reason, and nothing half done under a final name.
  */
 
-struct xfer_wish {
+struct xfer_job {
     const struct s3_pair *heads; /* header fields for the object */
     unsigned n;
     enum xfer_checksum { XFER_AUTO, XFER_NONE, XFER_KIND } checksum;
     enum sum_kind kind; /* if XFER_KIND */
     bool no_clobber;
-};
-
-/* What a transfer came to. */
-struct xfer_result {
-    uint64_t size;
+    uint64_t size; /* what came of it */
     char etag[128];
 };
 
@@ -7104,14 +7150,13 @@ xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
 /* Uploads a file in one request. */
 static int
 xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
-         const struct xfer_wish *wish, struct xfer_result *out, struct fail *f)
+         struct xfer_job *job, struct fail *f)
 {
     bool aws_tls = st->aws && st->url.https;
-    bool has_kind =
-        wish->checksum == XFER_KIND || (wish->checksum == XFER_AUTO && aws_tls);
-    enum sum_kind kind = wish->checksum == XFER_KIND ? wish->kind : SUM_CRC64NVME;
+    bool has_kind = job->checksum == XFER_KIND || (job->checksum == XFER_AUTO && aws_tls);
+    enum sum_kind kind = job->checksum == XFER_KIND ? job->kind : SUM_CRC64NVME;
     /* Over TLS a checksum, or the wish for none, makes a signed digest superfluous. */
-    bool is_unsigned = st->url.https && (has_kind || wish->checksum == XFER_NONE);
+    bool is_unsigned = st->url.https && (has_kind || job->checksum == XFER_NONE);
     struct part_sums sums = {.n = 0};
     struct buf text = buf_upto(128);
     char hex[SIG_HEX] = SIG_UNSIGNED;
@@ -7131,15 +7176,15 @@ xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
         sig_hex(sums.digest[0], hex);
     if (has_kind)
         xfer_checksum_header(call, kind, sums.digest[sums.n - 1], &text);
-    for (unsigned i = 0; i < wish->n; i++)
-        s3_header(call, wish->heads[i].name, wish->heads[i].value);
+    for (unsigned i = 0; i < job->n; i++)
+        s3_header(call, job->heads[i].name, job->heads[i].value);
     call->payload = hex;
     call->body =
         (struct s3_body){.fd = file->fd, .length = file->id.size, .id = &file->id};
-    rc = wish->no_clobber ? xfer_put_new(st, call, f) : s3_put_object(st, call, f);
+    rc = job->no_clobber ? xfer_put_new(st, call, f) : s3_put_object(st, call, f);
     if (rc == 0) {
-        out->size = (uint64_t)file->id.size;
-        s3_copy_name(out->etag, sizeof out->etag, s3_bare(s3_value(st, "etag")));
+        job->size = (uint64_t)file->id.size;
+        s3_copy_name(job->etag, sizeof job->etag, s3_bare(s3_value(st, "etag")));
     }
     buf_free(&text);
     return rc;
@@ -7170,7 +7215,8 @@ xfer_is_md5(const struct store *st, struct span etag)
            !s3_value(st, "x-amz-server-side-encryption-customer-algorithm").n;
 }
 
-/* The reply's head must be what was asked for: the whole, or the rest of the same object. */
+/* The reply's head must be what was asked for: the whole, or the rest of the same
+ * object. */
 static int
 xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -7281,7 +7327,8 @@ xfer_name(const char *temp, const char *path, bool no_clobber, struct fail *f)
     return os_sync_folder(path) ? 0 : fail_sys(f, "write", path);
 }
 
-/* Downloads to a file: under another name first, then, whole and checked, under its own. */
+/* Downloads to a file: under another name first, then, whole and checked, under its
+ * own. */
 static int
 xfer_get_file(struct store *st, struct xfer_get *g, const char *path, bool no_clobber,
               struct fail *f)
@@ -7319,8 +7366,8 @@ done:
 /* ===== ROOM 17 command line: options, verbs, help, exit codes; main is last =====
  *
  * In: the words of the command line and the environment. Out: an exit code that tells the
- * truth; data on stdout, everything else on stderr. Two tables say all: cli_options (every
- * option, which verbs take it, what it means) and cli_verbs. The parser, the S3UP_
+ * truth; data on stdout, everything else on stderr. Two tables say all: cli_options
+ * (every option, which verbs take it, what it means) and cli_verbs. The parser, the S3UP_
  * variables, help, the man page and the completions come from them. To add an option,
  * write its line; to add a verb, write its function and its line.
  */
@@ -7373,34 +7420,35 @@ static const struct cli_option {
     const char *what;
     const char *field;
 } cli_options[] = {
-#define AT(member) offsetof(struct cli, member)
-    {"endpoint-url", NULL, 'e', CLI_TEXT, AT(endpoint), ON_STORE, "URL",
+#define CLI_AT(member) offsetof(struct cli, member)
+    {"endpoint-url", NULL, 'e', CLI_TEXT, CLI_AT(endpoint), ON_STORE, "URL",
      "the store: http[s]://HOST[:PORT] (AWS)", NULL},
-    {"region", NULL, 0, CLI_TEXT, AT(region), ON_STORE, "NAME",
+    {"region", NULL, 0, CLI_TEXT, CLI_AT(region), ON_STORE, "NAME",
      "the region that requests are signed for (us-east-1)", NULL},
-    {"profile", NULL, 0, CLI_TEXT, AT(profile), ON_STORE, "NAME",
+    {"profile", NULL, 0, CLI_TEXT, CLI_AT(profile), ON_STORE, "NAME",
      "take keys and settings from this profile of the shared AWS files", NULL},
-    {"no-sign-request", NULL, 0, CLI_FLAG, AT(no_sign), ON_NET, NULL,
+    {"no-sign-request", NULL, 0, CLI_FLAG, CLI_AT(no_sign), ON_NET, NULL,
      "send no keys: for public buckets", NULL},
-    {"ca-file", "ca-bundle", 0, CLI_TEXT, AT(ca_file), ON_NET, "FILE",
+    {"ca-file", "ca-bundle", 0, CLI_TEXT, CLI_AT(ca_file), ON_NET, "FILE",
      "trust the certificates in this PEM file, and no others", NULL},
-    {"addressing", NULL, 0, CLI_TEXT, AT(addressing), ON_STORE, "HOW",
+    {"addressing", NULL, 0, CLI_TEXT, CLI_AT(addressing), ON_STORE, "HOW",
      "auto, path (HOST/BUCKET) or virtual (BUCKET.HOST)", NULL},
-    {"retries", NULL, 0, CLI_NUMBER, AT(retries), ON_NET, "N",
+    {"retries", NULL, 0, CLI_NUMBER, CLI_AT(retries), ON_NET, "N",
      "attempts after a failure that may pass (8)", NULL},
-    {"timeout", NULL, 0, CLI_AGE, AT(timeout), ON_NET, "TIME",
+    {"timeout", NULL, 0, CLI_AGE, CLI_AT(timeout), ON_NET, "TIME",
      "how long nothing may move before a connection is given up (60s)", NULL},
-    {"json", NULL, 0, CLI_FLAG, AT(json), ON_NET, NULL, "print one JSON object a line",
+    {"json", NULL, 0, CLI_FLAG, CLI_AT(json), ON_NET, NULL,
+     "print one JSON object a line", NULL},
+    {"quiet", NULL, 'q', CLI_FLAG, CLI_AT(quiet), ON_STORE, NULL, "say errors only",
      NULL},
-    {"quiet", NULL, 'q', CLI_FLAG, AT(quiet), ON_STORE, NULL, "say errors only", NULL},
-    {"verbose", NULL, 'v', CLI_FLAG, AT(verbose), ON_STORE, NULL,
+    {"verbose", NULL, 'v', CLI_FLAG, CLI_AT(verbose), ON_STORE, NULL,
      "show the heads of requests and replies; secrets are masked", NULL},
-    {"dry-run", "dryrun", 0, CLI_FLAG, AT(dry_run),
+    {"dry-run", "dryrun", 0, CLI_FLAG, CLI_AT(dry_run),
      ON_PUT | ON_GET | ON_RM | ON_MB | ON_RB, NULL,
      "say what would be done, and do nothing", NULL},
-    {"no-clobber", "no-overwrite", 'n', CLI_FLAG, AT(no_clobber), ON_PUT | ON_GET, NULL,
-     "never replace what exists already: exit 7", NULL},
-    {"checksum", NULL, 0, CLI_TEXT, AT(checksum), ON_PUT, "KIND",
+    {"no-clobber", "no-overwrite", 'n', CLI_FLAG, CLI_AT(no_clobber), ON_PUT | ON_GET,
+     NULL, "never replace what exists already", NULL},
+    {"checksum", NULL, 0, CLI_TEXT, CLI_AT(checksum), ON_PUT, "KIND",
      "auto, sha256, crc64nvme, crc32c, crc32, md5 or none", NULL},
     {"content-type", NULL, 0, CLI_FIELD, 0, ON_PUT, "TYPE",
      "the object's media type (guessed from the name's ending)", "content-type"},
@@ -7424,16 +7472,16 @@ static const struct cli_option {
      "x-amz-tagging"},
     {"header", NULL, 0, CLI_RAW, 0, ON_PUT, "'NAME: VALUE'",
      "any other field of the request; may be repeated", NULL},
-    {"recursive", NULL, 'r', CLI_FLAG, AT(recursive), ON_LS, NULL,
+    {"recursive", NULL, 'r', CLI_FLAG, CLI_AT(recursive), ON_LS, NULL,
      "list what lies below, too", NULL},
-    {"human", "human-readable", 0, CLI_FLAG, AT(human), ON_LS, NULL,
+    {"human", "human-readable", 0, CLI_FLAG, CLI_AT(human), ON_LS, NULL,
      "sizes for people: 1.5G instead of 1610612736", NULL},
-    {"get", NULL, 0, CLI_FLAG, AT(get), ON_PRESIGN, NULL,
+    {"get", NULL, 0, CLI_FLAG, CLI_AT(get), ON_PRESIGN, NULL,
      "the URL downloads (the default)", NULL},
-    {"put", NULL, 0, CLI_FLAG, AT(put), ON_PRESIGN, NULL, "the URL uploads", NULL},
-    {"expires", "expires-in", 0, CLI_AGE, AT(lifetime), ON_PRESIGN, "TIME",
+    {"put", NULL, 0, CLI_FLAG, CLI_AT(put), ON_PRESIGN, NULL, "the URL uploads", NULL},
+    {"expires", "expires-in", 0, CLI_AGE, CLI_AT(lifetime), ON_PRESIGN, "TIME",
      "how long the URL is good, at most 7d (1h)", NULL},
-#undef AT
+#undef CLI_AT
 };
 
 #define CLI_OPTIONS (sizeof cli_options / sizeof *cli_options)
@@ -7593,7 +7641,8 @@ cli_bad_value(const struct cli_option *o, const char *value)
     return false;
 }
 
-/* --name, --name=value, --name value; -x, -xy, -x value. Moves *at to the last word used. */
+/* --name, --name=value, --name value; -x, -xy, -x value. Moves *at to the last word
+ * used. */
 static bool
 cli_option(struct cli *c, unsigned verb, int *at)
 {
@@ -7716,8 +7765,8 @@ cli_first(const char *a, const char *b)
     return a ? a : b;
 }
 
-/* Endpoint, region and the rest: flag or S3UP_ variable, then AWS_ variable, then profile,
- * then the default. */
+/* Endpoint, region and the rest: flag or S3UP_ variable, then AWS_ variable, then
+ * profile, then the default. */
 static int
 cli_config(const struct cli *c, struct cli_store *s, struct fail *f)
 {
@@ -7926,8 +7975,8 @@ cli_media_type(struct span path)
 
 /* One line of --json about a transfer that is done. */
 static void
-cli_done(const struct cli *c, const char *from, const char *to,
-         const struct xfer_result *r, bool stdout_taken)
+cli_done(const struct cli *c, const char *from, const char *to, const struct xfer_job *r,
+         bool stdout_taken)
 {
     struct buf line = buf_upto(64 * KEY_MAX);
 
@@ -7954,7 +8003,7 @@ cli_done(const struct cli *c, const char *from, const char *to,
 /* ---- put ---- */
 
 static bool
-cli_checksum(const struct cli *c, struct xfer_wish *w, struct fail *f)
+cli_checksum(const struct cli *c, struct xfer_job *w, struct fail *f)
 {
     w->checksum = XFER_AUTO;
     if (!c->checksum || !strcmp(c->checksum, "auto"))
@@ -8000,14 +8049,13 @@ static int
 cli_put_one(const struct cli *c, struct store *st, const char *path, struct span bucket,
             struct span given)
 {
-    struct xfer_wish wish = {.heads = c->heads, .n = c->n, .no_clobber = c->no_clobber};
+    struct xfer_job job = {.heads = c->heads, .n = c->n, .no_clobber = c->no_clobber};
     struct buf key = buf_upto(4 * KEY_MAX), target = buf_upto(8 * KEY_MAX);
     struct fail f = {S3UP_OK, ""};
-    struct xfer_result result = {0, ""};
     struct part_file file = {.fd = -1};
     const char *type = cli_media_type(span_of(path));
 
-    if (cli_checksum(c, &wish, &f) && cli_put_key(path, given, c->count > 2, &key, &f) &&
+    if (cli_checksum(c, &job, &f) && cli_put_key(path, given, c->count > 2, &key, &f) &&
         part_open(&file, path, &f) == 0) {
         struct s3_call call = s3_to("PutObject", "PUT", bucket, buf_span(&key));
 
@@ -8023,8 +8071,8 @@ cli_put_one(const struct cli *c, struct store *st, const char *path, struct span
         if (c->dry_run)
             log_say(LOG_NOTE, "would put %s -> %s (%lld bytes)", path, buf_text(&target),
                     (long long)file.id.size);
-        else if (xfer_put(st, &file, &call, &wish, &result, &f) == 0)
-            cli_done(c, path, buf_text(&target), &result, false);
+        else if (xfer_put(st, &file, &call, &job, &f) == 0)
+            cli_done(c, path, buf_text(&target), &job, false);
     }
     part_close(&file);
     buf_free(&key);
@@ -8067,14 +8115,13 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
 
 /* Where an object goes: PATH, or its base name below PATH if that is a folder. */
 static bool
-cli_get_path(const struct cli *c, struct span key, const char *to, bool several,
-             struct buf *out, struct fail *f)
+cli_get_path(struct span key, const char *to, bool several, struct buf *out,
+             struct fail *f)
 {
     struct span base = cli_base(key), t = span_of(to);
     bool folder = t.n && t.p[t.n - 1] == '/';
     struct stat info;
 
-    (void)c;
     buf_put(out, t);
     if (!folder && (stat(to, &info) != 0 || !S_ISDIR(info.st_mode))) {
         if (several)
@@ -8106,7 +8153,7 @@ cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *
     if (cli_uri(uri, &get.bucket, &get.key, &f) && !get.key.n)
         (void)fail_set(&f, S3UP_USAGE, "%s names no object", uri);
     if (f.code == S3UP_OK &&
-        (to_stdout || cli_get_path(c, get.key, to, several, &path, &f))) {
+        (to_stdout || cli_get_path(get.key, to, several, &path, &f))) {
         if (c->dry_run) {
             log_say(LOG_NOTE, "would get %s -> %s", uri,
                     to_stdout ? "-" : buf_text(&path));
@@ -8117,7 +8164,7 @@ cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *
             (void)xfer_get_file(st, &get, buf_text(&path), c->no_clobber, &f);
         }
         if (f.code == S3UP_OK && !c->dry_run) {
-            struct xfer_result r = {.size = get.done};
+            struct xfer_job r = {.size = get.done};
 
             s3_copy_name(r.etag, sizeof r.etag, s3_bare(span_of(get.etag)));
             cli_done(c, uri, to_stdout ? "-" : buf_text(&path), &r, to_stdout);
@@ -8280,7 +8327,8 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
     if (os_stop)
         rc = fail_set(f, S3UP_INTERRUPTED, "interrupted");
     s3_list_end(&list);
-    /* As ls does for files: a name that is not there is an error; an empty bucket is not. */
+    /* As ls does for files: a name that is not there is an error; an empty bucket is
+     * not. */
     if (rc == 0 && !n && prefix.n)
         return fail_set(f, S3UP_MISSING, "nothing begins with %s", c->words[0]);
     return rc < 0 ? -1 : S3UP_OK;

@@ -6,29 +6,30 @@
  * s3up.c, written from the ground up: a function calls only what stands above it.
  * The file is divided into rooms. To find a function, look at its prefix:
  *
- *   room                  prefix                       owns
- *    0  front page        -                            the story, limits, includes
- *    1  text              span_ buf_ num_ hex_ b64_    views, growing buffers, numbers,
- *                         url_ date_                   encodings, addresses, dates
- *    2  sums              cpu_ sha256_ hmac_ md5_      digests and checksums, on the
- *                         crc_                         instructions that the CPU has
- *    3  system            fail_ log_ os_               the first failure, messages,
- *                                                      clock, random, files, signals
- *    4  forms             xml_ json_ ini_              readers and writers of the three
- *                                                      notations that stores and users speak
- *    6  socket            net_                         names, connections, waiting, stalls
- *    7  tls               tls_ wire_                   BearSSL, trusted roots, and one kind
- *                                                      of connection for plain and TLS
- *    8  http              http_                        requests, replies, bodies, proxies,
- *                                                      keep-alive
- *    9  signature         sig_                         AWS Signature Version 4; pure
- *   10  creds             cred_ profile_               keys and settings: environment, shared
- *                                                      files, credential_process
- *   11  store             s3_                          one function for each S3 call; what
- *                                                      is tried again, and what is not
- *   12  part              part_                        files that are read, summed, watched
- *   14  transfer          xfer_                        one file up, one object down
- *   17  command line      cli_                         verbs, help, exit codes; main is last
+ *   room                  prefix                      owns
+ *    0  front page        -                           the story, limits, includes
+ *    1  text              span_ buf_ num_ hex_ b64_   views, growing buffers, numbers,
+ *                         url_ date_ utf8_            encodings, addresses, dates
+ *    2  sums              cpu_ sum_ sha256_ md5_      digests and checksums, on the
+ *                         crc_ hmac_                  instructions that the CPU has
+ *    3  system            fail_ log_ os_              the first failure, messages,
+ *                                                     clock, random, files, signals
+ *    4  forms             xml_ json_ ini_             readers and writers of the
+ *                                                     notations of stores and users
+ *    6  socket            net_                        names, connections, waiting,
+ *                                                     stalls
+ *    7  tls               tls_ wire_                  BearSSL, trusted roots, one kind of
+ *                                                     connection for plain and TLS
+ *    8  http              http_                       requests, replies, bodies, proxies,
+ *                                                     keep-alive
+ *    9  signature         sig_                        AWS Signature Version 4; pure
+ *   10  creds             cred_ profile_              keys and settings: environment,
+ *                                                     shared files, credential_process
+ *   11  store             s3_                         one function for each S3 call; what
+ *                                                     is tried again, and what is not
+ *   12  part              part_                       files, read, summed and watched
+ *   14  transfer          xfer_                       one file up, one object down
+ *   17  command line      cli_                        options, verbs, help, main
  *
  * To read the program, begin at main, the last function, and walk up. To change it,
  * put new code into the room that owns the matter; `make check` tells when a call

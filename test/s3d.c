@@ -41,7 +41,7 @@
  * A fault rule:  METHOD PATTERN ACTION[=ARG] [p=PERCENT] [n=COUNT] [after=K]
  * METHOD is *, a method or an operation (UploadPart, ListObjectsV2, ...); PATTERN a glob (* ?)
  * over the raw target; p the chance in percent (seeded), n how often at most, after how many
- * matches pass first.  The actions stand in the tables ACTIONS and ERROR_ACTIONS of room 6.
+ * matches pass first.  The actions stand in the tables ACTIONS and ERROR_ACTIONS of room 5.
  * A fault that answers with an error answers after the signature was found good and the body
  * was read; early-* answer at once.  Nothing is applied by a faulted request unless it says so.
  */
@@ -88,6 +88,7 @@ enum {
     META_MAX = 2048,            /* names and values of x-amz-meta-* together */
     PART_LAST = 10000,
     XML_MAX = 8 * 1024 * 1024,  /* 1,000 keys of 1,024 bytes, each escaped */
+    SMALL_REPLY = 64 * 1024,    /* head and body leave in one packet */
     SMALL_BODY = 256 * 1024,    /* an unread rest up to this is read to keep the connection */
     CHUNK = 256 * 1024,
     RULES_MAX = 64,
@@ -1260,7 +1261,317 @@ peer_plain(int fd)
                           .bye = plain_bye };
 }
 
-/* ===== ROOM 5 http: a connection, its requests and the bytes of its replies =====
+#ifdef S3D_TLS
+/* BearSSL as a TLS 1.2 server: the same four doors.  Sessions live in the shared mapping, so
+ * one that began with one child can be resumed with another. */
+
+static struct tls {
+    br_x509_certificate chain[8];
+    size_t chain_n;
+    br_skey_decoder_context key;
+    br_ssl_server_context server;
+    br_sslio_context io;
+    unsigned char buffer[BR_SSL_BUFSIZE_BIDI];
+    const br_ssl_session_cache_class *cache;
+} tls;
+
+static void
+tls_save(const br_ssl_session_cache_class **ctx, br_ssl_server_context *server,
+         const br_ssl_session_parameters *p)
+{
+    struct tls_slot *s = &g.sh->tls[p->session_id[0]];
+
+    (void)ctx;
+    (void)server;
+    __atomic_store_n(&s->set, 0, __ATOMIC_SEQ_CST);
+    memcpy(s->id, p->session_id, 32);
+    memcpy(s->master, p->master_secret, 48);
+    s->version = p->version;
+    s->suite = p->cipher_suite;
+    __atomic_store_n(&s->set, 1, __ATOMIC_SEQ_CST);
+}
+
+static int
+tls_load(const br_ssl_session_cache_class **ctx, br_ssl_server_context *server,
+         br_ssl_session_parameters *p)
+{
+    struct tls_slot *s = &g.sh->tls[p->session_id[0]];
+
+    (void)ctx;
+    (void)server;
+    if (!__atomic_load_n(&s->set, __ATOMIC_SEQ_CST) || memcmp(s->id, p->session_id, 32) != 0)
+        return 0;
+    memcpy(p->master_secret, s->master, 48);
+    p->version = s->version;
+    p->cipher_suite = s->suite;
+    count(&g.sh->resumed, 1);
+    return 1;
+}
+
+static const br_ssl_session_cache_class tls_cache = { sizeof tls.cache, tls_save, tls_load };
+
+static int
+tls_recv(void *fd, unsigned char *to, size_t n)
+{
+    struct peer p = { .fd = *(int *)fd };
+    ssize_t k = plain_read(&p, to, n);
+
+    return k > 0 ? (int)k : -1;
+}
+
+static int
+tls_send(void *fd, const unsigned char *from, size_t n)
+{
+    struct peer p = { .fd = *(int *)fd };
+
+    return plain_write(&p, from, n, false) ? (int)n : -1;
+}
+
+static ssize_t
+tls_read(struct peer *p, void *to, size_t n)
+{
+    (void)p;
+    return br_sslio_read(&tls.io, to, n);
+}
+
+static bool
+tls_write(struct peer *p, const void *from, size_t n, bool more)
+{
+    (void)p;
+    return br_sslio_write_all(&tls.io, from, n) == 0 && (more || br_sslio_flush(&tls.io) == 0);
+}
+
+/* close_notify out, without waiting for the other one. */
+static void
+tls_bye(struct peer *p)
+{
+    unsigned char *out;
+    size_t n;
+
+    br_ssl_engine_close(&tls.server.eng);
+    while ((out = br_ssl_engine_sendrec_buf(&tls.server.eng, &n)) != NULL) {
+        if (!plain_write(p, out, n, false))
+            return;
+        br_ssl_engine_sendrec_ack(&tls.server.eng, n);
+    }
+}
+
+/* The handshake; false: it failed and there is nobody to talk to. */
+static bool
+tls_accept(struct peer *p)
+{
+    static int fd;
+    br_ssl_server_context *s = &tls.server;
+
+    if (br_skey_decoder_key_type(&tls.key) == BR_KEYTYPE_RSA)
+        br_ssl_server_init_full_rsa(s, tls.chain, tls.chain_n, br_skey_decoder_get_rsa(&tls.key));
+    else
+        br_ssl_server_init_full_ec(s, tls.chain, tls.chain_n, BR_KEYTYPE_EC,
+                                   br_skey_decoder_get_ec(&tls.key));
+    br_ssl_engine_set_versions(&s->eng, BR_TLS12, BR_TLS12);
+    br_ssl_engine_set_buffer(&s->eng, tls.buffer, sizeof tls.buffer, 1);
+    br_ssl_server_set_cache(s, &tls.cache);
+    if (!br_ssl_server_reset(s))
+        return false;
+    fd = p->fd;
+    br_sslio_init(&tls.io, &s->eng, tls_recv, &fd, tls_send, &fd);
+    if (br_sslio_flush(&tls.io) < 0)
+        return false;
+    count(&g.sh->handshakes, 1);
+    p->tls = true;
+    p->read = tls_read;
+    p->write = tls_write;
+    p->bye = tls_bye;
+    return true;
+}
+
+static void
+tls_pem_byte(void *to, const void *p, size_t n)
+{
+    buf_add(to, p, n);
+}
+
+/* Every object of a PEM file to take(); the bytes are its to copy. */
+static void
+tls_pem(const char *path, void (*take)(const char *name, struct str der))
+{
+    struct str text = os_slurp(path ? path : "", 1 << 20);
+    br_pem_decoder_context pem;
+    struct buf der = {0};
+    char name[128] = "";
+
+    if (!text.p)
+        die("cannot read %s", path ? path : "(no --keyfile)");
+    br_pem_decoder_init(&pem);
+    while (text.n) {
+        size_t used = br_pem_decoder_push(&pem, text.p, text.n);
+
+        text = str_from(text, used);
+        switch (br_pem_decoder_event(&pem)) {
+        case BR_PEM_BEGIN_OBJ:
+            snprintf(name, sizeof name, "%s", br_pem_decoder_name(&pem));
+            der.n = 0;
+            br_pem_decoder_setdest(&pem, tls_pem_byte, &der);
+            break;
+        case BR_PEM_END_OBJ:
+            take(name, buf_view(&der));
+            break;
+        case BR_PEM_ERROR:
+            die("%s: not PEM", path);
+        }
+    }
+}
+
+static void
+tls_take_cert(const char *name, struct str der)
+{
+    unsigned char *copy = malloc(der.n + 1);
+
+    if (!copy || tls.chain_n == 8 || !strstr(name, "CERTIFICATE"))
+        die("the --cert file holds too much, or a %s", name);
+    memcpy(copy, der.p, der.n);
+    tls.chain[tls.chain_n++] = (br_x509_certificate){ copy, der.n };
+}
+
+static void
+tls_take_key(const char *name, struct str der)
+{
+    if (!strstr(name, "PRIVATE KEY"))
+        return;
+    br_skey_decoder_init(&tls.key);
+    br_skey_decoder_push(&tls.key, der.p, der.n);
+}
+
+static void
+tls_setup(void)
+{
+    tls.cache = &tls_cache;
+    tls_pem(g.cert, tls_take_cert);
+    tls_pem(g.keyfile, tls_take_key);
+    if (!tls.chain_n || br_skey_decoder_last_error(&tls.key) != 0)
+        die("%s, %s: no certificate, or a key that cannot be used", g.cert, g.keyfile);
+}
+#endif
+
+/* ===== ROOM 5 faults and quirks: how the store can misbehave =====
+ *  A fault is asked for per request by a rule, a quirk is a habit of the whole store.  To add
+ *  a fault: a row here, and a look at c->f[F_...] where it should bite.  */
+
+#define ACTIONS(X) \
+    X(DROP, "drop")                 /* at accept, nothing read; METHOD and PATTERN must be * */ \
+    X(STALL, "stall")               /* =S before the reply */ \
+    X(STALL_BODY, "stall-body")     /* =S (5) without reading, half-way through the body */ \
+    X(RESET_BEFORE, "reset-before") /* RST once the head is read */ \
+    X(RESET_DURING, "reset-during") /* RST half-way through the body */ \
+    X(RESET_AFTER, "reset-after")   /* RST after the body, nothing applied */ \
+    X(EARLY_403, "early-403")       /* final answer without reading the body, then close; */ \
+    X(EARLY_503, "early-503")       /* =keep: then read it and keep the connection */ \
+    X(CUT_REPLY, "cut-reply")       /* the whole announced, half sent */ \
+    X(SHORT_BODY, "short-body")     /* the same, for GET */ \
+    X(CUT_HEAD, "cut-head")         /* half a reply head */ \
+    X(GARBAGE, "garbage-reply")     /* bytes that are no HTTP */ \
+    X(OK_ERROR, "ok-error")         /* [=CODE] 200 with <Error>, not applied */ \
+    X(WHITESPACE, "whitespace")     /* =S 200, blanks for S, then Complete's/Copy's answer */ \
+    X(LOST_REPLY, "lost-reply")     /* applied, then closed without a word */ \
+    X(WRONG_ETAG, "wrong-etag")     /* the reply names another ETag */ \
+    X(NO_ETAG, "no-etag")           /* the reply names none */ \
+    X(SKEWED_CLOCK, "skewed-clock") /* =S added to the clock for this request */ \
+    X(SLOW_READ, "slow-read")       /* =B bytes a second */ \
+    X(SLOW_WRITE, "slow-write")     /* =B bytes a second */ \
+    X(REDIRECT_301, "redirect-301") /* =REGION PermanentRedirect, no Location */ \
+    X(REDIRECT_307, "redirect-307") /* =URL TemporaryRedirect with Location */ \
+    X(BAD_REGION, "bad-region")     /* =REGION 400 AuthorizationHeaderMalformed */ \
+    X(SILENT_CLOSE, "silent-close") /* reply, keep-alive promised, then closed at once */ \
+    X(IDLE_CLOSE, "idle-close")     /* =MS idle time of this connection from now on */ \
+    X(INTERIM, "interim")           /* =N replies 100 and 103 in turn before the final one */ \
+    X(HUGE_HEAD, "huge-head")       /* =B bytes in one header */ \
+    X(MANY_HEADS, "many-heads")     /* =N header lines */ \
+    X(HTML_ERROR, "html-error")     /* =STATUS with an HTML page, as proxies send */ \
+    X(EMPTY_ERROR, "empty-error")   /* =STATUS without a body */ \
+    X(EMPTY_COMPLETE, "empty-complete") /* 200, empty body; =applied: applied all the same */ \
+    X(TWO_LENGTHS, "two-lengths")   /* two Content-Length headers that differ */ \
+    X(BOTH_LENGTHS, "both-lengths") /* Content-Length and Transfer-Encoding: chunked */ \
+    X(CHUNKED, "chunked-reply")     /* chunked instead of Content-Length */ \
+    X(BAD_CHUNK, "bad-chunk")       /* chunked, with a chunk size that is none */ \
+    X(UNTIL_CLOSE, "until-close")   /* no length, the body ends with the connection */ \
+    X(HTTP10, "http10")             /* an HTTP/1.0 reply, then closed */ \
+    X(FOLDED, "folded-head")        /* a reply header with a continuation line */ \
+    X(WRONG_BODY, "wrong-body")     /* one byte of the body is flipped */ \
+    X(NO_NOTIFY, "no-close-notify") /* TLS ends without saying so */ \
+    X(DELETE_ERROR, "delete-error") /* =TEXT DeleteObjects fails for keys that contain it */ \
+    X(CONNECT_REFUSE, "connect-refuse")     /* =STATUS to CONNECT */ \
+    X(CONNECT_HUGE, "connect-huge-head")    /* 200 to CONNECT with 100 KB of headers */ \
+    X(ERROR, "error")               /* =CODE any of the table in room 8 */
+
+/* Error replies by a name of their own; each row is an action as well. */
+#define ERROR_ACTIONS(X) \
+    X("500", "InternalError") X("502", "BadGateway") X("503", "ServiceUnavailable") \
+    X("504", "GatewayTimeout") X("slowdown", "SlowDown") X("429", "TooManyRequests") \
+    X("request-timeout", "RequestTimeout") X("expired-token", "ExpiredToken") \
+    X("access-denied", "AccessDenied") X("invalid-key", "InvalidAccessKeyId") \
+    X("no-such-upload", "NoSuchUpload") X("conflict-409", "ConditionalRequestConflict") \
+    X("precondition-412", "PreconditionFailed") X("method-501", "NotImplemented") \
+    X("bad-digest", "BadDigest") X("signature-403", "SignatureDoesNotMatch") \
+    X("no-such-bucket", "NoSuchBucket")
+
+#define ACTION_ENUM(id, name) F_##id,
+#define ACTION_NAME(id, name) name,
+#define ERROR_NAME(name, code) name,
+#define ERROR_CODE(name, code) code,
+enum { ACTIONS(ACTION_ENUM) F_CODES };     /* from F_CODES on: the rows of ERROR_ACTIONS */
+static const char *const action_name[] = { ACTIONS(ACTION_NAME) ERROR_ACTIONS(ERROR_NAME) };
+static const char *const action_code[] = { ERROR_ACTIONS(ERROR_CODE) };
+enum { FAULTS = sizeof action_name / sizeof *action_name };
+
+#define QUIRKS(X) \
+    X(NO_IF_NONE_MATCH, "no-if-none-match")     /* conditions on writes are ignored */ \
+    X(IF_NONE_MATCH_501, "if-none-match-501") \
+    X(BARE_ETAG_XML, "bare-etag-xml")           /* ETags in XML without quotes */ \
+    X(QUOTED_ETAG_XML, "quoted-etag-xml")       /* with raw quotes, not &quot; */ \
+    X(EMPTY_MESSAGE, "empty-message") \
+    X(NO_LIST_V2, "no-list-v2")                 /* list-type is ignored, V1 answered */ \
+    X(LIST_V1_NO_NEXTMARKER, "list-v1-no-nextmarker") \
+    X(LIST_LOOP, "list-loop")                   /* the first page for ever */ \
+    X(LIST_NO_MARKER, "list-no-marker")         /* IsTruncated, but no token */ \
+    X(ENCODING_TYPE_IGNORED, "encoding-type-ignored") \
+    X(OPAQUE_ETAG, "opaque-etag")               /* an ETag that is no MD5 */ \
+    X(NO_LIST_PARTS, "no-list-parts")           /* 403 */ \
+    X(NO_LIST_UPLOADS, "no-list-uploads")       /* 403 */ \
+    X(COMPLETE_NEEDS_ALL, "complete-needs-all-parts")   /* as Ceph does */ \
+    X(NO_SUCH_KEY, "no-such-key-for-upload")    /* 404 NoSuchKey instead of NoSuchUpload */ \
+    X(COMPLETE_ONCE, "complete-once")           /* a Complete sent again: NoSuchUpload */ \
+    X(XML_PREFIX, "xml-namespace-prefix") \
+    X(RANGE_IGNORED, "range-ignored") \
+    X(WRONG_CONTENT_RANGE, "wrong-content-range") \
+    X(CHECKSUM_UNSUPPORTED, "checksum-unsupported")     /* 400 InvalidArgument */ \
+    X(CHECKSUM_IGNORED, "checksum-ignored")     /* neither checked nor echoed */ \
+    X(BODY_UNCHECKED, "body-unchecked")         /* x-amz-content-sha256 is not compared */ \
+    X(LAX_SIGNED_HEADERS, "lax-signed-headers") /* unsigned x-amz-* headers pass */ \
+    X(ANY_REGION, "any-region")                 /* the region in the scope is not compared */ \
+    X(STRICT_XML, "strict-complete-xml")        /* checksums in Complete: MalformedXML */
+#define QUIRK_ENUM(id, name) Q_##id,
+#define QUIRK_NAME(id, name) name,
+enum { QUIRKS(QUIRK_ENUM) Q_COUNT };
+static const char *const quirk_name[Q_COUNT] = { QUIRKS(QUIRK_NAME) };
+
+static bool
+quirk(int q)
+{
+    return read_count(&g.sh->quirks) >> q & 1;
+}
+
+static bool
+quirk_set(struct str name)
+{
+    for (int q = 0; q < Q_COUNT; q++)
+        if (str_is(name, quirk_name[q])) {
+            __atomic_fetch_or(&g.sh->quirks, UINT64_C(1) << q, __ATOMIC_RELAXED);
+            return true;
+        }
+    return false;
+}
+
+/* ===== ROOM 6 http: a connection, its requests and the bytes of its replies =====
  *  One struct conn per child.  A request is read whole-head first into c->in; its fields are
  *  views into an arena copy.  States of a request: head read -> (100 sent) -> body read ->
  *  replied -> logged; conn_end() may cut that short anywhere and never returns. */
@@ -1285,7 +1596,7 @@ struct conn {
     int64_t length, left;       /* body: announced (-1: not), still unread */
     bool expect, keep, chunked_in, body_begun;
 
-    bool anonymous, presigned;  /* room 7 */
+    bool anonymous, presigned;  /* room 10 */
     struct str access, sha256;  /* who; x-amz-content-sha256 as sent, or absent */
     int64_t now_ms;             /* this request's idea of the time */
     struct str canonical, to_sign;
@@ -1378,7 +1689,8 @@ conn_linger(struct conn *c)
     uint64_t until = os_ns() + UINT64_C(3000000000);
 
     conn_log(c);
-    c->peer.bye(&c->peer);
+    if (!c->f[F_NO_NOTIFY].on)
+        c->peer.bye(&c->peer);
     shutdown(c->peer.fd, SHUT_WR);
     peer_timeout(c->peer.fd, SO_RCVTIMEO, 1000);
     while (os_ns() < until && recv(c->peer.fd, junk, sizeof junk, 0) > 0)
@@ -1588,122 +1900,7 @@ head_read(struct conn *c, const char **bad)
     }
 }
 
-/* ===== ROOM 6 faults and quirks: how the store misbehaves on request =====
- *  A fault is asked for per request by a rule, a quirk is a habit of the whole store.  To add
- *  a fault: a row here, and a look at c->f[F_...] where it should bite.  */
-
-#define ACTIONS(X) \
-    X(DROP, "drop")                 /* at accept, nothing read; METHOD and PATTERN must be * */ \
-    X(STALL, "stall")               /* =S before the reply */ \
-    X(STALL_BODY, "stall-body")     /* =S (5) without reading, half-way through the body */ \
-    X(RESET_BEFORE, "reset-before") /* RST once the head is read */ \
-    X(RESET_DURING, "reset-during") /* RST half-way through the body */ \
-    X(RESET_AFTER, "reset-after")   /* RST after the body, nothing applied */ \
-    X(EARLY_403, "early-403")       /* final answer without reading the body, then close; */ \
-    X(EARLY_503, "early-503")       /* =keep: then read it and keep the connection */ \
-    X(CUT_REPLY, "cut-reply")       /* the whole announced, half sent */ \
-    X(SHORT_BODY, "short-body")     /* the same, for GET */ \
-    X(CUT_HEAD, "cut-head")         /* half a reply head */ \
-    X(GARBAGE, "garbage-reply")     /* bytes that are no HTTP */ \
-    X(OK_ERROR, "ok-error")         /* [=CODE] 200 with <Error>, not applied */ \
-    X(WHITESPACE, "whitespace")     /* =S 200, blanks for S, then Complete's/Copy's answer */ \
-    X(LOST_REPLY, "lost-reply")     /* applied, then closed without a word */ \
-    X(WRONG_ETAG, "wrong-etag")     /* the reply names another ETag */ \
-    X(NO_ETAG, "no-etag")           /* the reply names none */ \
-    X(SKEWED_CLOCK, "skewed-clock") /* =S added to the clock for this request */ \
-    X(SLOW_READ, "slow-read")       /* =B bytes a second */ \
-    X(SLOW_WRITE, "slow-write")     /* =B bytes a second */ \
-    X(REDIRECT_301, "redirect-301") /* =REGION PermanentRedirect, no Location */ \
-    X(REDIRECT_307, "redirect-307") /* =URL TemporaryRedirect with Location */ \
-    X(BAD_REGION, "bad-region")     /* =REGION 400 AuthorizationHeaderMalformed */ \
-    X(SILENT_CLOSE, "silent-close") /* reply, keep-alive promised, then closed at once */ \
-    X(IDLE_CLOSE, "idle-close")     /* =MS idle time of this connection from now on */ \
-    X(INTERIM, "interim")           /* =N replies 100 and 103 in turn before the final one */ \
-    X(HUGE_HEAD, "huge-head")       /* =B bytes in one header */ \
-    X(MANY_HEADS, "many-heads")     /* =N header lines */ \
-    X(HTML_ERROR, "html-error")     /* =STATUS with an HTML page, as proxies send */ \
-    X(EMPTY_ERROR, "empty-error")   /* =STATUS without a body */ \
-    X(EMPTY_COMPLETE, "empty-complete") /* 200, empty body; =applied: applied all the same */ \
-    X(TWO_LENGTHS, "two-lengths")   /* two Content-Length headers that differ */ \
-    X(BOTH_LENGTHS, "both-lengths") /* Content-Length and Transfer-Encoding: chunked */ \
-    X(CHUNKED, "chunked-reply")     /* chunked instead of Content-Length */ \
-    X(BAD_CHUNK, "bad-chunk")       /* chunked, with a chunk size that is none */ \
-    X(UNTIL_CLOSE, "until-close")   /* no length, the body ends with the connection */ \
-    X(HTTP10, "http10")             /* an HTTP/1.0 reply, then closed */ \
-    X(FOLDED, "folded-head")        /* a reply header with a continuation line */ \
-    X(WRONG_BODY, "wrong-body")     /* one byte of the body is flipped */ \
-    X(DELETE_ERROR, "delete-error") /* =TEXT DeleteObjects fails for keys that contain it */ \
-    X(CONNECT_REFUSE, "connect-refuse")     /* =STATUS to CONNECT */ \
-    X(CONNECT_HUGE, "connect-huge-head")    /* 200 to CONNECT with 100 KB of headers */ \
-    X(ERROR, "error")               /* =CODE any of the table in room 7 */
-
-/* Error replies by a name of their own; each row is an action as well. */
-#define ERROR_ACTIONS(X) \
-    X("500", "InternalError") X("502", "BadGateway") X("503", "ServiceUnavailable") \
-    X("504", "GatewayTimeout") X("slowdown", "SlowDown") X("429", "TooManyRequests") \
-    X("request-timeout", "RequestTimeout") X("expired-token", "ExpiredToken") \
-    X("access-denied", "AccessDenied") X("invalid-key", "InvalidAccessKeyId") \
-    X("no-such-upload", "NoSuchUpload") X("conflict-409", "ConditionalRequestConflict") \
-    X("precondition-412", "PreconditionFailed") X("method-501", "NotImplemented") \
-    X("bad-digest", "BadDigest") X("signature-403", "SignatureDoesNotMatch") \
-    X("no-such-bucket", "NoSuchBucket")
-
-#define ACTION_ENUM(id, name) F_##id,
-#define ACTION_NAME(id, name) name,
-#define ERROR_NAME(name, code) name,
-#define ERROR_CODE(name, code) code,
-enum { ACTIONS(ACTION_ENUM) F_CODES };     /* from F_CODES on: the rows of ERROR_ACTIONS */
-static const char *const action_name[] = { ACTIONS(ACTION_NAME) ERROR_ACTIONS(ERROR_NAME) };
-static const char *const action_code[] = { ERROR_ACTIONS(ERROR_CODE) };
-enum { FAULTS = sizeof action_name / sizeof *action_name };
-
-#define QUIRKS(X) \
-    X(NO_IF_NONE_MATCH, "no-if-none-match")     /* conditions on writes are ignored */ \
-    X(IF_NONE_MATCH_501, "if-none-match-501") \
-    X(BARE_ETAG_XML, "bare-etag-xml")           /* ETags in XML without quotes */ \
-    X(QUOTED_ETAG_XML, "quoted-etag-xml")       /* with raw quotes, not &quot; */ \
-    X(EMPTY_MESSAGE, "empty-message") \
-    X(NO_LIST_V2, "no-list-v2")                 /* list-type is ignored, V1 answered */ \
-    X(LIST_V1_NO_NEXTMARKER, "list-v1-no-nextmarker") \
-    X(LIST_LOOP, "list-loop")                   /* the first page for ever */ \
-    X(LIST_NO_MARKER, "list-no-marker")         /* IsTruncated, but no token */ \
-    X(ENCODING_TYPE_IGNORED, "encoding-type-ignored") \
-    X(OPAQUE_ETAG, "opaque-etag")               /* an ETag that is no MD5 */ \
-    X(NO_LIST_PARTS, "no-list-parts")           /* 403 */ \
-    X(NO_LIST_UPLOADS, "no-list-uploads")       /* 403 */ \
-    X(COMPLETE_NEEDS_ALL, "complete-needs-all-parts")   /* as Ceph does */ \
-    X(NO_SUCH_KEY, "no-such-key-for-upload")    /* 404 NoSuchKey instead of NoSuchUpload */ \
-    X(COMPLETE_ONCE, "complete-once")           /* a Complete sent again: NoSuchUpload */ \
-    X(XML_PREFIX, "xml-namespace-prefix") \
-    X(RANGE_IGNORED, "range-ignored") \
-    X(WRONG_CONTENT_RANGE, "wrong-content-range") \
-    X(CHECKSUM_UNSUPPORTED, "checksum-unsupported")     /* 400 InvalidArgument */ \
-    X(CHECKSUM_IGNORED, "checksum-ignored")     /* neither checked nor echoed */ \
-    X(BODY_UNCHECKED, "body-unchecked")         /* x-amz-content-sha256 is not compared */ \
-    X(LAX_SIGNED_HEADERS, "lax-signed-headers") /* unsigned x-amz-* headers pass */ \
-    X(ANY_REGION, "any-region")                 /* the region in the scope is not compared */ \
-    X(STRICT_XML, "strict-complete-xml")        /* checksums in Complete: MalformedXML */
-#define QUIRK_ENUM(id, name) Q_##id,
-#define QUIRK_NAME(id, name) name,
-enum { QUIRKS(QUIRK_ENUM) Q_COUNT };
-static const char *const quirk_name[Q_COUNT] = { QUIRKS(QUIRK_NAME) };
-
-static bool
-quirk(int q)
-{
-    return read_count(&g.sh->quirks) >> q & 1;
-}
-
-static bool
-quirk_set(struct str name)
-{
-    for (int q = 0; q < Q_COUNT; q++)
-        if (str_is(name, quirk_name[q])) {
-            __atomic_fetch_or(&g.sh->quirks, UINT64_C(1) << q, __ATOMIC_RELAXED);
-            return true;
-        }
-    return false;
-}
+/* ===== ROOM 7 rules and keys: which faults fire, whose signatures count ===== */
 
 struct rule {
     char method[32], glob[256], text[256];
@@ -1882,7 +2079,7 @@ config_set(char place[TEXT_MAX], struct str text)
     return true;
 }
 
-/* ===== ROOM 7 replies: errors, XML out, the head and body of an answer =====
+/* ===== ROOM 8 replies: errors, XML out, the head and body of an answer =====
  *  A handler returns NULL or an error code of this table; the reply is sent in one place,
  *  reply_send(), and that is where most faults bite. */
 
@@ -2190,7 +2387,7 @@ reply_piece(struct conn *c, const char *p, size_t n)
     }
 }
 
-/* ===== ROOM 8 bodies in: read, summed, compared with what was announced ===== */
+/* ===== ROOM 9 bodies in: read, summed, compared with what was announced ===== */
 
 typedef bool (*sink_fn)(void *to, const char *p, size_t n);
 
@@ -2386,7 +2583,7 @@ body_take(struct conn *c, struct buf *b, int64_t max)
     return body_compare(c, &s, kind, value);
 }
 
-/* ===== ROOM 9 signature: SigV4 verified from the raw request =====
+/* ===== ROOM 10 signature: SigV4 verified from the raw request =====
  *  The path is decoded and encoded again, once; the query likewise, sorted by encoded bytes.
  *  Unlike lenient stores it insists: every x-amz-* header, host and (for header signatures)
  *  content-type must be among the signed headers. */
@@ -2748,7 +2945,7 @@ auth_check(struct conn *c)
     return sig_coverage(c, &a);
 }
 
-/* ===== ROOM 10 forms in: XML documents and POST policies =====
+/* ===== ROOM 11 forms in: XML documents and POST policies =====
  *  Strict readers: what is not well-formed is refused, and so is a DTD. */
 
 /* Called at each end tag with the path ("Delete/Object/Key") and the element's text. */
@@ -2990,7 +3187,7 @@ json_scalar(struct str *in, struct str *out)
     return n > 0;
 }
 
-/* ===== ROOM 11 store: buckets, objects, uploads and lists on disk =====
+/* ===== ROOM 12 store: buckets, objects, uploads and lists on disk =====
  *  DIR/b/BUCKET/bucket         made when
  *  DIR/b/BUCKET/o/HH/HASH      one object: its bytes, then its record, then a fixed tail;
  *                              HASH is the key's SHA-256, HH its first two digits
@@ -3631,7 +3828,7 @@ uploads_tidy(struct str bucket)
         closedir(d);
 }
 
-/* ===== ROOM 12 sending the reply ===== */
+/* ===== ROOM 13 sending the reply ===== */
 
 /* len bytes of an object from c->from on; by sendfile() where nothing has to be bent. */
 static void
@@ -3710,6 +3907,41 @@ reply_faults(struct conn *c)
     }
 }
 
+/* True if head and body can go out as one packet: small, and bent by no fault.  A small
+ * object's bytes are fetched into c->rbody for it. */
+static bool
+reply_whole(struct conn *c, int64_t len)
+{
+    struct object *o = c->obj;
+    char *p;
+
+    if (len > SMALL_REPLY || reply_chunked(c) || c->f[F_CUT_REPLY].on || c->f[F_SHORT_BODY].on
+        || c->f[F_CUT_HEAD].on || c->f[F_WRONG_BODY].on)
+        return false;
+    for (int64_t at = 0; o && at < len;) {
+        ssize_t n;
+
+        p = at ? c->rbody.p : ram_get((size_t)len + 1);
+        c->rbody.p = p;
+        n = object_read(o, c->from + at, p + at, (size_t)(len - at));
+        if (n <= 0)
+            conn_end(c);
+        at += n;
+        c->rbody.n = (size_t)at;
+    }
+    return true;
+}
+
+/* The last bytes of a reply, logged and counted before they leave: who has read the reply will
+ * find it in the log. */
+static void
+reply_packet(struct conn *c, struct str packet, double rate)
+{
+    c->sent += packet.n;
+    conn_log(c);
+    conn_write(c, packet.p, packet.n, rate);
+}
+
 /* The one place a reply leaves from.  Afterwards the connection is ready for the next head,
  * or this process has ended. */
 static void
@@ -3718,6 +3950,7 @@ reply_send(struct conn *c)
     int64_t len = c->obj ? c->len : (int64_t)c->rbody.n;
     bool head_only = str_is(c->method, "HEAD") || c->status == 204 || c->status == 304;
     bool early_keep = c->f[F_EARLY_403].on || c->f[F_EARLY_503].on;
+    struct buf head_and_body = {0};
     struct str head;
 
     /* An Expect that was never answered leaves it open whether the body will come. */
@@ -3731,14 +3964,12 @@ reply_send(struct conn *c)
         head = reply_head_text(c, c->status == 204 || c->status == 304 ? -1 : len);
         if (c->f[F_CUT_HEAD].on)
             head.n /= 2;
-        if (head.n + c->rbody.n < 65536 && !head_only && !reply_chunked(c) && !c->obj
-            && !c->f[F_CUT_REPLY].on && !c->f[F_SHORT_BODY].on && !c->f[F_CUT_HEAD].on
-            && !c->f[F_WRONG_BODY].on) {
-            struct buf one = {0};           /* head and body in one packet */
-
-            buf_str(&one, head);
-            buf_str(&one, buf_view(&c->rbody));
-            conn_write(c, one.p, one.n, rate);
+        if (head_only && !c->f[F_CUT_HEAD].on)
+            reply_packet(c, head, rate);
+        else if (reply_whole(c, len)) {
+            buf_str(&head_and_body, head);
+            buf_str(&head_and_body, buf_view(&c->rbody));
+            reply_packet(c, buf_view(&head_and_body), rate);
             head_only = true;
         } else {
             conn_write(c, head.p, head.n, rate);
@@ -3791,8 +4022,8 @@ reply_xml(struct conn *c, int status)
         reply_head(c, "Content-Type: application/xml");
 }
 
-/* ===== ROOM 13 operations on buckets and objects =====
- *  op_NAME(c) is called with the signature verified; it reads the body (if its row in room 16
+/* ===== ROOM 14 operations on buckets and objects =====
+ *  op_NAME(c) is called with the signature verified; it reads the body (if its row in room 20
  *  says so), does the work and fills the reply, or returns an error code. */
 
 static const char *
@@ -4583,8 +4814,8 @@ op_GetObjectTagging(struct conn *c)
     return NULL;
 }
 
-/* ===== ROOM 14 multipart uploads =====
- *  An upload id is "2~" and base64 of six bytes of time and ten of chance: it sorts by age and
+/* ===== ROOM 15 multipart uploads =====
+ *  An upload id is "2~" and base64 of six bytes of time, four of a count and six of chance: it sorts by age and
  *  holds / + = on purpose, so that a client must escape it.  On disk it is hex.
  *  Complete: object renamed into place, then "upload" renamed to "done"; a kill in between
  *  leaves both, and the same Complete sent again ends the same way. */
@@ -4688,6 +4919,8 @@ op_CreateMultipartUpload(struct conn *c)
     struct draft d = {0};
     struct meta m;
     unsigned char id[16];
+    uint64_t nth;
+    int64_t now;
     const char *bad = record_headers(c, &record), *hex;
     char *dir;
 
@@ -4696,11 +4929,15 @@ op_CreateMultipartUpload(struct conn *c)
     if (bad)
         return bad;
     os_random(id, sizeof id);
+    now = os_now_ms();
+    nth = __atomic_fetch_add(&g.sh->temp_id, 1, __ATOMIC_RELAXED);
     for (int i = 0; i < 6; i++)
-        id[i] = (unsigned char)(os_now_ms() >> (40 - 8 * i));
+        id[i] = (unsigned char)(now >> (40 - 8 * i));
+    for (int i = 6; i < 10; i++)
+        id[i] = (unsigned char)(nth >> (72 - 8 * i));
     hex = hex_of(id, 16);
     meta_put(&record, "key", c->key);
-    meta_put_num(&record, "ms", os_now_ms());
+    meta_put_num(&record, "ms", now);
     dir = upload_path(c->bucket, hex);
     if (!draft_open(&d) || mkdir(dir, 0700) < 0 || !draft_seal(&d, &record)
         || rename(d.path, text_f("%s/upload", dir)) < 0)
@@ -5161,7 +5398,7 @@ op_AbortMultipartUpload(struct conn *c)
     return bad;
 }
 
-/* ===== ROOM 15 lists: objects, uploads, parts, attributes ===== */
+/* ===== ROOM 16 lists: objects, uploads, parts, attributes ===== */
 
 /* A number from the query, capped; absent: max. */
 static const char *
@@ -5670,7 +5907,7 @@ op_GetObjectAttributes(struct conn *c)
     return bad;
 }
 
-/* ===== ROOM 16 form uploads: POST of multipart/form-data with a signed policy =====
+/* ===== ROOM 17 form uploads: POST of multipart/form-data with a signed policy =====
  *  The body is pushed in as it comes.  States: before the first boundary, in a part's head, in
  *  a field, in the file, behind a boundary, done.  Only fields before the file count, so the
  *  policy is judged when the file begins. */
@@ -6084,7 +6321,7 @@ op_PostObject(struct conn *c)
     return bad ? bad : f->file ? "IncompleteBody" : "MalformedPOSTRequest";
 }
 
-/* ===== ROOM 17 the door: what tests see and set ===== */
+/* ===== ROOM 18 the door: what tests see and set ===== */
 
 static void
 stats_text(struct buf *b)
@@ -6211,7 +6448,7 @@ door_open(struct conn *c)
     reply_send(c);
 }
 
-/* ===== ROOM 18 the proxy: CONNECT and absolute-form requests, handed on ===== */
+/* ===== ROOM 19 the proxy: CONNECT and absolute-form requests, handed on ===== */
 
 static int
 proxy_dial(struct str host, const char *port)
@@ -6356,7 +6593,7 @@ proxy_run(struct conn *c)
     conn_end(c);
 }
 
-/* ===== ROOM 19 one request from head to reply ===== */
+/* ===== ROOM 20 one request from head to reply ===== */
 
 enum { BODY_OWN = 1, BUCKET = 2, PUBLIC = 4, KEY = 8 };
 
@@ -6659,6 +6896,8 @@ serve_one(struct conn *c)
 
     if (got < 0)
         conn_end(c);
+    if (c->peer.tls)
+        peer_timeout(c->peer.fd, SO_RCVTIMEO, g.body_ms);
     c->now_ms = os_now_ms();
     c->requests++;
     if (got > 0) {
@@ -6703,7 +6942,7 @@ serve_one(struct conn *c)
     reply_send(c);
 }
 
-/* ===== ROOM 20 the child and its parent ===== */
+/* ===== ROOM 21 the child and its parent ===== */
 
 /* With TLS on, only the door may be used in the clear. */
 static void
@@ -6758,7 +6997,9 @@ child(int fd, uint64_t id)
         struct pollfd p = { fd, POLLIN, 0 };
 
         conn_clear(&c);
-        if (c.in_at == c.in_n && !c.peer.tls && poll(&p, 1, (int)(c.idle_s * 1000)) <= 0)
+        if (c.peer.tls)         /* records may be waiting inside: the read itself must wait */
+            peer_timeout(fd, SO_RCVTIMEO, (int64_t)(c.idle_s * 1000));
+        else if (c.in_at == c.in_n && poll(&p, 1, (int)(c.idle_s * 1000)) <= 0)
             conn_end(&c);
         serve_one(&c);
     }
@@ -6888,7 +7129,7 @@ serve(const int *fds, int n)
         continue;
 }
 
-/* ===== ROOM 21 the command line ===== */
+/* ===== ROOM 22 the command line ===== */
 
 /* What is left over from a run that was killed, and the indexes. */
 static void

@@ -1826,6 +1826,65 @@ def proxy():
 
 
 @test
+def tls():
+    import ssl
+    r = subprocess.run([S3D, '--dir', '/nonexistent', '--cert', 'x'], capture_output=True)
+    if b'without TLS' in r.stderr or not shutil.which('openssl'):
+        print('     skipped: s3d was built without TLS, or no openssl')
+        return
+    d = tempfile.mkdtemp(prefix='s3d-test-')
+    for kind, args in (('rsa', ['rsa:2048']), ('ec', ['ec', '-pkeyopt',
+                                                     'ec_paramgen_curve:prime256v1'])):
+        crt, key = d + '/' + kind + '.crt', d + '/' + kind + '.key'
+        subprocess.run(['openssl', 'req', '-x509', '-newkey', *args, '-nodes', '-keyout', key,
+                        '-out', crt, '-days', '2', '-subj', '/CN=localhost', '-addext',
+                        'subjectAltName=DNS:localhost,IP:127.0.0.1'], check=True,
+                       capture_output=True)
+        v = Server('--cert', crt, '--key', key)
+        ctx = ssl.create_default_context(cafile=crt)
+
+        def dial(session=None):
+            c = Conn(v.port)
+            c.s = ctx.wrap_socket(c.s, server_hostname='localhost', session=session,
+                                  suppress_ragged_eofs=False)
+            return c
+        try:
+            s = v.s3()
+            s.conn = c = dial()
+            same((c.s.version(), v.stat('handshakes')), ('TLSv1.2', 1), kind)
+            body = os.urandom(3 * MIB + 17)
+            same(s.put('t', body).status, 200, 'PUT')
+            check(s.get('t').body == body, 'GET')
+            same(s.put('t2', b'x' * 100000, expect=True).status, 200, 'Expect')
+            uid = s.create('t3')
+            tags = [(n, s.part('t3', uid, n, b'%d' % n * 6 * MIB).h('ETag')) for n in (1, 2)]
+            same(s.complete('t3', uid, tags).status, 200, 'multipart')
+            r = s.get('t3', [('Range', 'bytes=%d-%d' % (6 * MIB - 2, 6 * MIB + 1))])
+            same(r.body, b'1122', 'a range')
+            again = dial(c.s.session)
+            same((again.s.session_reused, v.stat('resumed'), v.stat('handshakes')), (True, 1, 2),
+                 'a session is resumed by another process')
+            v.faults('GET * until-close n=1')
+            check(s.get('t').body == body, 'until-close, with close_notify')
+            for fault in ('until-close n=1', 'cut-reply n=1'):
+                v.faults('GET * no-close-notify n=1', 'GET * ' + fault)
+                s.conn = dial()
+                try:
+                    r = s.get('t')
+                    check(r.cut, fault + ' without close_notify')
+                except ssl.SSLEOFError:
+                    check(True, fault + ' without close_notify')
+            s.conn = None
+            v.faults()
+            got = outcome(lambda: raw(v.port, s.build('GET', '/bkt/t'), 'GET'))
+            check(got in ('eof', 'reset'), 'no plain requests', got)
+            same(v.stat('op.GetObject') > 3, True, 'but the door opens')
+        finally:
+            v.stop()
+    shutil.rmtree(d, ignore_errors=True)
+
+
+@test
 def hostile_input():
     v = srv()
     s = v.s3()
