@@ -89,8 +89,6 @@
 #define S3_PATIENCE   900000   /* milliseconds that a store may take to join or copy */
 #define S3_PURSE      500      /* what a store's client starts with to pay for retries */
 #define S3_COST       5        /* the price of one; each success gives 1 back */
-#define S3_PAUSE      200      /* milliseconds: the first pause is at most this long */
-#define S3_PAUSE_SLOW 1000     /* and this if the store asked for less */
 #define S3_PAUSE_MOST 20000    /* pauses double up to this */
 #define S3_SKEW       300      /* seconds by which clocks may differ before it matters */
 #define S3_XMLNS      "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -109,6 +107,10 @@
 #define TLS_RSA_LEAST 2048 /* bits */
 #define TLS_ALIGN     64   /* bytes of a cache line */
 
+#ifndef S3_PAUSE
+#define S3_PAUSE      200  /* milliseconds: the first pause is at most this long */
+#define S3_PAUSE_SLOW 1000 /* and this if the store asked for less; tests use 1 */
+#endif
 #ifndef BUF_FIRST
 #define BUF_FIRST 256 /* first size of a growing buffer; tests use 1, so all must grow */
 #endif
@@ -227,22 +229,23 @@ span_trim(struct span s)
     return s;
 }
 
-/* Splits off what stands before the first `at`, or all of it. False when nothing was
- * left to split: so `while (span_cut(&rest, ',', &word))` visits every word. */
+/* Splits off what stands before the first `at`, or all of it. False, and an empty head,
+ * when nothing was left: so `while (span_cut(&rest, ',', &word))` visits every word. */
 static bool
 span_cut(struct span *rest, char at, struct span *head)
 {
     const char *hit = rest->n ? memchr(rest->p, at, rest->n) : NULL;
 
+    *head = *rest;
     if (!rest->p)
         return false;
-    if (!hit) {
-        *head = *rest;
-        *rest = (struct span){NULL, 0};
-        return true;
+    *rest = (struct span){NULL, 0};
+    if (hit) {
+        size_t n = (size_t)(hit - head->p);
+
+        *rest = span_at(hit + 1, head->n - n - 1);
+        head->n = n;
     }
-    *head = span_first(*rest, (size_t)(hit - rest->p));
-    *rest = span_at(hit + 1, rest->n - head->n - 1);
     return true;
 }
 
