@@ -1941,7 +1941,7 @@ xml_at(const struct xml *x, const char *path)
     struct span rest = span_of(path), want;
 
     for (unsigned i = 0; i < x->depth; i++) {
-        struct span name = x->open[i], local;
+        struct span name = x->open[i], local = name;
 
         while (span_cut(&name, ':', &local))
             continue;
