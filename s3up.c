@@ -653,8 +653,10 @@ date_time(struct date d, int64_t *t)
     if (d.month < 1 || d.month > 12 || d.day < 1 || d.day > length[d.month - 1] ||
         d.hour > 23 || d.minute > 59 || d.second > 60)
         return false;
-    *t = date_days(d.year, d.month, d.day) * 86400 + d.hour * 3600 + d.minute * 60 +
-         d.second;
+    *t = date_days(d.year, d.month, d.day) * 86400;
+    if (date_of(*t).month != d.month)
+        return false; /* 29 February of a common year */
+    *t += d.hour * 3600 + d.minute * 60 + d.second;
     return true;
 }
 
@@ -696,7 +698,7 @@ date_iso(struct span s, int64_t *t)
         return false;
     d.year = year;
     s = span_after(s, 19);
-    if (s.p[0] == '.')
+    if (s.n > 1 && s.p[0] == '.' && s.p[1] >= '0' && s.p[1] <= '9')
         for (s = span_after(s, 1); s.n && s.p[0] >= '0' && s.p[0] <= '9';)
             s = span_after(s, 1);
     return (span_is(s, "Z") || span_is(s, "+00:00")) && date_time(d, t);
@@ -710,7 +712,8 @@ date_http(struct span s, int64_t *t)
     struct date d;
     unsigned year;
 
-    if (s.n != 29 || s.p[3] != ',' || s.p[19] != ':' || s.p[22] != ':' ||
+    if (s.n != 29 || s.p[3] != ',' || s.p[4] != ' ' || s.p[7] != ' ' || s.p[11] != ' ' ||
+        s.p[16] != ' ' || s.p[19] != ':' || s.p[22] != ':' ||
         !span_is(span_after(s, 25), " GMT") || !date_field(s, 5, 2, &d.day) ||
         !date_field(s, 12, 4, &year) || !date_field(s, 17, 2, &d.hour) ||
         !date_field(s, 20, 2, &d.minute) || !date_field(s, 23, 2, &d.second))
