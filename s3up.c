@@ -1617,12 +1617,12 @@ static int
 os_slurp(const char *path, struct buf *out, struct fail *f)
 {
     char piece[4096];
-    ssize_t did;
+    ssize_t did = 0;
     int fd = os_open(path, O_RDONLY, 0);
 
     if (fd < 0)
         return fail_sys(f, "open", path);
-    while ((did = os_read(fd, piece, sizeof piece, -1)) > 0)
+    while (!out->bad && (did = os_read(fd, piece, sizeof piece, -1)) > 0)
         buf_add(out, piece, (size_t)did);
     if (did < 0)
         (void)fail_sys(f, "read", path);
