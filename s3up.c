@@ -1302,6 +1302,8 @@ sum_add(struct sum *s, const void *data, size_t n)
     const unsigned char *p = data;
     size_t have = s->n % SUM_BLOCK, take = SUM_BLOCK - have;
 
+    if (!n)
+        return; /* p may be NULL then */
     s->n += n;
     if (sum_crc(s->kind)) {
         s->crc = crc_add(sum_crc(s->kind), s->crc, p, n);
