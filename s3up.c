@@ -1826,9 +1826,9 @@ xml_skip_aside(struct xml *x)
     bool good;
 
     if (span_starts(x->rest, "<!--"))
-        good = xml_skip_to(&x->rest, "-->");
+        good = xml_skip_to(&x->rest, "<!--") && xml_skip_to(&x->rest, "-->");
     else if (span_starts(x->rest, "<?"))
-        good = xml_skip_to(&x->rest, "?>");
+        good = xml_skip_to(&x->rest, "<?") && xml_skip_to(&x->rest, "?>");
     else if (span_starts(x->rest, "<![CDATA[") && x->depth)
         good = xml_skip_to(&x->rest, "]]>");
     else if (span_starts(x->rest, "<!"))
@@ -2019,8 +2019,12 @@ xml_text(struct span raw, struct buf *out)
                 return false;
             buf_put(out, span_first(s, s.n - end.n - 3));
             s = end;
-        } else if (s.n && !xml_skip_to(&s, span_starts(s, "<?") ? "?>" : "-->")) {
-            return false;
+        } else if (s.n) {
+            bool comment = !span_starts(s, "<?");
+
+            s = span_after(s, comment ? 4 : 2);
+            if (!xml_skip_to(&s, comment ? "-->" : "?>"))
+                return false;
         }
     }
     return !out->bad;
