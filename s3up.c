@@ -2826,29 +2826,33 @@ sig_put_canonical(const struct request *r, const struct signer *who, const char 
 }
 
 /* The key of a day, a region and a service: secret -> date -> region -> service -> end. */
-static void
+static bool
 sig_key(const struct signer *who, const char *stamp, unsigned char key[SHA256_SIZE])
 {
     struct buf first = buf_upto(REQ_TEXT);
+    bool good;
 
     buf_str(&first, "AWS4");
     buf_put(&first, who->secret);
-    hmac_of(buf_text(&first), first.n, span_at(stamp, 8), key);
+    good = !first.bad;
+    hmac_of(buf_span(&first).p, buf_span(&first).n, span_at(stamp, 8), key);
     hmac_of(key, SHA256_SIZE, who->region, key);
     hmac_of(key, SHA256_SIZE, who->service, key);
     hmac_of(key, SHA256_SIZE, SPAN("aws4_request"), key);
     buf_free(&first);
+    return good;
 }
 
-static void
+static bool
 sig_sign(const struct signer *who, const char *stamp, struct span text, char out[SIG_HEX])
 {
     unsigned char key[SHA256_SIZE], mac[SHA256_SIZE];
+    bool good = sig_key(who, stamp, key);
 
-    sig_key(who, stamp, key);
     hmac_of(key, sizeof key, text, mac);
     sig_hex(mac, out);
     explicit_bzero(key, sizeof key);
+    return good;
 }
 
 /* The signature of the request as it stands; its date is stamp. */
@@ -2867,8 +2871,7 @@ sig_request(struct request *r, const struct signer *who, const char *stamp,
     sig_put_scope(who, stamp, &text);
     buf_char(&text, '\n');
     hex_put(&text, digest, sizeof digest);
-    sig_sign(who, stamp, buf_span(&text), out);
-    r->bad |= canonical.bad || text.bad;
+    r->bad |= !sig_sign(who, stamp, buf_span(&text), out) || canonical.bad || text.bad;
     buf_free(&canonical);
     buf_free(&text);
 }
@@ -2916,11 +2919,13 @@ sig_url(struct request *r, const struct signer *who, uint64_t seconds,
     sig_put_credential(who, stamp, &value);
     http_query(r, "X-Amz-Credential", buf_span(&value));
     http_query(r, "X-Amz-Date", span_of(stamp));
+    r->bad |= value.bad != 0;
     buf_clear(&value);
     buf_num(&value, seconds);
     http_query(r, "X-Amz-Expires", buf_span(&value));
     if (who->token.n)
         http_query(r, "X-Amz-Security-Token", who->token);
+    r->bad |= value.bad != 0;
     buf_clear(&value);
     sig_put_names(r, &value);
     http_query(r, "X-Amz-SignedHeaders", buf_span(&value));
@@ -2941,8 +2946,7 @@ sig_policy(const struct signer *who, struct span policy, struct buf *out,
 
     date_stamp(who->now, stamp);
     b64_put(out, policy.p, policy.n);
-    sig_sign(who, stamp, buf_span(out), hex);
-    return !out->bad;
+    return sig_sign(who, stamp, buf_span(out), hex) && !out->bad;
 }
 
 /* ===== ROOM 17 command line: verbs, help, exit codes; main is last =====
