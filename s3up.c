@@ -1670,12 +1670,14 @@ os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
     struct buf temp = buf_upto(PATH_MAX);
     int fd = -1, rc = -1;
 
+    if (!os_random(token, sizeof token))
+        return fail_sys(f, "get random bytes to write", path);
     buf_str(&temp, path);
     buf_char(&temp, '.');
-    if (os_random(token, sizeof token))
-        hex_put(&temp, token, sizeof token);
+    hex_put(&temp, token, sizeof token);
     if (temp.bad) {
-        rc = fail_set(f, S3UP_USAGE, "cannot write %s: the name is too long", path);
+        errno = temp.bad == E2BIG ? ENAMETOOLONG : ENOMEM;
+        rc = fail_sys(f, "write", path);
         goto done;
     }
     fd = os_open(temp.p, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
