@@ -74,6 +74,12 @@ check_string(const char *s)
     return (struct span){s, s ? strlen(s) : 0};
 }
 
+/* Initialises a struct span in a static table; the literal may hold NULs. */
+/* clang-format off */
+#define BYTES(literal) {"" literal, sizeof(literal) - 1}
+/* clang-format on */
+#define COUNT(table) (sizeof(table) / sizeof *(table))
+
 #define CHECK(condition) check_count((condition), __FILE__, __LINE__, #condition)
 #define CHECK_NUM(got, want)                                                             \
     check_number((int64_t)(got), (int64_t)(want), __FILE__, __LINE__, #got)

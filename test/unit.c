@@ -4,8 +4,7 @@
  * with -Wunused-function: a function that neither main nor a test reaches does not compile.
  *
  * Expected values come from outside: FIPS 180, RFC 1321, 3720, 4231, 4648, 8259, the CRC
- * catalogue, the Unicode standard, botocore, and python where it says so. None was ever
- * printed by s3up and pasted.
+ * catalogue, the Unicode standard, botocore, and python where it says so, never from s3up.
  *
  *   cc -std=c99 -Wall -Wextra -Wshadow -Wconversion -Werror -O2 -o unit test/unit.c
  */
@@ -18,15 +17,8 @@
 #include <dirent.h>
 #include <sys/mman.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 
-/* Initialises a struct span in a static table; the literal may hold NULs. */
-#define BYTES(literal)                                                                   \
-    {                                                                                    \
-        "" literal, sizeof(literal) - 1                                                  \
-    }
-#define COUNT(table) (sizeof(table) / sizeof *(table))
-#define GUARD_ROOM   ((size_t)1 << 18)
+#define GUARD_ROOM ((size_t)1 << 18)
 
 /* A copy that ends at an unreadable page: a reader that looks one byte too far dies here,
  * also where no sanitizer is. Two of them live at a time. */
