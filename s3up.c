@@ -600,7 +600,7 @@ url_authority(struct span s, struct url *u)
         span_cut(&s, ']', &u->host);
         if (!u->literal6 || (s.n && s.p[0] != ':'))
             return "the brackets around the IPv6 address are wrong";
-        port = s.n ? span_after(s, 1) : s;
+        port = s.n ? span_at(s.p + 1, s.n - 1) : (struct span){NULL, 0};
         hostset = "0123456789abcdef:.";
     } else {
         span_cut(&s, ':', &u->host);
@@ -621,7 +621,7 @@ url_authority(struct span s, struct url *u)
 static const char *
 url_parse(struct span s, struct url *u)
 {
-    struct span authority;
+    struct span authority = {NULL, 0};
     const char *slash;
 
     *u = (struct url){.https = span_is_nocase(span_first(s, 8), "https://")};
@@ -704,8 +704,10 @@ date_time(struct date d, int64_t *t)
     if (d.month < 1 || d.month > 12 || d.day < 1 || d.day > length[d.month - 1] ||
         d.hour > 23 || d.minute > 59 || d.second > 60)
         return false;
-    *t = date_days(d.year, d.month, d.day) * 86400 + d.hour * 3600 + d.minute * 60 +
-         d.second;
+    *t = date_days(d.year, d.month, d.day) * 86400;
+    if (date_of(*t).month != d.month)
+        return false; /* 29 February of a common year */
+    *t += d.hour * 3600 + d.minute * 60 + d.second;
     return true;
 }
 
@@ -747,7 +749,7 @@ date_iso(struct span s, int64_t *t)
         return false;
     d.year = year;
     s = span_after(s, 19);
-    if (s.p[0] == '.')
+    if (s.n > 1 && s.p[0] == '.' && s.p[1] >= '0' && s.p[1] <= '9')
         for (s = span_after(s, 1); s.n && s.p[0] >= '0' && s.p[0] <= '9';)
             s = span_after(s, 1);
     return (span_is(s, "Z") || span_is(s, "+00:00")) && date_time(d, t);
@@ -761,7 +763,8 @@ date_http(struct span s, int64_t *t)
     struct date d;
     unsigned year;
 
-    if (s.n != 29 || s.p[3] != ',' || s.p[19] != ':' || s.p[22] != ':' ||
+    if (s.n != 29 || s.p[3] != ',' || s.p[4] != ' ' || s.p[7] != ' ' || s.p[11] != ' ' ||
+        s.p[16] != ' ' || s.p[19] != ':' || s.p[22] != ':' ||
         !span_is(span_after(s, 25), " GMT") || !date_field(s, 5, 2, &d.day) ||
         !date_field(s, 12, 4, &year) || !date_field(s, 17, 2, &d.hour) ||
         !date_field(s, 20, 2, &d.minute) || !date_field(s, 23, 2, &d.second))
@@ -1350,6 +1353,8 @@ sum_add(struct sum *s, const void *data, size_t n)
     const unsigned char *p = data;
     size_t have = s->n % SUM_BLOCK, take = SUM_BLOCK - have;
 
+    if (!n)
+        return; /* p may be NULL then */
     s->n += n;
     if (sum_crc(s->kind)) {
         s->crc = crc_add(sum_crc(s->kind), s->crc, p, n);
@@ -1672,12 +1677,12 @@ static int
 os_slurp(const char *path, struct buf *out, struct fail *f)
 {
     char piece[4096];
-    ssize_t did;
+    ssize_t did = 0;
     int fd = os_open(path, O_RDONLY, 0);
 
     if (fd < 0)
         return fail_sys(f, "open", path);
-    while ((did = os_read(fd, piece, sizeof piece, -1)) > 0)
+    while (!out->bad && (did = os_read(fd, piece, sizeof piece, -1)) > 0)
         buf_add(out, piece, (size_t)did);
     if (did < 0)
         (void)fail_sys(f, "read", path);
@@ -1726,8 +1731,10 @@ os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
     if (!os_random(token, sizeof token))
         return fail_sys(f, "find random numbers for", path);
     hex_put(name, token, sizeof token);
-    if (name->bad)
-        return fail_set(f, S3UP_USAGE, "cannot write %s: the name is too long", path);
+    if (name->bad) {
+        errno = name->bad == E2BIG ? ENAMETOOLONG : ENOMEM;
+        return fail_sys(f, "write", path);
+    }
     fd = os_open(name->p, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
     return fd < 0 ? fail_sys(f, "write", path) : fd;
 }
@@ -1914,9 +1921,9 @@ xml_skip_aside(struct xml *x)
     bool good;
 
     if (span_starts(x->rest, "<!--"))
-        good = xml_skip_to(&x->rest, "-->");
+        good = xml_skip_to(&x->rest, "<!--") && xml_skip_to(&x->rest, "-->");
     else if (span_starts(x->rest, "<?"))
-        good = xml_skip_to(&x->rest, "?>");
+        good = xml_skip_to(&x->rest, "<?") && xml_skip_to(&x->rest, "?>");
     else if (span_starts(x->rest, "<![CDATA[") && x->depth)
         good = xml_skip_to(&x->rest, "]]>");
     else if (span_starts(x->rest, "<!"))
@@ -2110,8 +2117,12 @@ xml_text(struct span raw, struct buf *out)
                 return false;
             buf_put(out, span_first(s, s.n - end.n - 3));
             s = end;
-        } else if (s.n && !xml_skip_to(&s, span_starts(s, "<?") ? "?>" : "-->")) {
-            return false;
+        } else if (s.n) {
+            bool comment = !span_starts(s, "<?");
+
+            s = span_after(s, comment ? 4 : 2);
+            if (!xml_skip_to(&s, comment ? "-->" : "?>"))
+                return false;
         }
     }
     return !out->bad;
@@ -4972,29 +4983,33 @@ sig_put_canonical(const struct request *r, const struct signer *who, const char 
 }
 
 /* The key of a day, a region and a service: secret -> date -> region -> service -> end. */
-static void
+static bool
 sig_key(const struct signer *who, const char *stamp, unsigned char key[SHA256_SIZE])
 {
     struct buf first = buf_upto(REQ_TEXT);
+    bool good;
 
     buf_str(&first, "AWS4");
     buf_put(&first, who->secret);
-    hmac_of(buf_text(&first), first.n, span_at(stamp, 8), key);
+    good = !first.bad;
+    hmac_of(buf_span(&first).p, buf_span(&first).n, span_at(stamp, 8), key);
     hmac_of(key, SHA256_SIZE, who->region, key);
     hmac_of(key, SHA256_SIZE, who->service, key);
     hmac_of(key, SHA256_SIZE, SPAN("aws4_request"), key);
     buf_free(&first);
+    return good;
 }
 
-static void
+static bool
 sig_sign(const struct signer *who, const char *stamp, struct span text, char out[SIG_HEX])
 {
     unsigned char key[SHA256_SIZE], mac[SHA256_SIZE];
+    bool good = sig_key(who, stamp, key);
 
-    sig_key(who, stamp, key);
     hmac_of(key, sizeof key, text, mac);
     sig_hex(mac, out);
     explicit_bzero(key, sizeof key);
+    return good;
 }
 
 /* The signature of the request as it stands; its date is stamp. */
@@ -5013,8 +5028,7 @@ sig_request(struct request *r, const struct signer *who, const char *stamp,
     sig_put_scope(who, stamp, &text);
     buf_char(&text, '\n');
     hex_put(&text, digest, sizeof digest);
-    sig_sign(who, stamp, buf_span(&text), out);
-    r->bad |= canonical.bad || text.bad;
+    r->bad |= !sig_sign(who, stamp, buf_span(&text), out) || canonical.bad || text.bad;
     buf_free(&canonical);
     buf_free(&text);
 }
@@ -5062,11 +5076,13 @@ sig_url(struct request *r, const struct signer *who, uint64_t seconds,
     sig_put_credential(who, stamp, &value);
     http_query(r, "X-Amz-Credential", buf_span(&value));
     http_query(r, "X-Amz-Date", span_of(stamp));
+    r->bad |= value.bad != 0;
     buf_clear(&value);
     buf_num(&value, seconds);
     http_query(r, "X-Amz-Expires", buf_span(&value));
     if (who->token.n)
         http_query(r, "X-Amz-Security-Token", who->token);
+    r->bad |= value.bad != 0;
     buf_clear(&value);
     sig_put_names(r, &value);
     http_query(r, "X-Amz-SignedHeaders", buf_span(&value));
@@ -5087,8 +5103,7 @@ sig_policy(const struct signer *who, struct span policy, struct buf *out,
 
     date_stamp(who->now, stamp);
     b64_put(out, policy.p, policy.n);
-    sig_sign(who, stamp, buf_span(out), hex);
-    return !out->bad;
+    return sig_sign(who, stamp, buf_span(out), hex) && !out->bad;
 }
 
 /* ===== ROOM 10 creds: keys and settings, from where every AWS tool finds them =====
