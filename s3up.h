@@ -9,9 +9,9 @@
  *   room                  prefix                       owns
  *    0  front page        -                            the story, limits, includes
  *    1  text              span_ buf_ num_ hex_ b64_    views, growing buffers, numbers,
- *                         url_ date_                   encodings, addresses, dates
- *    2  sums              cpu_ sha256_ hmac_ md5_      digests and checksums, on the
- *                         crc_                         instructions that the CPU has
+ *                         url_ date_ utf8_             encodings, addresses, dates
+ *    2  sums              cpu_ sum_ sha256_ hmac_      digests and checksums, on the
+ *                         md5_ crc_                    instructions that the CPU has
  *    3  system            fail_ log_ os_               the first failure, messages,
  *                                                      clock, random, files, signals
  *    4  forms             xml_ json_ ini_              readers and writers of the three
