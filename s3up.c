@@ -709,8 +709,10 @@ date_time(struct date d, int64_t *t)
     if (d.month < 1 || d.month > 12 || d.day < 1 || d.day > length[d.month - 1] ||
         d.hour > 23 || d.minute > 59 || d.second > 60)
         return false;
-    *t = date_days(d.year, d.month, d.day) * 86400 + d.hour * 3600 + d.minute * 60 +
-         d.second;
+    *t = date_days(d.year, d.month, d.day) * 86400;
+    if (date_of(*t).month != d.month)
+        return false; /* 29 February of a common year */
+    *t += d.hour * 3600 + d.minute * 60 + d.second;
     return true;
 }
 
@@ -752,7 +754,7 @@ date_iso(struct span s, int64_t *t)
         return false;
     d.year = year;
     s = span_after(s, 19);
-    if (s.p[0] == '.')
+    if (s.n > 1 && s.p[0] == '.' && s.p[1] >= '0' && s.p[1] <= '9')
         for (s = span_after(s, 1); s.n && s.p[0] >= '0' && s.p[0] <= '9';)
             s = span_after(s, 1);
     return (span_is(s, "Z") || span_is(s, "+00:00")) && date_time(d, t);
@@ -766,7 +768,8 @@ date_http(struct span s, int64_t *t)
     struct date d;
     unsigned year;
 
-    if (s.n != 29 || s.p[3] != ',' || s.p[19] != ':' || s.p[22] != ':' ||
+    if (s.n != 29 || s.p[3] != ',' || s.p[4] != ' ' || s.p[7] != ' ' || s.p[11] != ' ' ||
+        s.p[16] != ' ' || s.p[19] != ':' || s.p[22] != ':' ||
         !span_is(span_after(s, 25), " GMT") || !date_field(s, 5, 2, &d.day) ||
         !date_field(s, 12, 4, &year) || !date_field(s, 17, 2, &d.hour) ||
         !date_field(s, 20, 2, &d.minute) || !date_field(s, 23, 2, &d.second))
@@ -1363,6 +1366,8 @@ sum_add(struct sum *s, const void *data, size_t n)
     const unsigned char *p = data;
     size_t have = s->n % SUM_BLOCK, take = SUM_BLOCK - have;
 
+    if (!n)
+        return; /* p may be NULL then */
     s->n += n;
     if (sum_crc(s->kind)) {
         s->crc = crc_add(sum_crc(s->kind), s->crc, p, n);
@@ -1687,12 +1692,12 @@ static int
 os_slurp(const char *path, struct buf *out, struct fail *f)
 {
     char piece[4096];
-    ssize_t did;
+    ssize_t did = 0;
     int fd = os_open(path, O_RDONLY, 0);
 
     if (fd < 0)
         return fail_sys(f, "open", path);
-    while ((did = os_read(fd, piece, sizeof piece, -1)) > 0)
+    while (!out->bad && (did = os_read(fd, piece, sizeof piece, -1)) > 0)
         buf_add(out, piece, (size_t)did);
     if (did < 0)
         (void)fail_sys(f, "read", path);
@@ -1741,8 +1746,10 @@ os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
     if (!os_random(token, sizeof token))
         return fail_sys(f, "find random numbers for", path);
     hex_put(name, token, sizeof token);
-    if (name->bad)
-        return fail_set(f, S3UP_USAGE, "cannot write %s: the name is too long", path);
+    if (name->bad) {
+        errno = name->bad == E2BIG ? ENAMETOOLONG : ENOMEM;
+        return fail_sys(f, "write", path);
+    }
     fd = os_open(name->p, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
     return fd < 0 ? fail_sys(f, "write", path) : fd;
 }
@@ -5103,11 +5110,13 @@ sig_url(struct request *r, const struct signer *who, uint64_t seconds,
     sig_put_credential(who, stamp, &value);
     http_query(r, "X-Amz-Credential", buf_span(&value));
     http_query(r, "X-Amz-Date", span_of(stamp));
+    r->bad |= value.bad != 0;
     buf_clear(&value);
     buf_num(&value, seconds);
     http_query(r, "X-Amz-Expires", buf_span(&value));
     if (who->token.n)
         http_query(r, "X-Amz-Security-Token", who->token);
+    r->bad |= value.bad != 0;
     buf_clear(&value);
     sig_put_names(r, &value);
     http_query(r, "X-Amz-SignedHeaders", buf_span(&value));
