@@ -8627,16 +8627,22 @@ cli_put_option(const struct cli_option *o, struct buf *out)
 static void
 cli_help_verb(const struct verb *v)
 {
-    printf("s3up %s [OPTION...] %s\n  %s\n\n", v->name, v->args, v->what);
+    bool options = false;
+
+    for (size_t i = 0; i < CLI_OPTIONS; i++)
+        options |= (cli_options[i].verbs & v->bit) != 0;
+    printf("s3up %s%s%s%s\n\n  %s\n", v->name, options ? " [OPTION...]" : "",
+           *v->args ? " " : "", v->args, v->what);
     for (size_t i = 0; i < CLI_OPTIONS; i++) {
         struct buf left = buf_upto(256);
 
         if (!(cli_options[i].verbs & v->bit))
             continue;
         cli_put_option(&cli_options[i], &left);
-        printf("  %-30s %s\n", buf_text(&left), cli_options[i].what);
+        printf("\n  %-30s %s", buf_text(&left), cli_options[i].what);
         buf_free(&left);
     }
+    fputs(options ? "\n" : "", stdout);
 }
 
 /* A text in a man page: backslashes, leading dots and hyphens mean something there. */

@@ -78,7 +78,7 @@ static void
 suite_sign(struct request *r, const struct signer *who, struct span body,
            struct buf *canonical, char out[SIG_HEX])
 {
-    char payload[SIG_HEX], stamp[SIG_STAMP];
+    char payload[SIG_HEX], stamp[DATE_STAMP];
     unsigned char digest[SHA256_SIZE];
 
     sha256_of(body, digest);
@@ -524,7 +524,7 @@ test_services(void)
                              .region = span_of(t[i].region),
                              .service = span_of(t[i].service),
                              .now = t[i].now};
-        char payload[SIG_HEX], want[1000], stamp[SIG_STAMP];
+        char payload[SIG_HEX], want[1000], stamp[DATE_STAMP];
 
         CASE("%s", t[i].name);
         http_begin(&request, t[i].method, span_of(t[i].host), SPAN("/"));

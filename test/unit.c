@@ -809,7 +809,7 @@ test_dates(void)
     };
 
     for (size_t i = 0; i < COUNT(t); i++) {
-        char stamp[SIG_STAMP];
+        char stamp[DATE_STAMP];
         int64_t back = -7;
 
         CASE("%s", t[i].name);
@@ -822,7 +822,7 @@ test_dates(void)
         CHECK_NUM(back, t[i].t);
     }
     CASE("clocks that are off");
-    char stamp[SIG_STAMP];
+    char stamp[DATE_STAMP];
 
     date_stamp(-1, stamp);
     CHECK_STR(stamp, "19700101T000000Z");
@@ -3742,7 +3742,7 @@ test_main(void)
         {"s3up help", 0, "Exit codes:", NULL},
         {"s3up --help", 0, "Exit codes:", NULL},
         {"s3up -h", 0, "  130  interrupted", NULL},
-        {"s3up help help", 0, "s3up help [COMMAND]", NULL},
+        {"s3up help help", 0, "s3up help [COMMAND", NULL},
         {"s3up help version", 0, "s3up version\n", NULL},
         {"s3up --help version", 0, "s3up version\n", NULL},
         {"s3up version", 0, "s3up " S3UP_VERSION " (", NULL},
