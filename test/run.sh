@@ -41,7 +41,7 @@ for suite; do
     fi
     if [ "$bad" -ne 0 ]; then
         echo "---- ${suite%% *} (exit $code): ${suite#* }"
-        grep -v '^SKIPPED' "$log" | tail -n 60
+        grep -v '^SKIPPED' "$log" | tail -n 60 | sed 's|^|    |'
     fi
     printf '%-12s %6s passed, %s failed\n' "${suite%% *}" "$good" "$bad"
     passed=$((passed + good)) failed=$((failed + bad))

@@ -1009,13 +1009,14 @@ struct shared {
     uint64_t bad_signatures, handshakes, resumed;
     uint64_t op[OPS], op_body[OPS], status[600], fired[ACTIONS_MAX];
     uint64_t rule_matched[RULES_MAX], rule_fired[RULES_MAX];
-    uint64_t recent_n, request_id, temp_id;
+    uint64_t recent_n, connection_id, temp_id;
     uint64_t quirks;     /* bit per row of QUIRKS */
     int64_t clock;       /* seconds added to the system's time */
     uint64_t rate_next;  /* ns: when the next byte may pass, for --rate */
     uint64_t generation; /* of rules and keys; children read them again when it moves */
     char recent[RECENT][RECENT_LEN];
     char rules[TEXT_MAX], keys[TEXT_MAX];
+    uint32_t real[CHILDREN_MAX]; /* this child serves more than the door */
     struct tls_slot tls[TLS_SLOTS];
 };
 
@@ -1697,6 +1698,8 @@ struct conn {
     uint64_t got, sent;
     double idle_s;
     bool logged, door;
+    bool counted; /* as a connection; one that only used the door is none */
+    int slot;     /* of this child in the parent's list */
 };
 
 static struct str
@@ -1721,6 +1724,24 @@ static bool
 conn_has(const struct conn *c, const char *name)
 {
     return conn_query(c, name).p != NULL;
+}
+
+/* Counts this connection, once. */
+static void
+conn_count(struct conn *c)
+{
+    uint64_t open, most = read_count(&g.sh->open_max);
+
+    if (c->counted)
+        return;
+    c->counted = true;
+    count(&g.sh->connections, 1);
+    open = __atomic_add_fetch(&g.sh->open, 1, __ATOMIC_RELAXED);
+    while (most < open
+           && !__atomic_compare_exchange_n(&g.sh->open_max, &most, open, false,
+                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        continue;
+    __atomic_store_n(&g.sh->real[c->slot], 1, __ATOMIC_RELAXED);
 }
 
 static void
@@ -1752,6 +1773,8 @@ conn_log(struct conn *c)
 __attribute__((noreturn)) static void
 conn_end(struct conn *c)
 {
+    if (!c->door)
+        conn_count(c);
     conn_log(c);
     close(c->peer.fd);
     _exit(0);
@@ -6663,7 +6686,6 @@ door_open(struct conn *c)
     struct buf body = {0};
 
     buf_s(&body, "");
-    c->door = true;
     c->status = 200;
     if (c->left > TEXT_MAX || c->chunked_in || body_read(c, sink_buf, &body, NULL)) {
         c->status = 400;
@@ -7158,6 +7180,9 @@ conn_clear(struct conn *c)
     c->pace_in = was.pace_in;
     c->pace_out = was.pace_out;
     c->idle_s = was.idle_s;
+    c->counted = was.counted;
+    c->door = was.door;
+    c->slot = was.slot;
     c->op = OP_Unknown;
     ram_reset();
 }
@@ -7175,6 +7200,9 @@ serve_one(struct conn *c)
         peer_timeout(c->peer.fd, SO_RCVTIMEO, g.body_ms);
     c->now_ms = os_now_ms();
     c->requests++;
+    c->door = !got && str_starts(c->path, str_of("/_s3d/"));
+    if (!c->door)
+        conn_count(c);
     if (got > 0) {
         c->why = bad;
         c->chunked_in = true; /* whatever follows cannot be trusted */
@@ -7183,7 +7211,7 @@ serve_one(struct conn *c)
         reply_send(c);
         return;
     }
-    if (str_starts(c->path, str_of("/_s3d/"))) {
+    if (c->door) {
         door_open(c);
         return;
     }
@@ -7245,7 +7273,7 @@ serve_tls(struct conn *c)
 }
 
 __attribute__((noreturn)) static void
-child(int fd, uint64_t id)
+child(int fd, uint64_t id, int slot)
 {
     static struct conn c;
     static char input[HEAD_MAX];
@@ -7258,6 +7286,7 @@ child(int fd, uint64_t id)
     g.lock[0] = g.lock[1] = -1;
     c.peer = peer_plain(fd);
     c.id = id;
+    c.slot = slot;
     c.in = input;
     c.idle_s = (double)g.idle_ms / 1000;
     config_refresh();
@@ -7326,8 +7355,8 @@ write_port(void)
         die("cannot write %s: %s", g.port_file, strerror(errno));
 }
 
-static pid_t children[CHILDREN_MAX];
-static size_t children_n;
+static pid_t children[CHILDREN_MAX]; /* by slot; 0: free */
+static int children_n;
 
 static void
 reap(void)
@@ -7335,25 +7364,28 @@ reap(void)
     pid_t pid;
 
     while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
-        for (size_t i = 0; i < children_n; i++)
+        for (int i = 0; i < CHILDREN_MAX; i++)
             if (children[i] == pid) {
-                children[i] = children[--children_n];
-                break;
+                children[i] = 0;
+                children_n--;
+                if (__atomic_load_n(&g.sh->real[i], __ATOMIC_RELAXED))
+                    __atomic_fetch_sub(&g.sh->open, 1, __ATOMIC_RELAXED);
             }
-    __atomic_store_n(&g.sh->open, children_n, __ATOMIC_RELAXED);
 }
 
 static void
 accept_one(int listener, const int *fds, int n)
 {
-    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), slot = 0;
     uint64_t id;
     pid_t pid;
 
     if (fd < 0)
         return;
-    id = __atomic_add_fetch(&g.sh->request_id, 1, __ATOMIC_RELAXED);
-    count(&g.sh->connections, 1);
+    while (children[slot])
+        slot++;
+    g.sh->real[slot] = 0;
+    id = __atomic_add_fetch(&g.sh->connection_id, 1, __ATOMIC_RELAXED);
     pid = fork();
     if (pid == 0) {
         sigset_t none;
@@ -7362,15 +7394,13 @@ accept_one(int listener, const int *fds, int n)
             close(fds[i]);
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
-        child(fd, id);
+        child(fd, id, slot);
     }
     close(fd);
     if (pid < 0)
         return;
-    children[children_n++] = pid;
-    __atomic_store_n(&g.sh->open, children_n, __ATOMIC_RELAXED);
-    if (children_n > read_count(&g.sh->open_max))
-        __atomic_store_n(&g.sh->open_max, children_n, __ATOMIC_RELAXED);
+    children[slot] = pid;
+    children_n++;
 }
 
 /* The parent: accept, fork, reap, until told to stop. */
@@ -7401,8 +7431,9 @@ serve(const int *fds, int n)
             reap();
         }
     }
-    for (size_t i = 0; i < children_n; i++)
-        kill(children[i], SIGKILL);
+    for (int i = 0; i < CHILDREN_MAX; i++)
+        if (children[i])
+            kill(children[i], SIGKILL);
     while (waitpid(-1, NULL, 0) > 0)
         continue;
 }

@@ -1688,7 +1688,12 @@ def the_door():
         same([v.stat(n) for n in ('requests', 'op.PutObject', 'body.PutObject', 'op.GetObject',
                                   'status.200', 'status.403', 'signature_failures', 'nothing')],
              [3, 1, 5, 2, 2, 1, 1, 0], 'stats')
-        check(v.stat('connections') >= 2, 'connections')
+        same((v.stat('connections'), v.stat('open_max')), (2, 2), 'connections, without ours')
+        idle = Conn(v.port)
+        time.sleep(0.1)
+        idle.close()
+        time.sleep(0.2)
+        same((v.stat('connections'), v.stat('open')), (3, 1), 'a silent one counts as well')
         log = [x.split() for x in v.ctl('log')[1].splitlines()]
         same([(x[1], x[2], x[3], x[6], x[7], x[8]) for x in log],
              [('PUT', '/bkt/x', '200', 'yes', 'PutObject', '-'),
@@ -1710,7 +1715,7 @@ def the_door():
         same(v.ctl('nothing')[0], 1, 'an unknown verb')
         same(raw(v.port, 'GET /_s3d/ HTTP/1.1\r\nHost: x\r\n\r\n').status, 404, 'bare door')
         same(subprocess.run([S3D, 'ctl', '@' + v.dir + '/port', 'stats', 'open'],
-                            capture_output=True).stdout, b'2\n', 'by port file')
+                            capture_output=True).stdout, b'1\n', 'by port file')
         same(raw(v.port, 'POST /_s3d/faults HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n'
                          'PUT * cut-he').status, 400, 'by hand')
     finally:
