@@ -444,7 +444,7 @@ ask_ini(void)
 static void
 ask_stamp(void)
 {
-    char stamp[SIG_STAMP];
+    char stamp[DATE_STAMP];
 
     date_stamp((int64_t)strtoll(word(), NULL, 10), stamp);
     printf("%s", stamp);

@@ -1737,9 +1737,9 @@ conn_count(struct conn *c)
     c->counted = true;
     count(&g.sh->connections, 1);
     open = __atomic_add_fetch(&g.sh->open, 1, __ATOMIC_RELAXED);
-    while (most < open
-           && !__atomic_compare_exchange_n(&g.sh->open_max, &most, open, false,
-                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    while (most < open &&
+           !__atomic_compare_exchange_n(&g.sh->open_max, &most, open, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         continue;
     __atomic_store_n(&g.sh->real[c->slot], 1, __ATOMIC_RELAXED);
 }
