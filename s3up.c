@@ -600,7 +600,7 @@ url_authority(struct span s, struct url *u)
         span_cut(&s, ']', &u->host);
         if (!u->literal6 || (s.n && s.p[0] != ':'))
             return "the brackets around the IPv6 address are wrong";
-        port = s.n ? span_after(s, 1) : s;
+        port = s.n ? span_at(s.p + 1, s.n - 1) : (struct span){NULL, 0};
         hostset = "0123456789abcdef:.";
     } else {
         span_cut(&s, ':', &u->host);
@@ -621,7 +621,7 @@ url_authority(struct span s, struct url *u)
 static const char *
 url_parse(struct span s, struct url *u)
 {
-    struct span authority;
+    struct span authority = {NULL, 0};
     const char *slash;
 
     *u = (struct url){.https = span_is_nocase(span_first(s, 8), "https://")};
