@@ -2875,24 +2875,26 @@ net_unsent(int fd)
     return ioctl(fd, TIOCOUTQ, &n) == 0 && n > 0 ? (uint64_t)n : 0;
 }
 
-/* Watches that bytes move: fewer than `least` in any stretch of `limit` is a stall. */
+/* Watches that bytes move: fewer than `least` in any stretch of `limit` is a stall. Only
+ * the time spent waiting counts: whoever reads a slow disk in between, or was stopped for
+ * a while, has no dead peer. */
 struct net_watch {
     uint64_t moved; /* the count when the stretch began */
-    int64_t since;  /* ticks */
+    int64_t waited; /* milliseconds since then */
     int64_t limit;  /* milliseconds */
     uint64_t least; /* bytes */
 };
 
+/* After a wait of so many milliseconds. */
 static bool
-net_stalled(struct net_watch *w, uint64_t moved)
+net_stalled(struct net_watch *w, uint64_t moved, int64_t waited)
 {
-    int64_t now = os_ticks();
-
+    w->waited += waited;
     if (moved - w->moved >= w->least) {
         w->moved = moved;
-        w->since = now;
+        w->waited = 0;
     }
-    return now - w->since > w->limit;
+    return w->waited > w->limit;
 }
 
 /* ===== ROOM 7 tls: a connection that is private, to the host that was meant =====
@@ -4259,20 +4261,21 @@ http_close(struct conn *c)
 static void
 http_watch(struct conn *c, int64_t limit, uint64_t least)
 {
-    c->watch = (struct net_watch){wire_moved(&c->wire), os_ticks(), limit, least};
+    c->watch = (struct net_watch){wire_moved(&c->wire), 0, limit, least};
 }
 
-/* One wait of at most a second, then a look at whether anything moves. The events that
- * are ready, or -1: stalled, or asked to stop. */
+/* One short wait, then a look at whether anything moves. The events that are ready, or
+ * -1: stalled, or asked to stop. */
 static int
 http_wait(struct conn *c, short events, struct fail *f)
 {
-    int ready = wire_wait(&c->wire, events, os_ticks() + 1000);
+    int64_t from = os_ticks();
+    int ready = wire_wait(&c->wire, events, from + NET_SLICE);
 
     if (ready < 0)
         return fail_set(f, os_stop ? S3UP_INTERRUPTED : S3UP_LATER, "%s",
                         os_stop ? "interrupted" : "waiting for the network failed");
-    if (net_stalled(&c->watch, wire_moved(&c->wire)))
+    if (net_stalled(&c->watch, wire_moved(&c->wire), os_ticks() - from))
         return fail_set(f, S3UP_LATER,
                         "the connection stalled: fewer than %u bytes in %u s",
                         (unsigned)c->watch.least, (unsigned)(c->watch.limit / 1000));
