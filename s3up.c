@@ -4543,8 +4543,9 @@ http_line(struct conn *c, char line[HTTP_LINE], struct fail *f)
             line[n && line[n - 1] == '\r' ? n - 1 : n] = 0;
             return 0;
         }
-        if (n == HTTP_LINE - 1)
-            return fail_set(f, S3UP_LATER, "a chunk's head is longer than %d bytes",
+        if (n == HTTP_LINE - 1 || !c->in[c->at])
+            return fail_set(f, S3UP_LATER,
+                            "a chunk's head is longer than %d bytes, or has a NUL in it",
                             HTTP_LINE);
         line[n++] = c->in[c->at++];
     }
