@@ -4230,6 +4230,7 @@ struct conn {
     bool broken;     /* it took no more; what it said before that may still be read */
     bool reused;     /* it has carried a reply before: it may have gone stale */
     bool heard;      /* some byte of this reply has come */
+    size_t passed;   /* bytes of interim replies, and of line ends, passed over in it */
     int64_t to_send; /* bytes of the body not yet taken by http_send */
     enum http_body body;
     bool body_done;
@@ -4254,6 +4255,7 @@ http_close(struct conn *c)
         wire_close(&c->wire);
     buf_free(&c->out);
     buf_free(&c->text);
+    c->head.n = 0; /* its spans pointed into text */
     c->at = c->n = 0;
     c->answered = c->reused = c->broken = false;
 }
@@ -4328,23 +4330,22 @@ http_begin_body(struct conn *c, bool is_head)
 }
 
 /* Uses the bytes in the window for the head. 1: a final head is complete, 0: more is
- * needed, -1: malformed. Interim replies are passed over. */
+ * needed, -1: malformed. Interim replies are passed over, though not for ever. */
 static int
 http_take_head(struct conn *c, struct fail *f)
 {
-    while (!c->answered && c->at < c->n) {
+    while (!c->answered && c->at < c->n && c->passed <= HEAD_MAX) {
         size_t before = c->text.n, end, unused;
         const char *why;
 
         if (!before && (c->in[c->at] == '\r' || c->in[c->at] == '\n')) {
             c->at++; /* old servers send a line end too many behind a body */
+            c->passed++;
             continue;
         }
         buf_add(&c->text, c->in + c->at, c->n - c->at);
         if (c->text.bad)
-            return fail_set(f, S3UP_LATER,
-                            "the store's reply has a head of more than %d bytes",
-                            HEAD_MAX);
+            break;
         end = http_head_end(buf_span(&c->text), before);
         unused = end ? c->text.n - end : 0;
         c->at = c->n - unused;
@@ -4355,9 +4356,14 @@ http_take_head(struct conn *c, struct fail *f)
             return fail_set(f, S3UP_LATER, "the store's reply is not proper HTTP: %s",
                             why ? why : "an unexpected kind of message");
         c->answered = c->head.status >= 200;
-        if (!c->answered)
+        if (!c->answered) {
+            c->passed += end;
             buf_clear(&c->text);
+        }
     }
+    if (c->text.bad || c->passed > HEAD_MAX)
+        return fail_set(f, S3UP_LATER,
+                        "the store's reply has a head of more than %d bytes", HEAD_MAX);
     return c->answered;
 }
 
@@ -4390,6 +4396,17 @@ http_push(struct conn *c, struct span data, struct fail *f)
     return c->broken;
 }
 
+/* Forgets the last exchange; spans of its head point to nowhere from now on. */
+static void
+http_forget(struct conn *c)
+{
+    buf_clear(&c->out);
+    buf_clear(&c->text);
+    c->head.n = 0;
+    c->answered = c->heard = c->broken = false;
+    c->passed = 0;
+}
+
 /* Gives a request's head, and says how long its body will be (-1: it has none). Nothing
  * is sent yet: the head leaves together with the first of the body. */
 static int
@@ -4398,9 +4415,7 @@ http_start(struct conn *c, const struct origin *o, const struct request *r,
 {
     bool through_proxy = o->proxy[0] && !o->https;
 
-    buf_clear(&c->out);
-    buf_clear(&c->text);
-    c->answered = c->heard = c->broken = false;
+    http_forget(c);
     c->to_send = length > 0 ? length : 0;
     buf_str(&c->out, r->method);
     buf_char(&c->out, ' ');
@@ -4657,9 +4672,7 @@ http_alive(struct conn *c)
 static int
 http_tunnel(struct conn *c, const struct origin *o, struct fail *f)
 {
-    buf_clear(&c->out);
-    buf_clear(&c->text);
-    c->answered = c->heard = c->broken = false;
+    http_forget(c);
     c->to_send = 0;
     buf_str(&c->out, "CONNECT ");
     http_put_host(o, true, &c->out);
