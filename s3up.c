@@ -4170,13 +4170,14 @@ static const char *
 http_set_proxy(struct origin *o, struct span text)
 {
     struct buf address = buf_upto(URL_MAX), user = buf_upto(URL_MAX);
+    struct span rest = text, scheme;
     const char *why = NULL, *at;
     struct url u;
 
-    if (span_is_nocase(span_first(text, 8), "https://") || span_starts(text, "socks"))
-        return "a proxy is spoken to in plain HTTP only: http://HOST:PORT";
     if (span_is_nocase(span_first(text, 7), "http://"))
         text = span_after(text, 7);
+    else if (span_cut(&rest, ':', &scheme) && span_starts(rest, "//"))
+        return "a proxy is spoken to in plain HTTP only: http://HOST:PORT";
     at = text.n ? memrchr(text.p, '@', text.n) : NULL;
     if (at) {
         struct span who = span_first(text, (size_t)(at - text.p));
@@ -4186,6 +4187,8 @@ http_set_proxy(struct origin *o, struct span text)
         text = span_after(text, who.n + 1);
         buf_str(&o->proxy_auth, "Basic ");
         b64_put(&o->proxy_auth, user.p, user.n);
+        if (o->proxy_auth.bad)
+            why = "the user name and password are too long";
     }
     buf_str(&address, "http://");
     buf_put(&address, text);
