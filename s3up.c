@@ -4136,6 +4136,8 @@ http_in_net(const char *host, struct span net)
 static bool
 http_bypasses(struct span list, const char *host)
 {
+    struct net_addresses unused = {.n = 0};
+    bool literal = net_literal(host, 0, &unused); /* of an address no part is a name */
     struct span h = span_of(host), word;
 
     if (span_is(span_trim(list), "*"))
@@ -4156,7 +4158,7 @@ http_bypasses(struct span list, const char *host)
         while (word.n && word.p[word.n - 1] == '.')
             word.n--;
         n = word.n;
-        if (!n || n > h.n || !http_copy_name(name, word))
+        if (!n || n > h.n || literal || !http_copy_name(name, word))
             continue;
         if (span_is_nocase(span_after(h, h.n - n), name) &&
             (n == h.n || h.p[h.n - n - 1] == '.'))
