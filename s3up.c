@@ -5088,6 +5088,7 @@ struct store {
     struct buf endpoint; /* holds what url points into */
     struct url url;
     bool aws;          /* the endpoint belongs to Amazon: regions have hosts there */
+    bool numeric;      /* it is an IP address: no bucket can stand in front of it */
     int64_t clock_off; /* seconds to add to our clock to get the store's */
     unsigned purse;   /* what retries are paid from, so that a dead store is left alone */
     bool old_lists;   /* it does not know ListObjectsV2 */
@@ -5353,12 +5354,12 @@ s3_put_host(const struct store *st, const char *region, struct buf *out)
         return;
     }
     while (span_cut(&host, '.', &label)) {
-        if (out->n)
-            buf_char(out, '.');
-        if (span_is(label, st->config.region))
+        if (span_is_nocase(label, st->config.region))
             buf_str(out, region);
         else
             buf_put(out, label);
+        if (host.p)
+            buf_char(out, '.');
     }
 }
 
@@ -5370,8 +5371,8 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
     const struct s3_config *c = &st->config;
     struct span base = st->url.path;
     bool label = s3_is_label(call->bucket, !st->url.https || c->addressing == S3_VIRTUAL);
-    bool ahead = call->bucket.n && c->addressing != S3_PATH && !st->url.literal6 &&
-                 (c->addressing == S3_VIRTUAL || (st->aws && label));
+    bool ahead = label && !st->numeric && c->addressing != S3_PATH &&
+                 (c->addressing == S3_VIRTUAL || st->aws);
 
     while (base.n && base.p[base.n - 1] == '/')
         base.n--;
@@ -5781,7 +5782,9 @@ s3_environment(struct s3_config *c, bool https)
 static int
 s3_open(struct store *st, const struct s3_config *config, struct fail *f)
 {
+    struct net_addresses unused = {.n = 0};
     const char *why;
+    char host[256];
 
     *st = (struct store){.config = *config, .purse = S3_PURSE};
     st->endpoint = buf_upto(URL_MAX);
@@ -5798,11 +5801,13 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
     if (config->endpoint) {
         buf_str(&st->endpoint, config->endpoint);
     } else {
+        struct span region = span_of(st->config.region);
+
         buf_str(&st->endpoint, "https://s3.");
-        buf_str(&st->endpoint, st->config.region);
-        buf_str(&st->endpoint, ".amazonaws.com");
-        buf_str(&st->endpoint,
-                span_starts(span_of(st->config.region), "cn-") ? ".cn" : "");
+        buf_put(&st->endpoint, region);
+        buf_str(&st->endpoint, span_starts(region, "eusc-") ? ".amazonaws.eu"
+                               : span_starts(region, "cn-") ? ".amazonaws.com.cn"
+                                                            : ".amazonaws.com");
     }
     why = st->endpoint.bad ? "it is too long"
                            : url_parse(buf_span(&st->endpoint), &st->url);
@@ -5813,6 +5818,7 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
                         buf_text(&st->endpoint), why);
     s3_environment(&st->config, st->url.https);
     st->aws = s3_is_aws(st->url.host);
+    st->numeric = http_copy_name(host, st->url.host) && net_literal(host, 0, &unused);
     st->origin.https = st->url.https;
     st->origin.port = st->url.port;
     return 0;
