@@ -3202,11 +3202,9 @@ tls_load_roots(struct tls_roots *roots, const char *asked, struct fail *f)
             tls_add_pem(roots, buf_span(&pem));
         if (f->code == S3UP_OK && !tls_root_count(roots))
             (void)fail_set(f, S3UP_USAGE, "%s has no certificate in PEM form", asked);
-        buf_free(&pem);
-        return f->code == S3UP_OK ? 0 : -1;
     }
-    for (size_t i = 0; i < sizeof places / sizeof *places && !tls_root_count(roots);
-         i++) {
+    for (size_t i = 0;
+         !asked && i < sizeof places / sizeof *places && !tls_root_count(roots); i++) {
         roots->from = places[i];
         buf_clear(&pem);
         if (os_slurp(places[i], &pem, &unread) == 0)
@@ -3214,13 +3212,15 @@ tls_load_roots(struct tls_roots *roots, const char *asked, struct fail *f)
         unread.code = S3UP_OK; /* the next place may have them */
     }
     buf_free(&pem);
-    if (!tls_root_count(roots)) {
+    if (!asked && !tls_root_count(roots)) {
         roots->from = "the built-in roots";
         tls_add_builtin(roots);
     }
-    if (roots->der.bad || roots->index.bad)
-        return fail_set(f, S3UP_LATER, "cannot load the trusted roots: no memory");
-    return 0;
+    if (f->code == S3UP_OK && (roots->der.bad || roots->index.bad))
+        (void)fail_set(f, S3UP_LATER, "cannot load the trusted roots: no memory");
+    if (f->code != S3UP_OK)
+        tls_free_roots(roots); /* an index of what is not there would be read */
+    return f->code == S3UP_OK ? 0 : -1;
 }
 
 /* Stands in front of br_x509_minimal. BearSSL gets a pointer to the first field and calls
@@ -5397,32 +5397,36 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
 
 /* ---- one attempt ---- */
 
-/* Makes origin what this call must speak to. A new host means a new connection. */
+/* Makes origin what this call must speak to. A new host means a new connection; one that
+ * cannot be reached in the way that was asked for is no host at all. */
 static int
 s3_aim(struct store *st, struct span host, struct fail *f)
 {
     struct origin *o = &st->origin;
     const char *why = NULL;
+    int rc = 0;
 
-    if (o->host[0] && span_is(host, o->host))
+    if (o->host[0] && span_is_nocase(host, o->host))
         return 0;
     http_close(&st->conn);
     o->session.known = false;
-    if (!http_copy_name(o->host, host))
-        return fail_set(f, S3UP_USAGE, "the host name of the bucket is too long");
     o->proxy[0] = 0;
     buf_clear(&o->proxy_auth);
-    if (st->config.proxy && *st->config.proxy &&
-        !(st->config.no_proxy && http_bypasses(span_of(st->config.no_proxy), o->host)))
+    if (!http_copy_name(o->host, host))
+        rc = fail_set(f, S3UP_USAGE, "the host name of the bucket is too long");
+    else if (st->config.proxy && *st->config.proxy &&
+             !(st->config.no_proxy &&
+               http_bypasses(span_of(st->config.no_proxy), o->host)))
         why = http_set_proxy(o, span_of(st->config.proxy));
     if (why)
-        return fail_set(f, S3UP_USAGE, "the proxy cannot be used: %s", why);
-    if (o->https && !st->has_roots) {
-        if (tls_load_roots(&st->roots, st->config.ca_file, f) < 0)
-            return -1;
-        st->has_roots = true;
+        rc = fail_set(f, S3UP_USAGE, "the proxy cannot be used: %s", why);
+    if (rc == 0 && o->https && !st->has_roots) {
+        rc = tls_load_roots(&st->roots, st->config.ca_file, f);
+        st->has_roots = rc == 0;
     }
-    return 0;
+    if (rc < 0)
+        o->host[0] = 0;
+    return rc;
 }
 
 static int
