@@ -5497,13 +5497,14 @@ static int
 s3_collect(struct store *st, struct fail *f)
 {
     char piece[4096];
-    ssize_t did;
+    ssize_t did = 0;
 
     buf_clear(&st->reply);
-    while ((did = http_read(&st->conn, piece, sizeof piece, f)) > 0)
+    while (!st->reply.bad && (did = http_read(&st->conn, piece, sizeof piece, f)) > 0)
         buf_add(&st->reply, piece, (size_t)did);
-    if (did == 0 && st->reply.bad)
-        return fail_set(f, S3UP_LATER, "the store's reply is longer than %d bytes",
+    if (st->reply.bad)
+        return fail_set(f, S3UP_LATER,
+                        "the store's reply is longer than %d bytes, or memory ran out",
                         S3_REPLY);
     return did < 0 ? -1 : 0;
 }
