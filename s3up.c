@@ -4466,6 +4466,8 @@ http_send(struct conn *c, const void *p, size_t n, struct fail *f)
     size_t left = n;
     int rc = 0;
 
+    if (os_stop) /* a network that never makes us wait is no reason to go on */
+        return fail_set(f, S3UP_INTERRUPTED, "interrupted");
     if (c->out.n && n <= HTTP_WINDOW) {
         buf_add(&c->out, p, n);
         left = 0;
@@ -4530,6 +4532,8 @@ http_raw(struct conn *c, void *p, size_t n, struct fail *f)
             c->at += n;
             return (ssize_t)n;
         }
+        if (os_stop)
+            return fail_set(f, S3UP_INTERRUPTED, "interrupted");
         did = wire_recv(&c->wire, p, n);
         if (did >= 0)
             return did;
