@@ -3762,10 +3762,14 @@ tls_start(struct wire *w, const struct tls_peer *peer, int64_t until, struct fai
         br_ssl_engine_set_session_parameters(e, &peer->session->parameters);
     if (!br_ssl_client_reset(&t->client, t->x.ip_n ? NULL : peer->host, resume))
         return tls_explain(t, peer->host, f);
-    while (!(br_ssl_engine_current_state(e) & (BR_SSL_SENDAPP | BR_SSL_RECVAPP))) {
+    for (;;) {
         ssize_t did = wire_flush(w);
+        unsigned state = br_ssl_engine_current_state(e);
 
-        if (did == 0 && !(br_ssl_engine_current_state(e) & BR_SSL_CLOSED))
+        /* Asked behind the flush: when a session goes on, the last word is ours. */
+        if (state & (BR_SSL_SENDAPP | BR_SSL_RECVAPP))
+            break;
+        if (did == 0 && !(state & BR_SSL_CLOSED))
             did = wire_feed(w);
         if (br_ssl_engine_current_state(e) & BR_SSL_CLOSED)
             return tls_explain(t, peer->host, f);
