@@ -150,7 +150,7 @@ vendor/build/musl-%/lib/libc.a: vendor/build/musl/pin.mk
 # with libFuzzer. BearSSL itself is spared UBSan: it reads unaligned words on purpose.
 TEST_CFLAGS = $(S3UP) -Wno-missing-prototypes -Itest -g -O1
 SAN         = -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-HOSTILE     = $(SAN) -DBUF_FIRST=1 -DS3_PAUSE=1 -DS3_PAUSE_SLOW=1
+HOSTILE     = $(SAN) -DBUF_FIRST=1 -DS3_PAUSE=1
 UNITS       = $(basename $(notdir $(wildcard test/unit.c test/sigv4.c test/wire.c)))
 FUZZ        = $(basename $(notdir $(filter-out %_main.c,$(wildcard test/fuzz_*.c))))
 T           = .build/test
@@ -162,7 +162,7 @@ $T/s3d $H/s3d: test/s3d.c
 	$(Q)$(CC) -std=c99 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -o $@ $<
 $T/%: test/%.c s3up.c s3up.h $(wildcard test/*.h) .build/$(BOX)/libbearssl.a
 	@mkdir -p $(@D)
-	$(Q)$(STATIC_CC) $(TEST_CFLAGS) $(STATIC_CFLAGS) -DS3_PAUSE=1 -DS3_PAUSE_SLOW=1 -o $@ $< \
+	$(Q)$(STATIC_CC) $(TEST_CFLAGS) $(STATIC_CFLAGS) -DS3_PAUSE=1 -o $@ $< \
 		$(if $(findstring fuzz_,$@),test/fuzz_main.c) .build/$(BOX)/libbearssl.a $(STATIC_LIBS)
 $H/%: test/%.c s3up.c s3up.h $(wildcard test/*.h) .build/asan/libbearssl.a
 	@mkdir -p $(@D)

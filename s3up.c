@@ -85,13 +85,16 @@
 #define S3_NAME       64 /* bytes of a bucket's or region's name and a NUL */
 #define S3_REGIONS    8 /* buckets outside of the configured region that are remembered */
 #define S3_REPLY      16777216 /* bytes of a reply: 1,000 keys, each byte as %XX */
-#define S3_WINDOW     65536    /* bytes of a file that are read at a time */
-#define S3_PATIENCE   900000   /* milliseconds that a store may take to join or copy */
-#define S3_PURSE      500      /* what a store's client starts with to pay for retries */
-#define S3_COST       5        /* the price of one; each success gives 1 back */
-#define S3_PAUSE_MOST 20000    /* pauses double up to this */
-#define S3_SKEW       300      /* seconds by which clocks may differ before it matters */
+#define S3_ERROR      65536    /* bytes of a reply that says what is wrong */
+#define S3_STRANGER   2 /* attempts after the first at a store that has never answered */
+#define S3_WINDOW     65536  /* bytes of a file that are read at a time */
+#define S3_PATIENCE   900000 /* milliseconds that a store may take to join or copy */
+#define S3_PURSE      500    /* what a store's client starts with to pay for retries */
+#define S3_COST       5      /* the price of one; each success gives 1 back */
+#define S3_PAUSE_MOST 20000  /* pauses double up to this */
+#define S3_SKEW       300    /* seconds by which clocks may differ before it matters */
 #define S3_XMLNS      "http://s3.amazonaws.com/doc/2006-03-01/"
+#define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536   /* bytes of one key, token or setting */
 #define CRED_WORDS    64      /* words of a credential_process */
 #define CRED_PATIENCE 60000   /* milliseconds that it may run */
@@ -107,10 +110,11 @@
 #define TLS_RSA_LEAST 2048 /* bits */
 #define TLS_ALIGN     64   /* bytes of a cache line */
 
-#ifndef S3_PAUSE
-#define S3_PAUSE      200  /* milliseconds: the first pause is at most this long */
-#define S3_PAUSE_SLOW 1000 /* and this if the store asked for less; tests use 1 */
+#ifndef S3_PAUSE     /* tests that retry hundreds of times set 1 */
+#define S3_PAUSE 200 /* milliseconds: the first pause is at most this long */
 #endif
+#define S3_PAUSE_SLOW (5 * S3_PAUSE) /* and this if the store asked for less */
+
 #ifndef BUF_FIRST
 #define BUF_FIRST 256 /* first size of a growing buffer; tests use 1, so all must grow */
 #endif
@@ -2949,24 +2953,26 @@ net_unsent(int fd)
     return ioctl(fd, TIOCOUTQ, &n) == 0 && n > 0 ? (uint64_t)n : 0;
 }
 
-/* Watches that bytes move: fewer than `least` in any stretch of `limit` is a stall. */
+/* Watches that bytes move: fewer than `least` in any stretch of `limit` is a stall. Only
+ * the time spent waiting counts: whoever reads a slow disk in between, or was stopped for
+ * a while, has no dead peer. */
 struct net_watch {
     uint64_t moved; /* the count when the stretch began */
-    int64_t since;  /* ticks */
+    int64_t waited; /* milliseconds since then */
     int64_t limit;  /* milliseconds */
     uint64_t least; /* bytes */
 };
 
+/* After a wait of so many milliseconds. */
 static bool
-net_stalled(struct net_watch *w, uint64_t moved)
+net_stalled(struct net_watch *w, uint64_t moved, int64_t waited)
 {
-    int64_t now = os_ticks();
-
+    w->waited += waited;
     if (moved - w->moved >= w->least) {
         w->moved = moved;
-        w->since = now;
+        w->waited = 0;
     }
-    return now - w->since > w->limit;
+    return w->waited > w->limit;
 }
 
 /* ===== ROOM 7 tls: a connection that is private, to the host that was meant =====
@@ -3274,11 +3280,9 @@ tls_load_roots(struct tls_roots *roots, const char *asked, struct fail *f)
             tls_add_pem(roots, buf_span(&pem));
         if (f->code == S3UP_OK && !tls_root_count(roots))
             (void)fail_set(f, S3UP_USAGE, "%s has no certificate in PEM form", asked);
-        buf_free(&pem);
-        return f->code == S3UP_OK ? 0 : -1;
     }
-    for (size_t i = 0; i < sizeof places / sizeof *places && !tls_root_count(roots);
-         i++) {
+    for (size_t i = 0;
+         !asked && i < sizeof places / sizeof *places && !tls_root_count(roots); i++) {
         roots->from = places[i];
         buf_clear(&pem);
         if (os_slurp(places[i], &pem, &unread) == 0)
@@ -3286,13 +3290,15 @@ tls_load_roots(struct tls_roots *roots, const char *asked, struct fail *f)
         unread.code = S3UP_OK; /* the next place may have them */
     }
     buf_free(&pem);
-    if (!tls_root_count(roots)) {
+    if (!asked && !tls_root_count(roots)) {
         roots->from = "the built-in roots";
         tls_add_builtin(roots);
     }
-    if (roots->der.bad || roots->index.bad)
-        return fail_set(f, S3UP_LATER, "cannot load the trusted roots: no memory");
-    return 0;
+    if (f->code == S3UP_OK && (roots->der.bad || roots->index.bad))
+        (void)fail_set(f, S3UP_LATER, "cannot load the trusted roots: no memory");
+    if (f->code != S3UP_OK)
+        tls_free_roots(roots); /* an index of what is not there would be read */
+    return f->code == S3UP_OK ? 0 : -1;
 }
 
 /* Stands in front of br_x509_minimal. BearSSL gets a pointer to the first field and calls
@@ -3659,8 +3665,7 @@ wire_recv(struct wire *w, void *data, size_t room)
         }
         if (br_ssl_engine_current_state(e) & BR_SSL_CLOSED)
             return br_ssl_engine_last_error(e) == BR_ERR_OK ? NET_END : NET_DEAD;
-        if (wire_flush(w) == NET_DEAD)
-            return NET_DEAD;
+        (void)wire_flush(w); /* what was said before nothing could be sent is heard */
         did = wire_feed(w);
     }
     w->cut |= did == NET_END;
@@ -3835,10 +3840,14 @@ tls_start(struct wire *w, const struct tls_peer *peer, int64_t until, struct fai
         br_ssl_engine_set_session_parameters(e, &peer->session->parameters);
     if (!br_ssl_client_reset(&t->client, t->x.ip_n ? NULL : peer->host, resume))
         return tls_explain(t, peer->host, f);
-    while (!(br_ssl_engine_current_state(e) & (BR_SSL_SENDAPP | BR_SSL_RECVAPP))) {
+    for (;;) {
         ssize_t did = wire_flush(w);
+        unsigned state = br_ssl_engine_current_state(e);
 
-        if (did == 0 && !(br_ssl_engine_current_state(e) & BR_SSL_CLOSED))
+        /* Asked behind the flush: when a session goes on, the last word is ours. */
+        if (state & (BR_SSL_SENDAPP | BR_SSL_RECVAPP))
+            break;
+        if (did == 0 && !(state & BR_SSL_CLOSED))
             did = wire_feed(w);
         if (br_ssl_engine_current_state(e) & BR_SSL_CLOSED)
             return tls_explain(t, peer->host, f);
@@ -4210,6 +4219,8 @@ http_in_net(const char *host, struct span net)
 static bool
 http_bypasses(struct span list, const char *host)
 {
+    struct net_addresses unused = {.n = 0};
+    bool literal = net_literal(host, 0, &unused); /* of an address no part is a name */
     struct span h = span_of(host), word;
 
     if (span_is(span_trim(list), "*"))
@@ -4230,7 +4241,7 @@ http_bypasses(struct span list, const char *host)
         while (word.n && word.p[word.n - 1] == '.')
             word.n--;
         n = word.n;
-        if (!n || n > h.n || !http_copy_name(name, word))
+        if (!n || n > h.n || literal || !http_copy_name(name, word))
             continue;
         if (span_is_nocase(span_after(h, h.n - n), name) &&
             (n == h.n || h.p[h.n - n - 1] == '.'))
@@ -4244,13 +4255,14 @@ static const char *
 http_set_proxy(struct origin *o, struct span text)
 {
     struct buf address = buf_upto(URL_MAX), user = buf_upto(URL_MAX);
+    struct span rest = text, scheme;
     const char *why = NULL, *at;
     struct url u;
 
-    if (span_is_nocase(span_first(text, 8), "https://") || span_starts(text, "socks"))
-        return "a proxy is spoken to in plain HTTP only: http://HOST:PORT";
     if (span_is_nocase(span_first(text, 7), "http://"))
         text = span_after(text, 7);
+    else if (span_cut(&rest, ':', &scheme) && span_starts(rest, "//"))
+        return "a proxy is spoken to in plain HTTP only: http://HOST:PORT";
     at = text.n ? memrchr(text.p, '@', text.n) : NULL;
     if (at) {
         struct span who = span_first(text, (size_t)(at - text.p));
@@ -4260,6 +4272,8 @@ http_set_proxy(struct origin *o, struct span text)
         text = span_after(text, who.n + 1);
         buf_str(&o->proxy_auth, "Basic ");
         b64_put(&o->proxy_auth, user.p, user.n);
+        if (o->proxy_auth.bad)
+            why = "the user name and password are too long";
     }
     buf_str(&address, "http://");
     buf_put(&address, text);
@@ -4304,6 +4318,7 @@ struct conn {
     bool broken;     /* it took no more; what it said before that may still be read */
     bool reused;     /* it has carried a reply before: it may have gone stale */
     bool heard;      /* some byte of this reply has come */
+    size_t passed;   /* bytes of interim replies, and of line ends, passed over in it */
     int64_t to_send; /* bytes of the body not yet taken by http_send */
     enum http_body body;
     bool body_done;
@@ -4328,6 +4343,7 @@ http_close(struct conn *c)
         wire_close(&c->wire);
     buf_free(&c->out);
     buf_free(&c->text);
+    c->head.n = 0; /* its spans pointed into text */
     c->at = c->n = 0;
     c->answered = c->reused = c->broken = false;
 }
@@ -4335,20 +4351,21 @@ http_close(struct conn *c)
 static void
 http_watch(struct conn *c, int64_t limit, uint64_t least)
 {
-    c->watch = (struct net_watch){wire_moved(&c->wire), os_ticks(), limit, least};
+    c->watch = (struct net_watch){wire_moved(&c->wire), 0, limit, least};
 }
 
-/* One wait of at most a second, then a look at whether anything moves. The events that
- * are ready, or -1: stalled, or asked to stop. */
+/* One short wait, then a look at whether anything moves. The events that are ready, or
+ * -1: stalled, or asked to stop. */
 static int
 http_wait(struct conn *c, short events, struct fail *f)
 {
-    int ready = wire_wait(&c->wire, events, os_ticks() + 1000);
+    int64_t from = os_ticks();
+    int ready = wire_wait(&c->wire, events, from + NET_SLICE);
 
     if (ready < 0)
         return fail_set(f, os_stop ? S3UP_INTERRUPTED : S3UP_LATER, "%s",
                         os_stop ? "interrupted" : "waiting for the network failed");
-    if (net_stalled(&c->watch, wire_moved(&c->wire)))
+    if (net_stalled(&c->watch, wire_moved(&c->wire), os_ticks() - from))
         return fail_set(f, S3UP_LATER,
                         "the connection stalled: fewer than %u bytes in %u s",
                         (unsigned)c->watch.least, (unsigned)(c->watch.limit / 1000));
@@ -4452,23 +4469,22 @@ http_show(char mark, struct span head)
 }
 
 /* Uses the bytes in the window for the head. 1: a final head is complete, 0: more is
- * needed, -1: malformed. Interim replies are passed over. */
+ * needed, -1: malformed. Interim replies are passed over, though not for ever. */
 static int
 http_take_head(struct conn *c, struct fail *f)
 {
-    while (!c->answered && c->at < c->n) {
+    while (!c->answered && c->at < c->n && c->passed <= HEAD_MAX) {
         size_t before = c->text.n, end, unused;
         const char *why;
 
         if (!before && (c->in[c->at] == '\r' || c->in[c->at] == '\n')) {
             c->at++; /* old servers send a line end too many behind a body */
+            c->passed++;
             continue;
         }
         buf_add(&c->text, c->in + c->at, c->n - c->at);
         if (c->text.bad)
-            return fail_set(f, S3UP_LATER,
-                            "the store's reply has a head of more than %d bytes",
-                            HEAD_MAX);
+            break;
         end = http_head_end(buf_span(&c->text), before);
         unused = end ? c->text.n - end : 0;
         c->at = c->n - unused;
@@ -4480,9 +4496,14 @@ http_take_head(struct conn *c, struct fail *f)
                             why ? why : "an unexpected kind of message");
         http_show('<', span_first(buf_span(&c->text), end));
         c->answered = c->head.status >= 200;
-        if (!c->answered)
+        if (!c->answered) {
+            c->passed += end;
             buf_clear(&c->text);
+        }
     }
+    if (c->text.bad || c->passed > HEAD_MAX)
+        return fail_set(f, S3UP_LATER,
+                        "the store's reply has a head of more than %d bytes", HEAD_MAX);
     return c->answered;
 }
 
@@ -4515,6 +4536,17 @@ http_push(struct conn *c, struct span data, struct fail *f)
     return c->broken;
 }
 
+/* Forgets the last exchange; spans of its head point to nowhere from now on. */
+static void
+http_forget(struct conn *c)
+{
+    buf_clear(&c->out);
+    buf_clear(&c->text);
+    c->head.n = 0;
+    c->answered = c->heard = c->broken = false;
+    c->passed = 0;
+}
+
 /* Gives a request's head, and says how long its body will be (-1: it has none). Nothing
  * is sent yet: the head leaves together with the first of the body. */
 static int
@@ -4523,9 +4555,7 @@ http_start(struct conn *c, const struct origin *o, const struct request *r,
 {
     bool through_proxy = o->proxy[0] && !o->https;
 
-    buf_clear(&c->out);
-    buf_clear(&c->text);
-    c->answered = c->heard = c->broken = false;
+    http_forget(c);
     c->to_send = length > 0 ? length : 0;
     buf_str(&c->out, r->method);
     buf_char(&c->out, ' ');
@@ -4572,6 +4602,8 @@ http_send(struct conn *c, const void *p, size_t n, struct fail *f)
     size_t left = n;
     int rc = 0;
 
+    if (os_stop) /* a network that never makes us wait is no reason to go on */
+        return fail_set(f, S3UP_INTERRUPTED, "interrupted");
     if (c->out.n && n <= HTTP_WINDOW) {
         buf_add(&c->out, p, n);
         left = 0;
@@ -4637,6 +4669,8 @@ http_raw(struct conn *c, void *p, size_t n, struct fail *f)
             c->at += n;
             return (ssize_t)n;
         }
+        if (os_stop)
+            return fail_set(f, S3UP_INTERRUPTED, "interrupted");
         did = wire_recv(&c->wire, p, n);
         if (did >= 0)
             return did;
@@ -4670,8 +4704,9 @@ http_line(struct conn *c, char line[HTTP_LINE], struct fail *f)
             line[n && line[n - 1] == '\r' ? n - 1 : n] = 0;
             return 0;
         }
-        if (n == HTTP_LINE - 1)
-            return fail_set(f, S3UP_LATER, "a chunk's head is longer than %d bytes",
+        if (n == HTTP_LINE - 1 || !c->in[c->at])
+            return fail_set(f, S3UP_LATER,
+                            "a chunk's head is longer than %d bytes, or has a NUL in it",
                             HTTP_LINE);
         line[n++] = c->in[c->at++];
     }
@@ -4784,9 +4819,7 @@ http_alive(struct conn *c)
 static int
 http_tunnel(struct conn *c, const struct origin *o, struct fail *f)
 {
-    buf_clear(&c->out);
-    buf_clear(&c->text);
-    c->answered = c->heard = c->broken = false;
+    http_forget(c);
     c->to_send = 0;
     buf_str(&c->out, "CONNECT ");
     http_put_host(o, true, &c->out);
@@ -5630,7 +5663,9 @@ struct s3_config {
     const char *ca_file;           /* NULL: AWS_CA_BUNDLE, SSL_CERT_FILE, the system's */
     const char *proxy, *no_proxy;  /* NULL: as the environment says; "": none */
     unsigned retries;              /* attempts after the first */
-    int64_t limit;                 /* milliseconds that a silence may last */
+    bool
+        patient; /* as many for a store that has not answered once; a wrong address is likelier */
+    int64_t limit; /* milliseconds that a silence may last */
 };
 
 struct store {
@@ -5638,6 +5673,7 @@ struct store {
     struct buf endpoint; /* holds what url points into */
     struct url url;
     bool aws;          /* the endpoint belongs to Amazon: regions have hosts there */
+    bool numeric;      /* it is an IP address: no bucket can stand in front of it */
     int64_t clock_off; /* seconds to add to our clock to get the store's */
     unsigned purse;   /* what retries are paid from, so that a dead store is left alone */
     bool old_lists;   /* it does not know ListObjectsV2 */
@@ -5713,8 +5749,9 @@ static const struct {
     {408, S3_AGAIN, S3UP_LATER},   {409, S3_FINAL, S3UP_SOME},
     {410, S3_FINAL, S3UP_MISSING}, {412, S3_FINAL, S3UP_EXISTS},
     {429, S3_SLOWER, S3UP_LATER},  {499, S3_AGAIN, S3UP_LATER},
-    {500, S3_AGAIN, S3UP_LATER},   {502, S3_AGAIN, S3UP_LATER},
-    {503, S3_SLOWER, S3UP_LATER},  {504, S3_AGAIN, S3UP_LATER},
+    {500, S3_AGAIN, S3UP_LATER},   {501, S3_FINAL, S3UP_SOME},
+    {502, S3_AGAIN, S3UP_LATER},   {503, S3_SLOWER, S3UP_LATER},
+    {504, S3_AGAIN, S3UP_LATER},   {505, S3_FINAL, S3UP_SOME},
     {509, S3_SLOWER, S3UP_LATER},  {520, S3_AGAIN, S3UP_LATER},
 };
 
@@ -5786,6 +5823,7 @@ static int
 s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
 {
     const struct s3_error *e = &st->error;
+    enum s3_verdict verdict = s3_judge(e);
     enum s3up_exit code = e->status >= 500 ? S3UP_LATER : S3UP_SOME;
     struct buf line = buf_upto(4 * KEY_MAX);
     const char *advice = NULL;
@@ -5793,6 +5831,8 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
     for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
         if (s3_by_status[i].status == e->status)
             code = s3_by_status[i].code;
+    if (verdict == S3_AGAIN || verdict == S3_SLOWER)
+        code = S3UP_LATER; /* what is worth another attempt is worth another run */
     for (size_t i = 0; i < sizeof s3_advice / sizeof *s3_advice; i++)
         if (span_is(span_of(e->code), s3_advice[i].code)) {
             code = s3_advice[i].exit;
@@ -5800,7 +5840,7 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
         }
     s3_put_target(call, &line);
     buf_str(&line, ": the store answered ");
-    buf_num(&line, e->status);
+    buf_num(&line, st->conn.head.status);
     if (e->code[0])
         buf_char(&line, ' ');
     buf_str(&line, e->code);
@@ -5878,13 +5918,12 @@ s3_learn_region(struct store *st, struct span bucket, struct span region)
 {
     unsigned i = st->known % S3_REGIONS;
 
-    if (!s3_is_label(region, false) || bucket.n >= S3_NAME || !bucket.n)
-        return false;
+    if (!s3_is_label(region, false) || bucket.n >= S3_NAME || !bucket.n ||
+        span_is(region, s3_region_of(st, bucket)))
+        return false; /* nothing new: trying again would go round in circles */
     for (unsigned k = 0; k < st->known && k < S3_REGIONS; k++)
         if (span_is(bucket, st->regions[k].bucket))
             i = k;
-    if (span_is(bucket, st->regions[i].bucket) && span_is(region, st->regions[i].region))
-        return false; /* nothing new: trying again would go round in circles */
     if (!span_is(bucket, st->regions[i].bucket))
         st->known++;
     s3_copy_name(st->regions[i].bucket, S3_NAME, bucket);
@@ -5903,12 +5942,12 @@ s3_put_host(const struct store *st, const char *region, struct buf *out)
         return;
     }
     while (span_cut(&host, '.', &label)) {
-        if (out->n)
-            buf_char(out, '.');
-        if (span_is(label, st->config.region))
+        if (span_is_nocase(label, st->config.region))
             buf_str(out, region);
         else
             buf_put(out, label);
+        if (host.p)
+            buf_char(out, '.');
     }
 }
 
@@ -5920,8 +5959,8 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
     const struct s3_config *c = &st->config;
     struct span base = st->url.path;
     bool label = s3_is_label(call->bucket, !st->url.https || c->addressing == S3_VIRTUAL);
-    bool ahead = call->bucket.n && c->addressing != S3_PATH && !st->url.literal6 &&
-                 (c->addressing == S3_VIRTUAL || (st->aws && label));
+    bool ahead = label && !st->numeric && c->addressing != S3_PATH &&
+                 (c->addressing == S3_VIRTUAL || st->aws);
 
     while (base.n && base.p[base.n - 1] == '/')
         base.n--;
@@ -5942,32 +5981,36 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
 
 /* ---- one attempt ---- */
 
-/* Makes origin what this call must speak to. A new host means a new connection. */
+/* Makes origin what this call must speak to. A new host means a new connection; one that
+ * cannot be reached in the way that was asked for is no host at all. */
 static int
 s3_aim(struct store *st, struct span host, struct fail *f)
 {
     struct origin *o = &st->origin;
     const char *why = NULL;
+    int rc = 0;
 
-    if (o->host[0] && span_is(host, o->host))
+    if (o->host[0] && span_is_nocase(host, o->host))
         return 0;
     http_close(&st->conn);
     o->session.known = false;
-    if (!http_copy_name(o->host, host))
-        return fail_set(f, S3UP_USAGE, "the host name of the bucket is too long");
     o->proxy[0] = 0;
     buf_clear(&o->proxy_auth);
-    if (st->config.proxy && *st->config.proxy &&
-        !(st->config.no_proxy && http_bypasses(span_of(st->config.no_proxy), o->host)))
+    if (!http_copy_name(o->host, host))
+        rc = fail_set(f, S3UP_USAGE, "the host name of the bucket is too long");
+    else if (st->config.proxy && *st->config.proxy &&
+             !(st->config.no_proxy &&
+               http_bypasses(span_of(st->config.no_proxy), o->host)))
         why = http_set_proxy(o, span_of(st->config.proxy));
     if (why)
-        return fail_set(f, S3UP_USAGE, "the proxy cannot be used: %s", why);
-    if (o->https && !st->has_roots) {
-        if (tls_load_roots(&st->roots, st->config.ca_file, f) < 0)
-            return -1;
-        st->has_roots = true;
+        rc = fail_set(f, S3UP_USAGE, "the proxy cannot be used: %s", why);
+    if (rc == 0 && o->https && !st->has_roots) {
+        rc = tls_load_roots(&st->roots, st->config.ca_file, f);
+        st->has_roots = rc == 0;
     }
-    return 0;
+    if (rc < 0)
+        o->host[0] = 0;
+    return rc;
 }
 
 static int
@@ -6044,14 +6087,15 @@ static int
 s3_collect(struct store *st, struct fail *f)
 {
     char piece[4096];
-    ssize_t did;
+    ssize_t did = 0;
 
     buf_clear(&st->reply);
-    while ((did = http_read(&st->conn, piece, sizeof piece, f)) > 0)
+    while (!st->reply.bad && (did = http_read(&st->conn, piece, sizeof piece, f)) > 0)
         buf_add(&st->reply, piece, (size_t)did);
-    if (did == 0 && st->reply.bad)
-        return fail_set(f, S3UP_LATER, "the store's reply is longer than %d bytes",
-                        S3_REPLY);
+    if (st->reply.bad)
+        return fail_set(f, S3UP_LATER,
+                        "the store's reply is longer than %zu bytes, or memory ran out",
+                        st->reply.max);
     return did < 0 ? -1 : 0;
 }
 
@@ -6130,6 +6174,7 @@ s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
     bool good = status >= 200 && status < 300;
 
     buf_clear(&st->reply);
+    st->reply.max = good ? S3_REPLY : S3_ERROR; /* no error is told in more */
     if (good && call->stream)
         return S3_DONE;
     if (s3_collect(st, f) < 0) {
@@ -6141,14 +6186,12 @@ s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
     if (good && (!call->root || s3_reply_is(st, call->root)))
         return S3_DONE;
     s3_read_error(st);
+    if (good)
+        st->error.status = 500; /* which is what such an answer means */
     if (good && !st->error.code[0])
         s3_copy_name(st->error.message, sizeof st->error.message,
                      SPAN("a reply that is empty, cut or not what was asked for"));
     (void)s3_refused(st, call, f);
-    if (!good)
-        return s3_judge(&st->error);
-    f->code = st->error.code[0] ? f->code : S3UP_LATER;
-    st->error.status = 500; /* which is what such an answer means */
     return s3_judge(&st->error);
 }
 
@@ -6176,6 +6219,7 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
         if (rc >= 0)
             rc = http_reply(&st->conn, is_head,
                             call->slow ? S3_PATIENCE : st->origin.limit, f);
+        st->met |= rc == 0;
         if (rc == 0)
             return s3_read_reply(st, call, f);
         rc = st->conn.reused && !st->conn.heard && f->code == S3UP_LATER;
@@ -6290,7 +6334,8 @@ s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
         return s3_set_clock(st);
     if (v == S3_REGION)
         return s3_find_region(st, call->bucket);
-    if (had->attempt >= st->config.retries || st->purse < S3_COST)
+    if (had->attempt >= st->config.retries || st->purse < S3_COST ||
+        (had->attempt >= S3_STRANGER && !st->met && !st->config.patient))
         return false;
     st->purse -= S3_COST;
     s3_pause(st, had->attempt++, v == S3_SLOWER);
@@ -6345,7 +6390,9 @@ s3_environment(struct s3_config *c, bool https)
 static int
 s3_open(struct store *st, const struct s3_config *config, struct fail *f)
 {
+    struct net_addresses unused = {.n = 0};
     const char *why;
+    char host[256];
 
     *st = (struct store){.config = *config, .purse = S3_PURSE};
     st->endpoint = buf_upto(URL_MAX);
@@ -6356,27 +6403,33 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
     http_init(&st->conn);
     if (!config->region)
         st->config.region = "us-east-1";
-    if (!s3_is_label(span_of(st->config.region), false))
+    if (config->endpoint ? !ini_is_name(span_of(st->config.region))
+                         : !s3_is_label(span_of(st->config.region), false))
         return fail_set(f, S3UP_USAGE, "\"%s\" is no name of a region",
                         st->config.region);
     if (config->endpoint) {
         buf_str(&st->endpoint, config->endpoint);
     } else {
+        struct span region = span_of(st->config.region);
+
         buf_str(&st->endpoint, "https://s3.");
-        buf_str(&st->endpoint, st->config.region);
-        buf_str(&st->endpoint, ".amazonaws.com");
-        buf_str(&st->endpoint,
-                span_starts(span_of(st->config.region), "cn-") ? ".cn" : "");
+        buf_put(&st->endpoint, region);
+        buf_str(&st->endpoint, span_starts(region, "eusc-") ? ".amazonaws.eu"
+                               : span_starts(region, "cn-") ? ".amazonaws.com.cn"
+                                                            : ".amazonaws.com");
     }
     why = st->endpoint.bad ? "it is too long"
                            : url_parse(buf_span(&st->endpoint), &st->url);
     if (!why && st->url.query.n)
         why = "it must not have a query";
-    if (why)
+    if (why) /* with an @ in it, it may hold a password: that is not repeated */
         return fail_set(f, S3UP_USAGE, "the endpoint \"%s\" is not usable: %s",
-                        buf_text(&st->endpoint), why);
+                        span_has(buf_span(&st->endpoint), '@') ? "..."
+                                                               : buf_text(&st->endpoint),
+                        why);
     s3_environment(&st->config, st->url.https);
     st->aws = s3_is_aws(st->url.host);
+    st->numeric = http_copy_name(host, st->url.host) && net_literal(host, 0, &unused);
     st->origin.https = st->url.https;
     st->origin.port = st->url.port;
     return 0;
@@ -6721,6 +6774,7 @@ struct s3_list {
     bool is_truncated;        /* there is another */
     bool is_encoded;          /* the page says that its keys are percent-encoded */
     struct buf next, next_id; /* where the next page begins */
+    struct buf asked;         /* where the page at hand began */
     struct buf last;          /* the last key seen: old stores want it as the marker */
     struct s3_entry entry;
 };
@@ -6732,6 +6786,7 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
     l->next = buf_upto(8 * KEY_MAX);
     l->next_id = buf_upto(8 * KEY_MAX);
     l->last = buf_upto(8 * KEY_MAX);
+    l->asked = buf_upto(16 * KEY_MAX);
     l->entry.name = buf_upto(8 * KEY_MAX);
     l->entry.id = buf_upto(8 * KEY_MAX);
     l->entry.etag = buf_upto(8 * KEY_MAX);
@@ -6741,8 +6796,8 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
 static void
 s3_list_end(struct s3_list *l)
 {
-    struct buf *all[] = {&l->next,     &l->next_id,    &l->last,       &l->entry.name,
-                         &l->entry.id, &l->entry.etag, &l->entry.class};
+    struct buf *all[] = {&l->asked,      &l->next,     &l->next_id,    &l->last,
+                         &l->entry.name, &l->entry.id, &l->entry.etag, &l->entry.class};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buf_free(all[i]);
@@ -6867,58 +6922,63 @@ s3_list_fetch(struct store *st, struct s3_list *l, struct fail *f)
     return s3_run(st, &call, f);
 }
 
-/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A page that
- * begins where the last one began would come for ever: once it is asked for without
- * encoding, which some stores stumble over, then it is an error. */
+/* Where a page begins, as one text. */
+static void
+s3_list_mark(const struct s3_list *l, struct buf *out)
+{
+    buf_clear(out);
+    buf_put(out, buf_span(&l->next));
+    buf_char(out, '\n');
+    buf_put(out, buf_span(&l->next_id));
+}
+
+/* Would the next page begin where the one at hand began? Then it would come for ever. */
+static bool
+s3_list_repeats(const struct s3_list *l)
+{
+    struct buf mark = buf_upto(16 * KEY_MAX);
+    bool same;
+
+    s3_list_mark(l, &mark);
+    same = l->is_truncated && l->next.n && span_eq(buf_span(&mark), buf_span(&l->asked));
+    buf_free(&mark);
+    return same;
+}
+
+/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A store that
+ * repeats a page is asked once more without encoding, over which some stumble; then it
+ * has failed. */
 static int
 s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
 {
-    struct buf before = buf_upto(16 * KEY_MAX), after = buf_upto(16 * KEY_MAX);
-    bool again, first = !l->has_page;
-    int rc = 1;
+    bool plain = st->plain_lists;
 
-    if (l->has_page && !l->is_truncated) {
-        rc = 0;
-        goto done;
-    }
+    if (l->has_page && !l->is_truncated)
+        return 0;
     if (l->has_page && !l->next.n && l->kind == S3_OBJECTS && l->last.n) {
         st->old_lists = true; /* no token: what it speaks is the first version */
         buf_put(&l->next, buf_span(&l->last));
     }
-    if (l->has_page && !l->next.n) {
-        rc = fail_set(f, S3UP_LATER,
-                      "the store says that its list goes on, but not where");
-        goto done;
-    }
-    buf_put(&before, buf_span(&l->next));
-    buf_char(&before, '\n');
-    buf_put(&before, buf_span(&l->next_id));
+    if (l->has_page && !l->next.n)
+        return fail_set(f, S3UP_LATER,
+                        "the store says that its list goes on, but not where");
+    if (l->has_page && s3_list_repeats(l))
+        return fail_set(f, S3UP_LATER, "the store repeats one page of its list for ever");
+    s3_list_mark(l, &l->asked);
     do {
-        again = false;
-        if (s3_list_fetch(st, l, f) < 0) {
-            rc = -1;
-            goto done;
-        }
+        if (s3_list_fetch(st, l, f) < 0)
+            return -1;
         s3_list_page(l, buf_span(&st->reply));
-        buf_clear(&after);
-        buf_put(&after, buf_span(&l->next));
-        buf_char(&after, '\n');
-        buf_put(&after, buf_span(&l->next_id));
-        if (first || !l->is_truncated || !l->next.n ||
-            !span_eq(buf_span(&before), buf_span(&after)))
+        if (!s3_list_repeats(l))
             break;
-        again = !st->plain_lists && (l->kind == S3_OBJECTS || l->kind == S3_UPLOADS);
-        st->plain_lists = true;
-    } while (again);
-    if (!first && l->is_truncated && l->next.n &&
-        span_eq(buf_span(&before), buf_span(&after)))
-        rc = fail_set(f, S3UP_LATER, "the store repeats one page of its list for ever");
+        if (plain)
+            return fail_set(f, S3UP_LATER,
+                            "the store repeats one page of its list for ever");
+        st->plain_lists = plain = true;
+    } while (true);
     l->has_page = true;
     xml_init(&l->x, buf_span(&st->reply));
-done:
-    buf_free(&before);
-    buf_free(&after);
-    return rc;
+    return 1;
 }
 
 static void
@@ -7167,8 +7227,9 @@ xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
     bool aws_tls = st->aws && st->url.https;
     bool has_kind = job->checksum == XFER_KIND || (job->checksum == XFER_AUTO && aws_tls);
     enum sum_kind kind = job->checksum == XFER_KIND ? job->kind : SUM_CRC64NVME;
-    /* Over TLS a checksum, or the wish for none, makes a signed digest superfluous. */
-    bool is_unsigned = st->url.https && (has_kind || job->checksum == XFER_NONE);
+    /* Over TLS a checksum makes a signed digest superfluous; and who wants none gets
+     * none. */
+    bool is_unsigned = (st->url.https && has_kind) || job->checksum == XFER_NONE;
     struct part_sums sums = {.n = 0};
     struct buf text = buf_upto(128);
     char hex[SIG_HEX] = SIG_UNSIGNED;
@@ -7736,7 +7797,7 @@ cli_parse(struct cli *c, unsigned verb, int argc, char **argv)
     bool only_words = false;
     int kept = 0;
 
-    *c = (struct cli){.retries = 8, .timeout = 60, .lifetime = 3600};
+    *c = (struct cli){.retries = CLI_RETRIES, .timeout = 60, .lifetime = 3600};
     c->text = buf_upto(4 * REQ_TEXT);
     if (!buf_need(&c->text, 4 * REQ_TEXT - 1)) {
         log_say(LOG_ERROR, "no memory");
@@ -7788,6 +7849,7 @@ cli_config(const struct cli *c, struct cli_store *s, struct fail *f)
     const char *how = c->addressing;
 
     *k = (struct s3_config){.retries = (unsigned)c->retries,
+                            .patient = c->retries != CLI_RETRIES,
                             .limit = (int64_t)c->timeout * 1000};
     k->endpoint = c->endpoint;
     if (!k->endpoint && !(ignore && span_is_nocase(span_of(ignore), "true"))) {

@@ -14,6 +14,9 @@
  * at any point leaves whole objects only: the rename is the commit, and the index is
  * rebuilt at start.
  *
+ * Built by: cc -std=c99 -O2 -o s3d test/s3d.c
+ * With TLS: ... -DS3D_TLS -I BEARSSL/inc test/s3d.c libbearssl.a
+ *
  *   s3d --dir DIR [options]
  *     --port N              0 (default): any free port
  *     --port-file F         where to write the port, atomically, once it listens
