@@ -5676,6 +5676,7 @@ struct store {
     bool numeric;      /* it is an IP address: no bucket can stand in front of it */
     int64_t clock_off; /* seconds to add to our clock to get the store's */
     unsigned purse;   /* what retries are paid from, so that a dead store is left alone */
+    bool met;         /* it has answered once */
     bool old_lists;   /* it does not know ListObjectsV2 */
     bool plain_lists; /* it cannot encode keys in lists */
     struct {
@@ -6945,37 +6946,37 @@ s3_list_repeats(const struct s3_list *l)
     return same;
 }
 
-/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A store that
- * repeats a page is asked once more without encoding, over which some stumble; then it
- * has failed. */
+/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A store that repeats
+ * a page is asked once more without encoding, over which some stumble; then it has failed. */
 static int
 s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
 {
-    bool plain = st->plain_lists;
+    bool stuck = false;
 
     if (l->has_page && !l->is_truncated)
         return 0;
     if (l->has_page && !l->next.n && l->kind == S3_OBJECTS && l->last.n) {
         st->old_lists = true; /* no token: what it speaks is the first version */
         buf_put(&l->next, buf_span(&l->last));
+        stuck = s3_list_repeats(l);
     }
     if (l->has_page && !l->next.n)
         return fail_set(f, S3UP_LATER,
                         "the store says that its list goes on, but not where");
-    if (l->has_page && s3_list_repeats(l))
-        return fail_set(f, S3UP_LATER, "the store repeats one page of its list for ever");
     s3_list_mark(l, &l->asked);
-    do {
+    while (!stuck) {
+        bool plain = st->plain_lists;
+
         if (s3_list_fetch(st, l, f) < 0)
             return -1;
         s3_list_page(l, buf_span(&st->reply));
         if (!s3_list_repeats(l))
             break;
-        if (plain)
-            return fail_set(f, S3UP_LATER,
-                            "the store repeats one page of its list for ever");
-        st->plain_lists = plain = true;
-    } while (true);
+        st->plain_lists = true;
+        stuck = plain;
+    }
+    if (stuck)
+        return fail_set(f, S3UP_LATER, "the store repeats one page of its list for ever");
     l->has_page = true;
     xml_init(&l->x, buf_span(&st->reply));
     return 1;
