@@ -197,7 +197,7 @@ fuzz: $(FUZZ:%=.build/fuzz/%)
 	@test/run.sh $(foreach f,$(FUZZ),'$f test/fuzz.sh .build/fuzz/$f $(MINUTES)')
 
 interop: s3up $T/s3d $(if $(wildcard test/oracle.c),$T/oracle)
-	@JOBS=1 test/run.sh $(if $(wildcard test/oracle.py),'oracle test/oracle.sh $T/oracle') \
+	@JOBS=1 test/run.sh $(if $(wildcard test/oracle.py),'oracle test/oracle.sh $T/oracle') 's3d test/s3d_test.sh $T/s3d' \
 		$(if $(wildcard test/interop/run.sh),'servers test/interop/run.sh')
 
 demo: s3up $T/s3d

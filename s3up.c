@@ -6946,8 +6946,9 @@ s3_list_repeats(const struct s3_list *l)
     return same;
 }
 
-/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A store that repeats
- * a page is asked once more without encoding, over which some stumble; then it has failed. */
+/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A store that
+ * repeats a page is asked once more without encoding, over which some stumble; then it
+ * has failed. */
 static int
 s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
 {
