@@ -187,7 +187,7 @@ hostile: $H/s3up $H/s3d $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard t
 
 check: s3up
 	@CC='$(CC)' CPPFLAGS='-isystem $(BEARSSL)/inc' test/run.sh 'slope-self test/slope.sh --self-test' \
-		'slope test/slope.sh' 'warnings test/warnings.sh' \
+		'slope test/slope.sh' 'warnings test/warnings.sh' 'vendor test/vendor.sh' 'dist test/dist.sh' \
 		$(if $(wildcard test/cross.sh),'cross test/cross.sh')
 	@CPPFLAGS='-isystem $(BEARSSL)/inc' test/slope.sh | grep '^  '
 

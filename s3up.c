@@ -5663,9 +5663,8 @@ struct s3_config {
     const char *ca_file;           /* NULL: AWS_CA_BUNDLE, SSL_CERT_FILE, the system's */
     const char *proxy, *no_proxy;  /* NULL: as the environment says; "": none */
     unsigned retries;              /* attempts after the first */
-    bool
-        patient; /* as many for a store that has not answered once; a wrong address is likelier */
-    int64_t limit; /* milliseconds that a silence may last */
+    bool patient;                  /* as many also where nobody has ever answered */
+    int64_t limit;                 /* milliseconds that a silence may last */
 };
 
 struct store {
