@@ -707,15 +707,12 @@ date_of(int64_t t)
 static bool
 date_time(struct date d, int64_t *t)
 {
-    static const unsigned char length[] = {31, 29, 31, 30, 31, 30,
-                                           31, 31, 30, 31, 30, 31};
-
-    if (d.month < 1 || d.month > 12 || d.day < 1 || d.day > length[d.month - 1] ||
-        d.hour > 23 || d.minute > 59 || d.second > 60)
+    if (d.month < 1 || d.month > 12 || d.day < 1 || d.day > 31 || d.hour > 23 ||
+        d.minute > 59 || d.second > 60)
         return false;
     *t = date_days(d.year, d.month, d.day) * 86400;
     if (date_of(*t).month != d.month)
-        return false; /* 29 February of a common year */
+        return false; /* the month is shorter */
     *t += d.hour * 3600 + d.minute * 60 + d.second;
     return true;
 }

@@ -37,9 +37,11 @@
 /* What fails, and how. */
 static struct {
     unsigned long at; /* the number of the call that fails, from 1; 0: none */
-    int error;        /* its errno; 0: a write that moves nothing */
+    int error;        /* its errno; 0: a write that moves nothing, -1: a read that does */
     bool stays;       /* all calls behind it fail too */
-    size_t piece; /* most bytes that one read, write or getrandom moves; 0: no limit */
+    size_t piece;    /* most bytes that one read, write or getrandom moves; 0: no limit */
+    bool old_kernel; /* that has no getrandom */
+    bool foreseen;   /* what is random is zero */
 } hostile_fault;
 
 /* What happened in this run. */
@@ -47,6 +49,8 @@ static struct {
     unsigned long calls;
     bool hit;        /* the fault was met */
     bool memory;     /* by malloc */
+    int writing;     /* the last descriptor opened to write, and */
+    bool lost;       /* whether it could not be closed */
     int fds;         /* open descriptors */
     unsigned blocks; /* of memory, not given back */
     bool unwiped;    /* one was given back with something in it */
@@ -64,7 +68,7 @@ static bool
 hostile_fails(char call)
 {
     hostile_seen.calls++;
-    if (!hostile_fault.error && call != 'w')
+    if ((!hostile_fault.error && call != 'w') || (hostile_fault.error < 0 && call != 'r'))
         return false;
     if (!hostile_fault.at ||
         (hostile_fault.stays ? hostile_seen.calls < hostile_fault.at
@@ -147,6 +151,7 @@ hostile_open(const char *path, int flags, ...)
         return -1;
     fd = open(path, flags, mode);
     hostile_seen.fds += fd >= 0;
+    hostile_seen.writing = flags & O_WRONLY ? fd : hostile_seen.writing;
     return fd;
 }
 
@@ -158,6 +163,7 @@ hostile_close(int fd)
     int error = errno, rc = close(fd);
 
     hostile_seen.fds--;
+    hostile_seen.lost |= bad && fd == hostile_seen.writing;
     errno = bad ? error : errno;
     return bad ? -1 : rc;
 }
@@ -165,13 +171,17 @@ hostile_close(int fd)
 static ssize_t
 hostile_read(int fd, void *p, size_t n)
 {
-    return hostile_fails('r') ? -1 : read(fd, p, hostile_piece(n));
+    if (hostile_fails('r'))
+        return hostile_fault.error < 0 ? 0 : -1;
+    return read(fd, p, hostile_piece(n));
 }
 
 static ssize_t
 hostile_pread(int fd, void *p, size_t n, off_t at)
 {
-    return hostile_fails('r') ? -1 : pread(fd, p, hostile_piece(n), at);
+    if (hostile_fails('r'))
+        return hostile_fault.error < 0 ? 0 : -1;
+    return pread(fd, p, hostile_piece(n), at);
 }
 
 static ssize_t
@@ -213,7 +223,17 @@ hostile_unlink(const char *path)
 static ssize_t
 hostile_getrandom(void *p, size_t n, unsigned flags)
 {
-    return hostile_fails('g') ? -1 : getrandom(p, hostile_piece(n), flags);
+    if (hostile_fault.old_kernel) {
+        errno = ENOSYS;
+        return -1;
+    }
+    if (hostile_fails('g'))
+        return -1;
+    n = hostile_piece(n);
+    if (!hostile_fault.foreseen)
+        return getrandom(p, n, flags);
+    memset(p, 0, n);
+    return (ssize_t)n;
 }
 
 static int
@@ -339,7 +359,7 @@ judge_replace(int rc, const struct fail *f, char before)
     char after = file_which();
 
     if (rc == 0) {
-        CHECK(after == 'n' && f->code == S3UP_OK);
+        CHECK(after == 'n' && f->code == S3UP_OK && !hostile_seen.lost);
         /* Synced, moved, and the folder synced, in this order; some cannot sync folders. */
         CHECK(!strcmp(hostile_seen.did, "wfnf") ||
               (hostile_fault.error == EINVAL && !strcmp(hostile_seen.did, "wfn")));
@@ -385,6 +405,44 @@ run_create(void)
     file_set(old_text);
 }
 
+/* Somebody guessed the name of the new file, and put a file of his own or a link there. */
+static void
+run_foreseen(void)
+{
+    char guess[400], victim[400], text[8] = "";
+    FILE *v;
+
+    (void)snprintf(guess, sizeof guess, "%s.0000000000000000", path);
+    (void)snprintf(victim, sizeof victim, "%s/victim", folder);
+    for (unsigned linked = 0; linked < 2; linked++) {
+        struct fail f = {0};
+        int rc;
+
+        v = fopen(linked ? victim : guess, "wb");
+        if (!v || fputs("mine", v) < 0 || fclose(v) != 0 ||
+            (linked && symlink(victim, guess) != 0))
+            abort();
+        file_set(old_text);
+        hostile_fault.foreseen = true;
+        rc = os_replace(path, span_at(new_text, length), 0600, &f);
+        hostile_fault.foreseen = false;
+        if (rc ==
+            0) /* the device's bytes are random still, and so another name was made */
+            CHECK(hostile_seen.hit && file_which() == 'n' && f.code == S3UP_OK);
+        else
+            CHECK(file_which() == 'o' && (f.code == S3UP_EXISTS || hostile_seen.hit));
+        CHECK(rc == (f.code == S3UP_OK ? 0 : -1));
+        v = fopen(guess, "rb");
+        CHECK(v && fread(text, 1, 4, v) == 4 && !memcmp(text, "mine", 4));
+        if (v)
+            (void)fclose(v);
+        (void)unlink(guess);
+        (void)unlink(victim);
+    }
+    (void)folder_strays();
+    file_set(old_text);
+}
+
 static void
 run_slurp(void)
 {
@@ -419,13 +477,22 @@ run_random(void)
     memset(bytes, 0xa5, sizeof bytes);
     if (!os_random(bytes, 64)) {
         CHECK(fault_is_real());
-        CHECK(hostile_fault.stays); /* one fault alone is made up for by the device */
+        /* One fault alone is made up for by the device. */
+        CHECK(hostile_fault.stays || hostile_fault.old_kernel);
     } else {
         for (unsigned i = 0; i < 64; i++)
             untouched += bytes[i] == 0xa5;
         CHECK(untouched < 8); /* by chance: one in 256 */
     }
     CHECK(bytes[64] == 0xa5 && bytes[65] == 0xa5);
+}
+
+static void
+run_random_old(void)
+{
+    hostile_fault.old_kernel = true;
+    run_random();
+    hostile_fault.old_kernel = false;
 }
 
 static void
@@ -729,19 +796,26 @@ hostile_main(void)
 static const struct {
     const char *name;
     void (*run)(void);
-} runs[] = {{"os_replace", run_replace}, {"os_replace of a new file", run_create},
-            {"os_slurp", run_slurp},     {"os_slurp of too much", run_slurp_too_much},
-            {"os_random", run_random},   {"os_read", run_read},
-            {"os_write", run_write},     {"os_sync_folder", run_sync_folder},
-            {"log_say", run_log},        {"the clock", run_clock}};
+} runs[] = {{"os_replace", run_replace},
+            {"os_replace of a new file", run_create},
+            {"os_replace by a foreseen name", run_foreseen},
+            {"os_slurp", run_slurp},
+            {"os_slurp of too much", run_slurp_too_much},
+            {"os_random", run_random},
+            {"os_random without getrandom", run_random_old},
+            {"os_read", run_read},
+            {"os_write", run_write},
+            {"os_sync_folder", run_sync_folder},
+            {"log_say", run_log},
+            {"the clock", run_clock}};
 
 static const struct {
     int error;
     const char *name;
-} errors[] = {{0, "none"},        {EINTR, "EINTR"},   {EIO, "EIO"},
-              {ENOSPC, "ENOSPC"}, {EMFILE, "EMFILE"}, {ENOMEM, "ENOMEM"},
-              {ENOSYS, "ENOSYS"}, {EACCES, "EACCES"}, {EINVAL, "EINVAL"},
-              {EDQUOT, "EDQUOT"}, {ENOENT, "ENOENT"}};
+} errors[] = {{0, "nothing written"}, {-1, "nothing read"}, {EINTR, "EINTR"},
+              {EIO, "EIO"},           {ENOSPC, "ENOSPC"},   {EMFILE, "EMFILE"},
+              {ENOMEM, "ENOMEM"},     {ENOSYS, "ENOSYS"},   {EACCES, "EACCES"},
+              {EINVAL, "EINVAL"},     {EDQUOT, "EDQUOT"},   {ENOENT, "ENOENT"}};
 
 /* One run, until a round meets no fault. Interrupts that never end are no failure but a
  * waste of time: nothing can be done, and nothing is tested. */
@@ -752,8 +826,10 @@ hostile_run(size_t i, size_t e, bool stays)
 
     hostile_fault.error = errors[e].error;
     hostile_fault.stays = stays;
-    if (stays && (hostile_fault.error == EINTR || hostile_fault.error == 0))
+    if (stays && hostile_fault.error == EINTR)
         return;
+    if (hostile_fault.error < 0 && runs[i].run != run_random_old)
+        return; /* elsewhere it is the end of the file */
     for (unsigned long at = 0; more; at++) {
         CASE("%s, call %lu: %s%s, %lu at a time", runs[i].name, at, errors[e].name,
              stays ? " for ever" : "", (unsigned long)hostile_fault.piece);

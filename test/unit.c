@@ -694,6 +694,12 @@ static void
 test_url_refused(void)
 {
     static const struct span nuls[] = {BYTES("http://a\0"), BYTES("http://a/\0")};
+    static const struct {
+        const char *in, *word; /* a person must be told what to change */
+    } reasons[] = {{"http://u:p@a", "password"}, {"http://u@a", "user name"},
+                   {"a.example", "http://"},     {"http://a:x", "port"},
+                   {"http://[::1", "brackets"},  {"http://a!", "character"},
+                   {"http:///b", "no host"},     {"http://a b", "blank"}};
     char name[2100];
     struct url u;
 
@@ -704,6 +710,10 @@ test_url_refused(void)
     for (size_t i = 0; i < COUNT(nuls); i++) {
         CASE("url_parse with a NUL, %lu", (unsigned long)i);
         CHECK(url_parse(guard(nuls[i]), &u) != NULL);
+    }
+    for (size_t i = 0; i < COUNT(reasons); i++) {
+        CASE("url_parse %s", reasons[i].in);
+        CHECK(strstr(url_parse(guard_of(reasons[i].in), &u), reasons[i].word));
     }
     CASE("lengths");
     (void)snprintf(name, sizeof name, "http://%0253d", 0);
