@@ -4673,6 +4673,8 @@ http_line(struct conn *c, char line[HTTP_LINE], struct fail *f)
         if (n == HTTP_LINE - 1)
             return fail_set(f, S3UP_LATER, "a chunk's head is longer than %d bytes",
                             HTTP_LINE);
+        if (!c->in[c->at]) /* it would end the line for us, and for nobody else */
+            return fail_set(f, S3UP_LATER, "there is a NUL in a chunk's head");
         line[n++] = c->in[c->at++];
     }
 }
