@@ -4705,6 +4705,8 @@ http_line(struct conn *c, char line[HTTP_LINE], struct fail *f)
             return fail_set(f, S3UP_LATER,
                             "a chunk's head is longer than %d bytes, or has a NUL in it",
                             HTTP_LINE);
+        if (!c->in[c->at]) /* it would end the line for us, and for nobody else */
+            return fail_set(f, S3UP_LATER, "there is a NUL in a chunk's head");
         line[n++] = c->in[c->at++];
     }
 }
