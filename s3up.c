@@ -5792,6 +5792,7 @@ s3_code_is(struct span code, const char *pattern)
     return span_is(code, pattern);
 }
 
+/* The answer to a HEAD has no body: a region there, or the date, is all that it says. */
 static enum s3_verdict
 s3_judge(const struct s3_error *e)
 {
@@ -5800,7 +5801,9 @@ s3_judge(const struct s3_error *e)
             return s3_by_code[i].verdict;
     for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
         if (s3_by_status[i].status == e->status)
-            return e->status == 400 && e->region[0] ? S3_REGION : s3_by_status[i].verdict;
+            return e->status == 400 && e->region[0]  ? S3_REGION
+                   : e->status == 403 && !e->code[0] ? S3_CLOCK
+                                                     : s3_by_status[i].verdict;
     return e->status >= 500 ? S3_AGAIN : S3_FINAL;
 }
 
