@@ -6776,9 +6776,10 @@ struct s3_list {
     bool has_page;            /* x stands in it */
     bool is_truncated;        /* there is another */
     bool is_encoded;          /* the page says that its keys are percent-encoded */
+    bool is_old;              /* it goes on behind a key: a list of the first version */
     struct buf next, next_id; /* where the next page begins */
     struct buf asked;         /* where the page at hand began */
-    struct buf last;          /* the last key seen: old stores want it as the marker */
+    struct buf last; /* the greatest key or prefix seen: the marker of old stores */
     struct s3_entry entry;
 };
 
@@ -6893,6 +6894,7 @@ s3_list_page(struct s3_list *l, struct span page)
                 (void)xml_text(x.text, i == 2 || i == 4 ? &raw : &next);
             }
     }
+    l->is_old = l->kind == S3_OBJECTS && raw.n && !next.n;
     if (raw.n && !next.n) { /* these two are keys, and are encoded like keys */
         if (!l->is_encoded || !url_read(buf_span(&raw), true, &next)) {
             buf_clear(&next);
@@ -6973,6 +6975,7 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
         if (s3_list_fetch(st, l, f) < 0)
             return -1;
         s3_list_page(l, buf_span(&st->reply));
+        st->old_lists |= l->is_old;
         if (!s3_list_repeats(l))
             break;
         st->plain_lists = true;
@@ -7057,8 +7060,10 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         } else if (l->x.depth == depth &&
                    (xml_at(&l->x, items[l->kind]) ||
                     (l->entry.is_prefix && l->kind == S3_OBJECTS))) {
-            buf_clear(&l->last);
-            buf_put(&l->last, buf_span(&l->entry.name));
+            if (span_cmp(buf_span(&l->entry.name), buf_span(&l->last)) > 0) {
+                buf_clear(&l->last);
+                buf_put(&l->last, buf_span(&l->entry.name));
+            }
             return 1;
         }
     }
