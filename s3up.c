@@ -6223,6 +6223,8 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
             rc = http_reply(&st->conn, is_head,
                             call->slow ? S3_PATIENCE : st->origin.limit, f);
         st->met |= rc == 0;
+        if (rc == 0 && !call->slow) /* a body must come at some rate, blanks need not */
+            http_watch(&st->conn, st->origin.limit, HTTP_LEAST);
         if (rc == 0)
             return s3_read_reply(st, call, f);
         rc = st->conn.reused && !st->conn.heard && f->code == S3UP_LATER;
