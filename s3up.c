@@ -4311,6 +4311,7 @@ enum http_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKS, BODY_CLOSE };
 struct conn {
     struct wire wire;
     struct net_watch watch; /* of the phase that it is in */
+    int64_t until;          /* ticks when that must be over; 0: as long as bytes move */
     struct buf out;         /* a head that has not been sent, and a little of the body */
     struct buf text;        /* the head of the reply; struct head points into it */
     struct head head;
@@ -4367,8 +4368,12 @@ http_wait(struct conn *c, short events, struct fail *f)
                         os_stop ? "interrupted" : "waiting for the network failed");
     if (net_stalled(&c->watch, wire_moved(&c->wire), os_ticks() - from))
         return fail_set(f, S3UP_LATER,
-                        "the connection stalled: fewer than %u bytes in %u s",
-                        (unsigned)c->watch.least, (unsigned)(c->watch.limit / 1000));
+                        c->watch.least > 1
+                            ? "the connection stalled: too little moved for %u s"
+                            : "the connection stalled: nothing came for %u s",
+                        (unsigned)(c->watch.limit / 1000));
+    if (c->until && os_ticks() >= c->until)
+        return fail_set(f, S3UP_LATER, "the proxy did not answer in time");
     return ready;
 }
 
@@ -4817,8 +4822,10 @@ http_alive(struct conn *c)
 
 /* Asks the proxy for a tunnel to the origin. Only the proxy's credentials go to it. */
 static int
-http_tunnel(struct conn *c, const struct origin *o, struct fail *f)
+http_tunnel(struct conn *c, const struct origin *o, int64_t until, struct fail *f)
 {
+    int rc;
+
     http_forget(c);
     c->to_send = 0;
     buf_str(&c->out, "CONNECT ");
@@ -4833,12 +4840,17 @@ http_tunnel(struct conn *c, const struct origin *o, struct fail *f)
     http_watch(c, o->limit, 1);
     if (c->out.bad)
         return fail_set(f, S3UP_USAGE, "the proxy's user name and password are too long");
-    if (http_reply(c, true, o->limit, f) < 0)
+    c->until = until;
+    rc = http_reply(c, true, o->limit, f);
+    c->until = 0;
+    if (rc < 0)
         return -1;
     if (c->head.status >= 300)
         return fail_set(f, c->head.status < 500 ? S3UP_DENIED : S3UP_LATER,
-                        "the proxy %s port %u refused to connect to %s: status %u",
-                        o->proxy, o->proxy_port, o->host, c->head.status);
+                        "the proxy %s port %u refused to connect to %s: status %u%s",
+                        o->proxy, o->proxy_port, o->host, c->head.status,
+                        c->head.status == 407 ? " (it asks for a user and password)"
+                                              : "");
     if (c->at < c->n)
         return fail_set(f, S3UP_LATER, "the proxy %s sent more than its reply", o->proxy);
     return 0;
@@ -4856,7 +4868,7 @@ http_connect(struct conn *c, struct origin *o, struct fail *f)
                           o->proxy[0] ? o->proxy_port : o->port, until, f);
     if (c->wire.fd < 0)
         return -1;
-    if (o->https && ((o->proxy[0] && http_tunnel(c, o, f) < 0) ||
+    if (o->https && ((o->proxy[0] && http_tunnel(c, o, until, f) < 0) ||
                      tls_start(&c->wire, &peer, until, f) < 0)) {
         http_close(c);
         return -1;
