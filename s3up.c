@@ -4195,7 +4195,7 @@ http_in_net(const char *host, struct span net)
 {
     /* One byte more than an address, since a /128 looks behind the last. */
     unsigned char a[17] = {0}, b[17] = {0};
-    struct span base;
+    struct span base = {NULL, 0};
     uint64_t bits = 129;
     char text[256];
     int family;
