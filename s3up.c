@@ -4192,7 +4192,7 @@ http_in_net(const char *host, struct span net)
 {
     /* One byte more than an address, since a /128 looks behind the last. */
     unsigned char a[17] = {0}, b[17] = {0};
-    struct span base;
+    struct span base = {NULL, 0};
     uint64_t bits = 129;
     char text[256];
     int family;
@@ -4308,6 +4308,7 @@ enum http_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKS, BODY_CLOSE };
 struct conn {
     struct wire wire;
     struct net_watch watch; /* of the phase that it is in */
+    int64_t until;          /* ticks when that must be over; 0: as long as bytes move */
     struct buf out;         /* a head that has not been sent, and a little of the body */
     struct buf text;        /* the head of the reply; struct head points into it */
     struct head head;
@@ -4364,8 +4365,12 @@ http_wait(struct conn *c, short events, struct fail *f)
                         os_stop ? "interrupted" : "waiting for the network failed");
     if (net_stalled(&c->watch, wire_moved(&c->wire), os_ticks() - from))
         return fail_set(f, S3UP_LATER,
-                        "the connection stalled: fewer than %u bytes in %u s",
-                        (unsigned)c->watch.least, (unsigned)(c->watch.limit / 1000));
+                        c->watch.least > 1
+                            ? "the connection stalled: too little moved for %u s"
+                            : "the connection stalled: nothing came for %u s",
+                        (unsigned)(c->watch.limit / 1000));
+    if (c->until && os_ticks() >= c->until)
+        return fail_set(f, S3UP_LATER, "the proxy did not answer in time");
     return ready;
 }
 
@@ -4816,8 +4821,10 @@ http_alive(struct conn *c)
 
 /* Asks the proxy for a tunnel to the origin. Only the proxy's credentials go to it. */
 static int
-http_tunnel(struct conn *c, const struct origin *o, struct fail *f)
+http_tunnel(struct conn *c, const struct origin *o, int64_t until, struct fail *f)
 {
+    int rc;
+
     http_forget(c);
     c->to_send = 0;
     buf_str(&c->out, "CONNECT ");
@@ -4832,12 +4839,17 @@ http_tunnel(struct conn *c, const struct origin *o, struct fail *f)
     http_watch(c, o->limit, 1);
     if (c->out.bad)
         return fail_set(f, S3UP_USAGE, "the proxy's user name and password are too long");
-    if (http_reply(c, true, o->limit, f) < 0)
+    c->until = until;
+    rc = http_reply(c, true, o->limit, f);
+    c->until = 0;
+    if (rc < 0)
         return -1;
     if (c->head.status >= 300)
         return fail_set(f, c->head.status < 500 ? S3UP_DENIED : S3UP_LATER,
-                        "the proxy %s port %u refused to connect to %s: status %u",
-                        o->proxy, o->proxy_port, o->host, c->head.status);
+                        "the proxy %s port %u refused to connect to %s: status %u%s",
+                        o->proxy, o->proxy_port, o->host, c->head.status,
+                        c->head.status == 407 ? " (it asks for a user and password)"
+                                              : "");
     if (c->at < c->n)
         return fail_set(f, S3UP_LATER, "the proxy %s sent more than its reply", o->proxy);
     return 0;
@@ -4855,7 +4867,7 @@ http_connect(struct conn *c, struct origin *o, struct fail *f)
                           o->proxy[0] ? o->proxy_port : o->port, until, f);
     if (c->wire.fd < 0)
         return -1;
-    if (o->https && ((o->proxy[0] && http_tunnel(c, o, f) < 0) ||
+    if (o->https && ((o->proxy[0] && http_tunnel(c, o, until, f) < 0) ||
                      tls_start(&c->wire, &peer, until, f) < 0)) {
         http_close(c);
         return -1;
@@ -5791,6 +5803,7 @@ s3_code_is(struct span code, const char *pattern)
     return span_is(code, pattern);
 }
 
+/* The answer to a HEAD has no body: a region there, or the date, is all that it says. */
 static enum s3_verdict
 s3_judge(const struct s3_error *e)
 {
@@ -5799,7 +5812,9 @@ s3_judge(const struct s3_error *e)
             return s3_by_code[i].verdict;
     for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
         if (s3_by_status[i].status == e->status)
-            return e->status == 400 && e->region[0] ? S3_REGION : s3_by_status[i].verdict;
+            return e->status == 400 && e->region[0]  ? S3_REGION
+                   : e->status == 403 && !e->code[0] ? S3_CLOCK
+                                                     : s3_by_status[i].verdict;
     return e->status >= 500 ? S3_AGAIN : S3_FINAL;
 }
 
@@ -6219,6 +6234,8 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
             rc = http_reply(&st->conn, is_head,
                             call->slow ? S3_PATIENCE : st->origin.limit, f);
         st->met |= rc == 0;
+        if (rc == 0 && !call->slow) /* a body must come at some rate, blanks need not */
+            http_watch(&st->conn, st->origin.limit, HTTP_LEAST);
         if (rc == 0)
             return s3_read_reply(st, call, f);
         rc = st->conn.reused && !st->conn.heard && f->code == S3UP_LATER;
@@ -6772,9 +6789,10 @@ struct s3_list {
     bool has_page;            /* x stands in it */
     bool is_truncated;        /* there is another */
     bool is_encoded;          /* the page says that its keys are percent-encoded */
+    bool is_old;              /* it goes on behind a key: a list of the first version */
     struct buf next, next_id; /* where the next page begins */
     struct buf asked;         /* where the page at hand began */
-    struct buf last;          /* the last key seen: old stores want it as the marker */
+    struct buf last; /* the greatest key or prefix seen: the marker of old stores */
     struct s3_entry entry;
 };
 
@@ -6889,6 +6907,7 @@ s3_list_page(struct s3_list *l, struct span page)
                 (void)xml_text(x.text, i == 2 || i == 4 ? &raw : &next);
             }
     }
+    l->is_old = l->kind == S3_OBJECTS && raw.n && !next.n;
     if (raw.n && !next.n) { /* these two are keys, and are encoded like keys */
         if (!l->is_encoded || !url_read(buf_span(&raw), true, &next)) {
             buf_clear(&next);
@@ -6969,6 +6988,7 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
         if (s3_list_fetch(st, l, f) < 0)
             return -1;
         s3_list_page(l, buf_span(&st->reply));
+        st->old_lists |= l->is_old;
         if (!s3_list_repeats(l))
             break;
         st->plain_lists = true;
@@ -7053,8 +7073,10 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         } else if (l->x.depth == depth &&
                    (xml_at(&l->x, items[l->kind]) ||
                     (l->entry.is_prefix && l->kind == S3_OBJECTS))) {
-            buf_clear(&l->last);
-            buf_put(&l->last, buf_span(&l->entry.name));
+            if (span_cmp(buf_span(&l->entry.name), buf_span(&l->last)) > 0) {
+                buf_clear(&l->last);
+                buf_put(&l->last, buf_span(&l->entry.name));
+            }
             return 1;
         }
     }
