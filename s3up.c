@@ -934,34 +934,43 @@ static const uint32_t sha256_k[64] __attribute__((aligned(16))) = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
     0xc67178f2};
 
+/* The word of the schedule that comes sixteen after w[i]. */
+static uint32_t
+sha256_word(const uint32_t w[16], unsigned i)
+{
+    uint32_t a = w[(i + 1) % 16], b = w[(i + 14) % 16];
+
+    return w[i] + (sum_ror(a, 7) ^ sum_ror(a, 18) ^ a >> 3) + w[(i + 9) % 16] +
+           (sum_ror(b, 17) ^ sum_ror(b, 19) ^ b >> 10);
+}
+
+/* Sixteen rounds at a time: unrolled, all indexes are constants, and the compiler keeps
+ * the state in registers. */
 static void
 sha256_portable(uint32_t h[8], const unsigned char *p, size_t blocks)
 {
-    uint32_t w[64], v[8];
+    uint32_t w[16], v[8];
 
     for (; blocks; blocks--, p += SUM_BLOCK) {
-        for (unsigned i = 0; i < 16; i++)
-            w[i] = sum_load32be(p + 4 * i);
-        for (unsigned i = 16; i < 64; i++) {
-            uint32_t a = w[i - 15], b = w[i - 2];
-
-            w[i] = w[i - 16] + (sum_ror(a, 7) ^ sum_ror(a, 18) ^ a >> 3) + w[i - 7] +
-                   (sum_ror(b, 17) ^ sum_ror(b, 19) ^ b >> 10);
-        }
         memcpy(v, h, sizeof v);
-#pragma GCC unroll 8
-        for (unsigned i = 0; i < 64; i++) {
-            /* The names turn, the words stay: what is a in this round is b in the
-             * next. */
-            uint32_t a = v[(64 - i) % 8], e = v[(68 - i) % 8];
-            uint32_t t =
-                v[(71 - i) % 8] + (sum_ror(e, 6) ^ sum_ror(e, 11) ^ sum_ror(e, 25)) +
-                ((e & v[(69 - i) % 8]) ^ (~e & v[(70 - i) % 8])) + sha256_k[i] + w[i];
+        for (unsigned k = 0; k < 64; k += 16) {
+#pragma GCC unroll 16
+            for (unsigned i = 0; i < 16; i++)
+                w[i] = k ? sha256_word(w, i) : sum_load32be(p + 4 * i);
+#pragma GCC unroll 16
+            for (unsigned i = 0; i < 16; i++) {
+                /* The names turn, the words stay: what is a in this round is b in the
+                 * next. */
+                uint32_t a = v[(16 - i) % 8], b = v[(17 - i) % 8], c = v[(18 - i) % 8];
+                uint32_t e = v[(20 - i) % 8], f = v[(21 - i) % 8], g = v[(22 - i) % 8];
+                uint32_t t = v[(23 - i) % 8] + sha256_k[k + i] + w[i] +
+                             (sum_ror(e, 6) ^ sum_ror(e, 11) ^ sum_ror(e, 25)) +
+                             (g ^ (e & (f ^ g)));
 
-            v[(67 - i) % 8] += t;
-            v[(71 - i) % 8] = t + (sum_ror(a, 2) ^ sum_ror(a, 13) ^ sum_ror(a, 22)) +
-                              ((a & v[(65 - i) % 8]) ^ (a & v[(66 - i) % 8]) ^
-                               (v[(65 - i) % 8] & v[(66 - i) % 8]));
+                v[(19 - i) % 8] += t;
+                v[(23 - i) % 8] = t + (sum_ror(a, 2) ^ sum_ror(a, 13) ^ sum_ror(a, 22)) +
+                                  ((a & b) ^ (c & (a ^ b)));
+            }
         }
         for (unsigned i = 0; i < 8; i++)
             h[i] += v[i];
