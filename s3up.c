@@ -6360,9 +6360,11 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
                            : url_parse(buf_span(&st->endpoint), &st->url);
     if (!why && st->url.query.n)
         why = "it must not have a query";
-    if (why)
+    if (why) /* with an @ in it, it may hold a password: that is not repeated */
         return fail_set(f, S3UP_USAGE, "the endpoint \"%s\" is not usable: %s",
-                        buf_text(&st->endpoint), why);
+                        span_has(buf_span(&st->endpoint), '@') ? "..."
+                                                               : buf_text(&st->endpoint),
+                        why);
     s3_environment(&st->config, st->url.https);
     st->aws = s3_is_aws(st->url.host);
     st->origin.https = st->url.https;
