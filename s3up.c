@@ -1503,6 +1503,8 @@ fail_exit(int error)
         return S3UP_DENIED;
     case EEXIST:
         return S3UP_EXISTS;
+    case EINTR:
+        return S3UP_INTERRUPTED;
     case EINVAL:
     case EISDIR:
     case ELOOP:
@@ -1527,7 +1529,17 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTE, LOG_DEBUG };
 
 static enum log_level log_most = LOG_NOTE; /* -q lowers it, -v raises it */
 
-/* Reads and writes below go on after a signal; a stop is seen by the loops above them. */
+static volatile sig_atomic_t os_stop; /* 0, or the signal that asked us to stop */
+
+/* Did a call fail only because of a signal that is no stop? A stop ends it: a full pipe,
+ * or a FIFO that nobody opens, could hold us for ever. */
+static bool
+os_again(void)
+{
+    return errno == EINTR && !os_stop;
+}
+
+/* A write that a signal interrupts goes on, unless the signal is a stop. */
 static bool
 os_write(int fd, const void *data, size_t n)
 {
@@ -1536,7 +1548,7 @@ os_write(int fd, const void *data, size_t n)
     while (n) {
         ssize_t did = write(fd, p, n);
 
-        if (did < 0 && errno == EINTR)
+        if (did < 0 && os_again())
             continue;
         if (did <= 0) {
             errno = did ? errno : ENOSPC;
@@ -1544,6 +1556,10 @@ os_write(int fd, const void *data, size_t n)
         }
         p += did;
         n -= (size_t)did;
+        if (n && os_stop) { /* the rest would wait as the signal found us waiting */
+            errno = EINTR;
+            return false;
+        }
     }
     return true;
 }
@@ -1649,7 +1665,7 @@ os_open(const char *path, int flags, mode_t mode)
 
     do
         fd = open(path, flags | O_CLOEXEC, mode);
-    while (fd < 0 && errno == EINTR);
+    while (fd < 0 && os_again());
     return fd;
 }
 
@@ -1796,8 +1812,6 @@ os_same(const struct os_id *a, const struct os_id *b)
     return a->device == b->device && a->inode == b->inode && a->size == b->size &&
            a->modified.s == b->modified.s && a->modified.ns == b->modified.ns;
 }
-
-static volatile sig_atomic_t os_stop; /* 0, or the signal that asked us to stop */
 
 static void
 os_on_stop(int signal_number)

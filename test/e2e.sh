@@ -94,6 +94,26 @@ ends() { # CODE ARG...: s3up ends so
     if [ "$rc" = "$want" ]; then pass; else fail "exit code $rc, wanted $want"; fi
 }
 
+# Starts s3up and leaves it alone: its number is in pid. `ended CODE` waits for its end.
+begin() { # ARG...
+    last="s3up $*"
+    "$S3UP" "$@" <"${IN:-/dev/null}" >"$W/out" 2>"$W/err" &
+    pid=$!
+}
+
+ended() { # CODE
+    n=0 # a program that hangs must not hang us
+    while kill -s 0 "$pid" 2>/dev/null; do
+        n=$((n + 1))
+        [ $n != 400 ] || kill -s KILL "$pid"
+        sleep 0.05
+    done
+    wait "$pid"
+    rc=$?
+    cat "$W/out" "$W/err" >>"$W/said"
+    if [ "$rc" = "$1" ]; then pass; else fail "exit code $rc, wanted $1"; fi
+}
+
 has() { # FILE TEXT
     case $(cat "$1") in
     *"$2"*) return 0 ;;
@@ -754,6 +774,94 @@ sec_modes() {
     done
     ends 0 get --verbose s3://bkt/modes/a -
     check cmp -s a "$W/out"
+}
+
+# ---- when it is asked to stop ----
+
+some_file() { # is there anything here that is not on the list?
+    # shellcheck disable=SC2010 # the names are ours
+    ls -A | grep -q -v -x -e "${1:-}"
+}
+
+busy() { # has a request come since the last reset?
+    [ "$(ctl stats requests)" -gt 0 ]
+}
+
+sec_signals() {
+    bytes 300000 >a
+    printf keep >old
+    ends 0 put a s3://bkt/sig/a
+    mkdir here
+    cd here || return
+    fault 'GetObject * slow-write=50000'
+    for signal in INT:130 TERM:143; do
+        begin get s3://bkt/sig/a new
+        until_so some_file
+        kill -s "${signal%:*}" "$pid"
+        ended "${signal#*:}"
+        err interrupted
+        is "$(ls -A)" ''
+    done
+    cp ../old new
+    begin get s3://bkt/sig/a new
+    until_so some_file new
+    kill -s INT "$pid"
+    ended 130
+    is "$(ls -A) $(cat new)" 'new keep'
+    rm new
+    begin get s3://bkt/sig/a s3://bkt/sig/a ./
+    until_so some_file
+    kill -s INT "$pid"
+    ended 130
+    is "$(ls -A)" ''
+    calm
+    fault 'ListObjectsV2 * stall=10'
+    ctl reset
+    begin ls s3://bkt
+    until_so busy
+    kill -s TERM "$pid"
+    ended 143
+    silent out
+    calm
+
+    # A reader that does not read must not keep us.
+    mkfifo pipe
+    sleep 60 <>pipe >/dev/null 2>&1 &
+    sleeper=$!
+    "$S3UP" get s3://bkt/sig/a - >pipe 2>"$W/err" &
+    pid=$! last='get - to a pipe that is full'
+    sleep 0.3
+    kill -s TERM "$pid"
+    ended 143
+    kill "$sleeper"
+    rm pipe
+
+    cd ..
+    head -c 16000000 /dev/zero >big
+    fault 'PutObject * slow-read=200000'
+    for signal in INT:130 TERM:143; do
+        ctl reset
+        begin put big a s3://bkt/sig/
+        until_so busy
+        kill -s "${signal%:*}" "$pid"
+        ended "${signal#*:}"
+        err interrupted 'a was not sent'
+        check gone s3://bkt/sig/big
+    done
+    calm
+    fault '* * 503'
+    begin ls --retries 50
+    sleep 0.5
+    kill -s INT "$pid"
+    ended 130
+    calm
+    # While a file is only read, for its sum.
+    dd if=/dev/null of=sparse bs=1 seek=5000000000 2>/dev/null
+    begin put sparse s3://bkt/sig/
+    sleep 0.2
+    kill -s INT "$pid"
+    ended 130
+    rm sparse
 }
 
 # ---- running all of it ----
