@@ -1831,6 +1831,18 @@ os_signals(void)
     (void)sigaction(SIGPIPE, &ignore, NULL);
 }
 
+/* Whoever starts us with 0, 1 or 2 closed would have our next file or connection take
+ * that number, and what we print go there. A folder takes it instead: whoever reads or
+ * writes it gets an error, as if it were closed. */
+static bool
+os_standard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && os_open("/", O_RDONLY | O_DIRECTORY, 0) != fd)
+            return false;
+    return true;
+}
+
 /* Waits, or returns early when asked to stop: the flag is looked at on both sides. */
 static void
 os_sleep(int milliseconds)
@@ -8873,6 +8885,8 @@ main(int argc, char **argv)
     int code;
 
     os_signals();
+    if (!os_standard())
+        return S3UP_LATER; /* and nowhere to say it */
     if (argc < 2) {
         cli_usage(stderr);
         return S3UP_USAGE;

@@ -864,6 +864,38 @@ sec_signals() {
     rm sparse
 }
 
+# ---- a hostile house ----
+
+sec_limits() {
+    bytes 300000 >big
+    ends 0 put big s3://bkt/lim/big
+    # Started with closed descriptors: what is printed must not end in a file or a socket.
+    for closed in '2>&-' '0<&- 2>&-' '0<&- 1>&- 2>&-'; do
+        last="put and get with $closed"
+        eval '"$S3UP" put -v big s3://bkt/lim/closed '"$closed"
+        is $? 0
+        check same big s3://bkt/lim/closed
+        rm -f back
+        eval '"$S3UP" get -v s3://bkt/lim/closed back '"$closed"
+        is $? 0
+        check cmp -s big back
+        eval '"$S3UP" get -v s3://bkt/lim/none back '"$closed"
+        is $? 4
+    done
+    last='output that cannot be written'
+    for words in 'ls' 'help' 'version' 'get s3://bkt/lim/big -' 'stat s3://bkt/lim/big' \
+        'put --json big s3://bkt/lim/' 'presign s3://bkt/lim/big'; do
+        for where in '>&-' '>/dev/full'; do
+            last="s3up $words $where"
+            [ -w /dev/full ] || continue
+            eval '"$S3UP" $words 2>"$W/err" '"$where"
+            rc=$?
+            check test $rc -ne 0 -a $rc -lt 128
+            err output
+        done
+    done
+}
+
 # ---- running all of it ----
 
 sections=${*:-$(sed -n 's/^sec_\([a-z_]*\)() .*/\1/p' "$0")}
