@@ -794,7 +794,7 @@ sec_signals() {
     mkdir here
     cd here || return
     fault 'GetObject * slow-write=50000'
-    for signal in INT:130 TERM:143; do
+    for signal in INT:130 TERM:143 HUP:129; do
         begin get s3://bkt/sig/a new
         until_so some_file
         kill -s "${signal%:*}" "$pid"
@@ -824,6 +824,17 @@ sec_signals() {
     silent out
     calm
 
+    (
+        trap '' HUP # as nohup does
+        fault 'GetObject * slow-write=500000'
+        begin get s3://bkt/sig/a kept
+        until_so some_file
+        kill -s HUP "$pid"
+        ended 0
+        check cmp -s ../a kept
+        rm kept
+    )
+    calm
     # A reader that does not read must not keep us.
     mkfifo pipe
     sleep 60 <>pipe >/dev/null 2>&1 &
@@ -894,6 +905,14 @@ sec_limits() {
             err output
         done
     done
+    # A limit on the size of files, as a full disk: nothing is left, the old file stays.
+    printf keep >back
+    (
+        ulimit -f 100
+        ends 5 get s3://bkt/lim/big back
+        err back 'File too large'
+    )
+    is "$(ls -A | tr '\n' ' ')$(cat back)" 'back big keep'
 }
 
 # ---- running all of it ----
