@@ -1521,6 +1521,8 @@ fail_exit(int error)
         return S3UP_DENIED;
     case EEXIST:
         return S3UP_EXISTS;
+    case EINTR:
+        return S3UP_INTERRUPTED;
     case EINVAL:
     case EISDIR:
     case ELOOP:
@@ -1545,7 +1547,17 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTE, LOG_DEBUG };
 
 static enum log_level log_most = LOG_NOTE; /* -q lowers it, -v raises it */
 
-/* Reads and writes below go on after a signal; a stop is seen by the loops above them. */
+static volatile sig_atomic_t os_stop; /* 0, or the signal that asked us to stop */
+
+/* Did a call fail only because of a signal that is no stop? A stop ends it: a full pipe,
+ * or a FIFO that nobody opens, could hold us for ever. */
+static bool
+os_again(void)
+{
+    return errno == EINTR && !os_stop;
+}
+
+/* A write that a signal interrupts goes on, unless the signal is a stop. */
 static bool
 os_write(int fd, const void *data, size_t n)
 {
@@ -1554,7 +1566,7 @@ os_write(int fd, const void *data, size_t n)
     while (n) {
         ssize_t did = write(fd, p, n);
 
-        if (did < 0 && errno == EINTR)
+        if (did < 0 && os_again())
             continue;
         if (did <= 0) {
             errno = did ? errno : ENOSPC;
@@ -1562,6 +1574,10 @@ os_write(int fd, const void *data, size_t n)
         }
         p += did;
         n -= (size_t)did;
+        if (n && os_stop) { /* the rest would wait as the signal found us waiting */
+            errno = EINTR;
+            return false;
+        }
     }
     return true;
 }
@@ -1667,7 +1683,7 @@ os_open(const char *path, int flags, mode_t mode)
 
     do
         fd = open(path, flags | O_CLOEXEC, mode);
-    while (fd < 0 && errno == EINTR);
+    while (fd < 0 && os_again());
     return fd;
 }
 
@@ -1817,24 +1833,49 @@ os_same(const struct os_id *a, const struct os_id *b)
            a->modified.s == b->modified.s && a->modified.ns == b->modified.ns;
 }
 
-static volatile sig_atomic_t os_stop; /* 0, or the signal that asked us to stop */
-
 static void
 os_on_stop(int signal_number)
 {
     os_stop = signal_number;
 }
 
-/* A stop is a flag that the loops look at. A reader that went away is an error of write,
- * not a death; both are for the program alone, never for one that embeds it. */
+/* A stop is a flag that the loops look at. A reader that went away, or a limit on the
+ * size of files, is an error of write, not a death. All this is for the program alone,
+ * never for one that embeds it. */
 static void
 os_signals(void)
 {
     struct sigaction stop = {.sa_handler = os_on_stop}, ignore = {.sa_handler = SIG_IGN};
+    struct sigaction was;
 
     (void)sigaction(SIGINT, &stop, NULL); /* cannot fail for a signal that exists */
     (void)sigaction(SIGTERM, &stop, NULL);
+    if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN) /* nohup */
+        (void)sigaction(SIGHUP, &stop, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
+    (void)sigaction(SIGXFSZ, &ignore, NULL);
+}
+
+/* Gives the two that are ignored back to a program that will take our place. */
+static void
+os_signals_off(void)
+{
+    struct sigaction usual = {.sa_handler = SIG_DFL};
+
+    (void)sigaction(SIGPIPE, &usual, NULL);
+    (void)sigaction(SIGXFSZ, &usual, NULL);
+}
+
+/* Whoever starts us with 0, 1 or 2 closed would have our next file or connection take
+ * that number, and what we print go there. A folder takes it instead: whoever reads or
+ * writes it gets an error, as if it were closed. */
+static bool
+os_standard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && os_open("/", O_RDONLY | O_DIRECTORY, 0) != fd)
+            return false;
+    return true;
 }
 
 /* Waits, or returns early when asked to stop: the flag is looked at on both sides. */
@@ -5441,6 +5482,7 @@ cred_child(char **argv, int output)
 {
     int null = os_open("/dev/null", O_RDONLY, 0);
 
+    os_signals_off();
     if (null >= 0 && dup2(null, STDIN_FILENO) == STDIN_FILENO &&
         dup2(output, STDOUT_FILENO) == STDOUT_FILENO)
         (void)execvp(argv[0],
@@ -7300,10 +7342,12 @@ xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
 struct xfer_get {
     struct span bucket, key;
     int fd;
-    uint64_t done;  /* bytes written */
-    uint64_t size;  /* of the object, once known */
-    char etag[128]; /* as it came, for If-Match */
-    bool checkable; /* the ETag is the MD5 of the whole */
+    const char *path; /* of fd, for messages */
+    bool full;        /* it takes no more: nothing that a new attempt would mend */
+    uint64_t done;    /* bytes written */
+    uint64_t size;    /* of the object, once known */
+    char etag[128];   /* as it came, for If-Match */
+    bool checkable;   /* the ETag is the MD5 of the whole */
     struct sum md5;
 };
 
@@ -7373,11 +7417,10 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     if (s3_get_object(st, &call, f) == 0 && xfer_check_head(st, g, f) == 0)
         while ((did = http_read(&st->conn, st->window, sizeof st->window, f)) > 0) {
             if (!os_write(g->fd, st->window, (size_t)did)) {
-                did = -1;
-                if (errno == EPIPE)
-                    (void)fail_set(f, S3UP_CLOSED, "nobody reads the output any more");
-                else
-                    (void)fail_sys(f, "write", "the output");
+                did = errno == EPIPE
+                          ? fail_set(f, S3UP_CLOSED, "nobody reads the output any more")
+                          : fail_sys(f, "write", g->path);
+                g->full = true;
                 break;
             }
             sum_add(&g->md5, st->window, (size_t)did);
@@ -7405,7 +7448,8 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
         idle = g->done > before ? 0 : idle + 1;
         before = g->done;
         /* What was never begun has been tried often enough by s3_run. */
-        if (now.code != S3UP_LATER || !g->done || idle > st->config.retries || os_stop)
+        if (now.code != S3UP_LATER || g->full || !g->done || idle > st->config.retries ||
+            os_stop)
             return fail_set(f, os_stop ? S3UP_INTERRUPTED : now.code, "%s", now.text);
         s3_pause(st, idle, false);
     }
@@ -7447,6 +7491,7 @@ xfer_get_file(struct store *st, struct xfer_get *g, const char *path, bool no_cl
         if (no_clobber)
             return fail_set(f, S3UP_EXISTS, "%s exists already", path);
     }
+    g->path = path;
     g->fd = os_temp(path, 0666, &temp, f);
     if (g->fd < 0)
         goto done;
@@ -8264,6 +8309,7 @@ cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *
                     to_stdout ? "-" : buf_text(&path));
         } else if (to_stdout) {
             get.fd = STDOUT_FILENO;
+            get.path = "standard output";
             (void)xfer_get_to(st, &get, &f);
         } else {
             (void)xfer_get_file(st, &get, buf_text(&path), c->no_clobber, &f);
@@ -8968,6 +9014,8 @@ main(int argc, char **argv)
     int code;
 
     os_signals();
+    if (!os_standard())
+        return S3UP_LATER; /* and nowhere to say it */
     if (argc < 2) {
         cli_usage(stderr);
         return S3UP_USAGE;
