@@ -6221,6 +6221,8 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
     bool is_head = !strcmp(call->method, "HEAD");
     int rc;
 
+    st->error =
+        (struct s3_error){.status = 0}; /* what is there later is about this call */
     http_finish(&st->conn);
     if (s3_build(st, call, f) < 0)
         return S3_FINAL;
