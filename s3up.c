@@ -6936,7 +6936,7 @@ s3_list_fetch(struct store *st, struct s3_list *l, struct fail *f)
         return 0;
     if (l->kind != S3_OBJECTS || st->old_lists || l->next.n ||
         (st->error.status != 501 && st->error.status != 405 && st->error.status != 400) ||
-        now.code == S3UP_LATER)
+        (st->error.status == 400 && now.code != S3UP_SOME))
         return fail_set(f, now.code, "%s", now.text);
     st->old_lists = true;
     call = s3_list_call(st, l);
