@@ -6248,7 +6248,7 @@ s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
         *f = (struct fail){S3UP_OK,
                            ""}; /* the page of an error was cut: the status is there */
     }
-    if (good && (!call->root || s3_reply_is(st, call->root)))
+    if (good && (call->root ? s3_reply_is(st, call->root) : !s3_reply_is(st, "Error")))
         return S3_DONE;
     s3_read_error(st);
     if (good)
@@ -6271,6 +6271,8 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
     bool is_head = !strcmp(call->method, "HEAD");
     int rc;
 
+    st->error =
+        (struct s3_error){.status = 0}; /* what is there later is about this call */
     http_finish(&st->conn);
     if (s3_build(st, call, f) < 0)
         return S3_FINAL;
@@ -6843,7 +6845,10 @@ struct s3_list {
     bool is_old;              /* it goes on behind a key: a list of the first version */
     struct buf next, next_id; /* where the next page begins */
     struct buf asked;         /* where the page at hand began */
-    struct buf last; /* the greatest key or prefix seen: the marker of old stores */
+    struct buf last; /* the last key, or a greater prefix: the marker of old stores */
+    bool last_is_prefix;
+    struct buf first; /* what the page began with, when something was read of it */
+    bool is_first;    /* the next entry is that */
     struct s3_entry entry;
 };
 
@@ -6854,6 +6859,7 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
     l->next = buf_upto(8 * KEY_MAX);
     l->next_id = buf_upto(8 * KEY_MAX);
     l->last = buf_upto(8 * KEY_MAX);
+    l->first = buf_upto(8 * KEY_MAX);
     l->asked = buf_upto(16 * KEY_MAX);
     l->entry.name = buf_upto(8 * KEY_MAX);
     l->entry.id = buf_upto(8 * KEY_MAX);
@@ -6864,8 +6870,9 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
 static void
 s3_list_end(struct s3_list *l)
 {
-    struct buf *all[] = {&l->asked,      &l->next,     &l->next_id,    &l->last,
-                         &l->entry.name, &l->entry.id, &l->entry.etag, &l->entry.class};
+    struct buf *all[] = {&l->asked,    &l->next,       &l->next_id,
+                         &l->last,     &l->first,      &l->entry.name,
+                         &l->entry.id, &l->entry.etag, &l->entry.class};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buf_free(all[i]);
@@ -6984,12 +6991,14 @@ s3_list_fetch(struct store *st, struct s3_list *l, struct fail *f)
         return 0;
     if (l->kind != S3_OBJECTS || st->old_lists || l->next.n ||
         (st->error.status != 501 && st->error.status != 405 && st->error.status != 400) ||
-        now.code == S3UP_LATER)
+        (st->error.status == 400 && now.code != S3UP_SOME))
         return fail_set(f, now.code, "%s", now.text);
     st->old_lists = true;
     call = s3_list_call(st, l);
     return s3_run(st, &call, f);
 }
+
+#define S3_REPEATS "the store repeats one page of its list for ever"
 
 /* Where a page begins, as one text. */
 static void
@@ -7046,8 +7055,8 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
         stuck = plain;
     }
     if (stuck)
-        return fail_set(f, S3UP_LATER, "the store repeats one page of its list for ever");
-    l->has_page = true;
+        return fail_set(f, S3UP_LATER, S3_REPEATS);
+    l->has_page = l->is_first = true;
     xml_init(&l->x, buf_span(&st->reply));
     return 1;
 }
@@ -7090,6 +7099,35 @@ s3_list_leaf(struct s3_list *l, struct span name, struct span text)
     return true;
 }
 
+/* Takes note of a whole entry. 1: it is new, 0: a prefix that was listed before, which
+ * some stores repeat behind it, -1: it began the page before this one as well. No order
+ * is asked for: not all stores sort by bytes. */
+static int
+s3_list_note(struct s3_list *l)
+{
+    struct span name = buf_span(&l->entry.name);
+    bool prefix = l->entry.is_prefix;
+    int order = span_cmp(name, buf_span(&l->last));
+
+    if (l->kind != S3_OBJECTS)
+        return 1;
+    if (l->is_first && l->first.n && span_eq(name, buf_span(&l->first)))
+        return -1;
+    if (l->is_first) {
+        buf_clear(&l->first);
+        buf_put(&l->first, name);
+        l->is_first = false;
+    }
+    if (order == 0)
+        return 0;
+    if (order > 0 || (!prefix && !l->last_is_prefix)) {
+        buf_clear(&l->last);
+        buf_put(&l->last, name);
+        l->last_is_prefix = prefix;
+    }
+    return 1;
+}
+
 /* The next entry, into l->entry. 1: there is one, 0: the list is at its end, -1:
  * failed. */
 static int
@@ -7124,11 +7162,12 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         } else if (l->x.depth == depth &&
                    (xml_at(&l->x, items[l->kind]) ||
                     (l->entry.is_prefix && l->kind == S3_OBJECTS))) {
-            if (span_cmp(buf_span(&l->entry.name), buf_span(&l->last)) > 0) {
-                buf_clear(&l->last);
-                buf_put(&l->last, buf_span(&l->entry.name));
-            }
-            return 1;
+            int known = s3_list_note(l);
+
+            if (known < 0)
+                return fail_set(f, S3UP_LATER, S3_REPEATS);
+            if (known)
+                return 1;
         }
     }
 }
