@@ -8488,11 +8488,12 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
 static int
 cli_stat(const struct cli *c, struct store *st, struct fail *f)
 {
-    static const char *const shown[] = {"content-length",   "etag",
-                                        "last-modified",    "content-type",
-                                        "content-encoding", "cache-control"};
+    static const char *const shown[] = {
+        "content-length",   "etag",          "last-modified",       "content-type",
+        "content-encoding", "cache-control", "content-disposition", "content-language",
+        "expires"};
     const struct head *h = &st->conn.head;
-    struct buf line = buf_upto(64 * KEY_MAX);
+    struct buf line = buf_upto(64 * KEY_MAX), lower = buf_upto(HEAD_MAX);
     struct span bucket, key;
 
     if (c->count != 1)
@@ -8506,22 +8507,24 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     if (c->json)
         cli_json_text(&line, "object", span_of(c->words[0]));
     for (unsigned i = 0; i < h->n; i++) {
-        char name[64];
-        bool show = span_is_nocase(span_first(h->at[i].name, 6), "x-amz-") &&
-                    !span_is_nocase(span_first(h->at[i].name, 8), "x-amz-id");
+        struct span name;
+        bool show;
 
-        s3_copy_name(name, sizeof name, h->at[i].name);
+        buf_clear(&lower);
+        for (size_t k = 0; k < h->at[i].name.n; k++)
+            buf_char(&lower, span_lower(h->at[i].name.p[k]));
+        name = buf_span(&lower);
+        show = span_starts(name, "x-amz-") && !span_starts(name, "x-amz-id") &&
+               !span_is(name, "x-amz-request-id");
         for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
-            show |= span_is_nocase(h->at[i].name, shown[k]);
-        if (!show || !strcmp(name, "x-amz-request-id"))
+            show |= span_is(name, shown[k]);
+        if (!show)
             continue;
-        for (char *p = name; *p; p++)
-            *p = span_lower(*p);
         if (c->json) {
-            cli_json_text(&line, name, h->at[i].value);
+            cli_json_text(&line, buf_text(&lower), h->at[i].value);
             continue;
         }
-        buf_str(&line, name);
+        buf_put(&line, name);
         buf_str(&line, ": ");
         log_put_plain(&line, h->at[i].value);
         buf_char(&line, '\n');
@@ -8529,6 +8532,7 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     buf_str(&line, c->json ? "}\n" : "");
     fputs(buf_text(&line), stdout);
     buf_free(&line);
+    buf_free(&lower);
     return S3UP_OK;
 }
 

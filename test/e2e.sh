@@ -490,6 +490,12 @@ sec_stat() {
     ends 0 stat --json s3://bkt/stat/a
     json "$W/out"
     out '"object":"s3://bkt/stat/a"' '49f68a5c8493ec2c0bf489821c21fc3b' '"x-amz-meta-k":"v"'
+    long=$(printf '%0100d' 7)
+    ends 0 put --metadata "$long=v" --content-disposition 'attachment; filename="a b"' \
+        --header 'Content-Language: de' a s3://bkt/stat/a
+    ends 0 stat s3://bkt/stat/a
+    out "x-amz-meta-$long: v" 'content-disposition: attachment; filename="a b"' \
+        'content-language: de'
     ends 0 stat s3://bkt
     ends 4 stat s3://bkt/stat/nothing
     err s3://bkt/stat/nothing
