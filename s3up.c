@@ -5863,8 +5863,8 @@ s3_judge(const struct s3_error *e)
             return s3_by_code[i].verdict;
     for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
         if (s3_by_status[i].status == e->status)
-            return e->status == 400 && e->region[0]  ? S3_REGION
-                   : e->status == 403 && !e->code[0] ? S3_CLOCK
+            return e->status == 400 && (e->region[0] || !e->code[0]) ? S3_REGION
+                   : e->status == 403 && !e->code[0]                 ? S3_CLOCK
                                                      : s3_by_status[i].verdict;
     return e->status >= 500 ? S3_AGAIN : S3_FINAL;
 }
@@ -6357,24 +6357,30 @@ s3_header(struct s3_call *call, const char *name, struct span value)
 }
 
 /* Finds out where a bucket is: from the refusal itself, else by asking for the bucket's
- * head, which says it even to strangers. */
+ * head, which says it even to strangers; else by a question that is refused in words, as a
+ * HEAD cannot be. */
 static bool
 s3_find_region(struct store *st, struct span bucket)
 {
-    struct s3_call call = s3_to("HeadBucket", "HEAD", bucket, SPAN(""));
+    struct s3_call head = s3_to("HeadBucket", "HEAD", bucket, SPAN(""));
+    struct s3_call where = s3_to("GetBucketLocation", "GET", bucket, SPAN(""));
     struct s3_error error = st->error;
-    struct fail unread = {S3UP_OK, ""};
-    struct span region;
+    struct fail unread = {S3UP_OK, ""}, unread2 = {S3UP_OK, ""};
+    bool learned;
 
     if (!bucket.n)
         return false;
     if (error.region[0])
         return s3_learn_region(st, bucket, span_of(error.region));
-    (void)s3_attempt(st, &call, &unread);
-    region =
-        st->conn.answered ? http_value(&st->conn.head, "x-amz-bucket-region") : SPAN("");
+    (void)s3_attempt(st, &head, &unread);
+    s3_query(&where, "location", SPAN(""));
+    learned = (st->conn.answered &&
+               s3_learn_region(st, bucket,
+                               http_value(&st->conn.head, "x-amz-bucket-region"))) ||
+              (s3_attempt(st, &where, &unread2) != S3_DONE && st->conn.answered &&
+               s3_learn_region(st, bucket, span_of(st->error.region)));
     st->error = error;
-    return s3_learn_region(st, bucket, region);
+    return learned;
 }
 
 /* How often each kind of second chance was taken in one call. */
