@@ -5863,8 +5863,8 @@ s3_judge(const struct s3_error *e)
             return s3_by_code[i].verdict;
     for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
         if (s3_by_status[i].status == e->status)
-            return e->status == 400 && e->region[0]  ? S3_REGION
-                   : e->status == 403 && !e->code[0] ? S3_CLOCK
+            return e->status == 400 && (e->region[0] || !e->code[0]) ? S3_REGION
+                   : e->status == 403 && !e->code[0]                 ? S3_CLOCK
                                                      : s3_by_status[i].verdict;
     return e->status >= 500 ? S3_AGAIN : S3_FINAL;
 }
@@ -6359,24 +6359,30 @@ s3_header(struct s3_call *call, const char *name, struct span value)
 }
 
 /* Finds out where a bucket is: from the refusal itself, else by asking for the bucket's
- * head, which says it even to strangers. */
+ * head, which says it even to strangers; else by a question that is refused in words, as a
+ * HEAD cannot be. */
 static bool
 s3_find_region(struct store *st, struct span bucket)
 {
-    struct s3_call call = s3_to("HeadBucket", "HEAD", bucket, SPAN(""));
+    struct s3_call head = s3_to("HeadBucket", "HEAD", bucket, SPAN(""));
+    struct s3_call where = s3_to("GetBucketLocation", "GET", bucket, SPAN(""));
     struct s3_error error = st->error;
-    struct fail unread = {S3UP_OK, ""};
-    struct span region;
+    struct fail unread = {S3UP_OK, ""}, unread2 = {S3UP_OK, ""};
+    bool learned;
 
     if (!bucket.n)
         return false;
     if (error.region[0])
         return s3_learn_region(st, bucket, span_of(error.region));
-    (void)s3_attempt(st, &call, &unread);
-    region =
-        st->conn.answered ? http_value(&st->conn.head, "x-amz-bucket-region") : SPAN("");
+    (void)s3_attempt(st, &head, &unread);
+    s3_query(&where, "location", SPAN(""));
+    learned = (st->conn.answered &&
+               s3_learn_region(st, bucket,
+                               http_value(&st->conn.head, "x-amz-bucket-region"))) ||
+              (s3_attempt(st, &where, &unread2) != S3_DONE && st->conn.answered &&
+               s3_learn_region(st, bucket, span_of(st->error.region)));
     st->error = error;
-    return s3_learn_region(st, bucket, region);
+    return learned;
 }
 
 /* How often each kind of second chance was taken in one call. */
@@ -8527,11 +8533,12 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
 static int
 cli_stat(const struct cli *c, struct store *st, struct fail *f)
 {
-    static const char *const shown[] = {"content-length",   "etag",
-                                        "last-modified",    "content-type",
-                                        "content-encoding", "cache-control"};
+    static const char *const shown[] = {
+        "content-length",   "etag",          "last-modified",       "content-type",
+        "content-encoding", "cache-control", "content-disposition", "content-language",
+        "expires"};
     const struct head *h = &st->conn.head;
-    struct buf line = buf_upto(64 * KEY_MAX);
+    struct buf line = buf_upto(64 * KEY_MAX), lower = buf_upto(HEAD_MAX);
     struct span bucket, key;
 
     if (c->count != 1)
@@ -8545,22 +8552,24 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     if (c->json)
         cli_json_text(&line, "object", span_of(c->words[0]));
     for (unsigned i = 0; i < h->n; i++) {
-        char name[64];
-        bool show = span_is_nocase(span_first(h->at[i].name, 6), "x-amz-") &&
-                    !span_is_nocase(span_first(h->at[i].name, 8), "x-amz-id");
+        struct span name;
+        bool show;
 
-        s3_copy_name(name, sizeof name, h->at[i].name);
+        buf_clear(&lower);
+        for (size_t k = 0; k < h->at[i].name.n; k++)
+            buf_char(&lower, span_lower(h->at[i].name.p[k]));
+        name = buf_span(&lower);
+        show = span_starts(name, "x-amz-") && !span_starts(name, "x-amz-id") &&
+               !span_is(name, "x-amz-request-id");
         for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
-            show |= span_is_nocase(h->at[i].name, shown[k]);
-        if (!show || !strcmp(name, "x-amz-request-id"))
+            show |= span_is(name, shown[k]);
+        if (!show)
             continue;
-        for (char *p = name; *p; p++)
-            *p = span_lower(*p);
         if (c->json) {
-            cli_json_text(&line, name, h->at[i].value);
+            cli_json_text(&line, buf_text(&lower), h->at[i].value);
             continue;
         }
-        buf_str(&line, name);
+        buf_put(&line, name);
         buf_str(&line, ": ");
         log_put_plain(&line, h->at[i].value);
         buf_char(&line, '\n');
@@ -8568,6 +8577,7 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     buf_str(&line, c->json ? "}\n" : "");
     fputs(buf_text(&line), stdout);
     buf_free(&line);
+    buf_free(&lower);
     return S3UP_OK;
 }
 

@@ -490,6 +490,17 @@ sec_stat() {
     ends 0 stat --json s3://bkt/stat/a
     json "$W/out"
     out '"object":"s3://bkt/stat/a"' '49f68a5c8493ec2c0bf489821c21fc3b' '"x-amz-meta-k":"v"'
+    long=$(printf '%0100d' 7)
+    ends 0 put --metadata "$long=v" --content-disposition 'attachment; filename="a b"' \
+        --header 'Content-Language: de' a s3://bkt/stat/a
+    ends 0 stat s3://bkt/stat/a
+    out "x-amz-meta-$long: v" 'content-disposition: attachment; filename="a b"' \
+        'content-language: de'
+    # A HEAD that is refused for its region cannot say so; nor can it say which is right.
+    ends 0 stat --region eu-west-9 s3://bkt/stat/a
+    ends 0 stat --region eu-west-9 s3://bkt
+    ends 7 put -n --region eu-west-9 a s3://bkt/stat/a
+    ends 0 put -n --region eu-west-9 a s3://bkt/stat/new
     ends 0 stat s3://bkt
     ends 4 stat s3://bkt/stat/nothing
     err s3://bkt/stat/nothing
