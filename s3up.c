@@ -27,7 +27,7 @@
 #include <arpa/inet.h>   /* inet_pton: addresses as text */
 #include <errno.h>       /* errno: why a system call failed, kept in struct fail */
 #include <fcntl.h>       /* open and its flags */
-#include <limits.h>      /* PATH_MAX */
+#include <limits.h>      /* PATH_MAX, NAME_MAX */
 #include <netdb.h>       /* getaddrinfo, in a child of its own */
 #include <netinet/in.h>  /* the two families of addresses */
 #include <netinet/tcp.h> /* TCP_NODELAY and the keepalive options */
@@ -1742,14 +1742,20 @@ os_sync_folder(const char *path)
     return good;
 }
 
-/* A new file beside path, under a name that nobody can foresee or has prepared. */
+/* A new file beside path, under a name that nobody can foresee or has prepared. Of a name
+ * that leaves no room for more, only the beginning is taken. */
 static int
 os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
 {
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    size_t n = strlen(base);
     unsigned char token[8];
     int fd = -1;
 
-    buf_str(name, path);
+    if (n > NAME_MAX - 1 - 2 * sizeof token)
+        for (n = NAME_MAX - 1 - 2 * sizeof token; n && (base[n] & 0xc0) == 0x80;)
+            n--; /* not into the middle of a character */
+    buf_put(name, span_at(path, (size_t)(base - path) + n));
     buf_char(name, '.');
     if (!os_random(token, sizeof token))
         return fail_sys(f, "find random numbers for", path);
