@@ -7379,26 +7379,50 @@ xfer_name(const char *temp, const char *path, bool no_clobber, struct fail *f)
     return os_sync_folder(path) ? 0 : fail_sys(f, "write", path);
 }
 
-/* Downloads to a file: under another name first, then, whole and checked, under its
- * own. */
+/* Downloads into what is there and no plain file: a device, or a FIFO. It is written, and
+ * never replaced: /dev/null must stay what it is. */
+static int
+xfer_get_device(struct store *st, struct xfer_get *g, struct fail *f)
+{
+    g->fd = os_open(g->path, O_WRONLY | O_NOCTTY, 0);
+    if (g->fd < 0)
+        return fail_sys(f, "write", g->path);
+    (void)xfer_get_to(st, g, f);
+    if (close(g->fd) != 0 && f->code == S3UP_OK)
+        return fail_sys(f, "write", g->path);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* Downloads to a file: under another name first, then, whole and checked, under its own.
+ * A file that it replaces hands its owner and mode on, and a link to one stays. */
 static int
 xfer_get_file(struct store *st, struct xfer_get *g, const char *path, bool no_clobber,
               struct fail *f)
 {
     struct buf temp = buf_upto(PATH_MAX);
+    char *real = NULL;
     struct stat info;
     int rc = -1;
 
+    g->path = path;
     if (stat(path, &info) == 0) {
         if (S_ISDIR(info.st_mode))
             return fail_set(f, S3UP_USAGE, "cannot write %s: it is a folder", path);
         if (no_clobber)
             return fail_set(f, S3UP_EXISTS, "%s exists already", path);
+        if (!S_ISREG(info.st_mode))
+            return xfer_get_device(st, g, f);
+        real = realpath(path, NULL);
+        if (!real)
+            return fail_sys(f, "find", path);
     }
-    g->path = path;
-    g->fd = os_temp(path, 0666, &temp, f);
+    g->fd = os_temp(real ? real : path, real ? 0600 : 0666, &temp, f);
     if (g->fd < 0)
         goto done;
+    if (real) { /* what is refused here stays as closed as it is now */
+        (void)!fchown(g->fd, info.st_uid, info.st_gid);
+        (void)fchmod(g->fd, info.st_mode & 0777);
+    }
     if (xfer_get_to(st, g, f) == 0) {
         if (fsync(g->fd) != 0)
             (void)fail_sys(f, "write", path);
@@ -7408,11 +7432,12 @@ xfer_get_file(struct store *st, struct xfer_get *g, const char *path, bool no_cl
     if (close(g->fd) != 0 && rc == 0)
         rc = fail_sys(f, "write", path);
     if (rc == 0)
-        rc = xfer_name(buf_text(&temp), path, no_clobber, f);
+        rc = xfer_name(buf_text(&temp), real ? real : path, no_clobber, f);
     if (rc < 0)
         (void)unlink(buf_text(&temp)); /* gone already if only the folder's sync failed */
 done:
     buf_free(&temp);
+    free(real);
     return rc;
 }
 

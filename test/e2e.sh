@@ -874,6 +874,63 @@ sec_signals() {
     rm sparse
 }
 
+# What get writes to may be more than a new name.
+sec_targets() {
+    printf 'new\n' >a
+    ends 0 put a s3://bkt/targets/a
+    printf 'old and longer\n' >real
+    chmod 600 real
+    ln -s real link
+    ends 0 get s3://bkt/targets/a link
+    check test -L link
+    check cmp -s a real
+    is "$(ls -l real | cut -c 1-10)" -rw-------
+    chmod 755 real
+    ends 0 get s3://bkt/targets/a real
+    is "$(ls -l real | cut -c 1-10)" -rwxr-xr-x
+    mkdir deep
+    ln -s ../real deep/up
+    ln -s deep/up chain
+    ends 0 get s3://bkt/targets/a chain
+    check test -L chain -a -L deep/up
+    is "$(ls -A deep)" up
+    ln -s nowhere dead
+    ends 7 get -n s3://bkt/targets/a dead
+    check test -L dead
+    ln -s /proc/self/fd/1 stdout # not /dev/stdout: root could lose it
+    ends 0 get s3://bkt/targets/a stdout
+    check cmp -s a "$W/out"
+    check test -L stdout
+    mkfifo fifo
+    cat fifo >read &
+    ends 0 get s3://bkt/targets/a fifo
+    wait $!
+    check test -p fifo
+    check cmp -s a read
+    ends 7 get -n s3://bkt/targets/a fifo
+    begin get s3://bkt/targets/a fifo # which nobody opens
+    sleep 0.2
+    kill -s TERM "$pid"
+    ended 143
+    (
+        umask 077
+        ends 0 get s3://bkt/targets/a private
+        is "$(ls -l private | cut -c 1-10)" -rw-------
+    )
+    is "$(ls -A | tr '\n' ' ')" 'a chain dead deep fifo link private read real stdout '
+    if [ "$(id -u)" = 0 ] && command -v mknod >/dev/null; then
+        mknod null c 1 3 # never /dev/null itself
+        ends 0 get s3://bkt/targets/a null
+        check test -c null
+        chown 12345:12345 real
+        ends 0 get s3://bkt/targets/a real
+        is "$(ls -ln real | awk '{ print $3, $4 }')" '12345 12345'
+    else
+        ends 0 get s3://bkt/targets/a /dev/null
+        skip 'owners are not tried: not root'
+    fi
+}
+
 # ---- a hostile house ----
 
 sec_limits() {
