@@ -5749,8 +5749,9 @@ static const struct {
     {408, S3_AGAIN, S3UP_LATER},   {409, S3_FINAL, S3UP_SOME},
     {410, S3_FINAL, S3UP_MISSING}, {412, S3_FINAL, S3UP_EXISTS},
     {429, S3_SLOWER, S3UP_LATER},  {499, S3_AGAIN, S3UP_LATER},
-    {500, S3_AGAIN, S3UP_LATER},   {502, S3_AGAIN, S3UP_LATER},
-    {503, S3_SLOWER, S3UP_LATER},  {504, S3_AGAIN, S3UP_LATER},
+    {500, S3_AGAIN, S3UP_LATER},   {501, S3_FINAL, S3UP_SOME},
+    {502, S3_AGAIN, S3UP_LATER},   {503, S3_SLOWER, S3UP_LATER},
+    {504, S3_AGAIN, S3UP_LATER},   {505, S3_FINAL, S3UP_SOME},
     {509, S3_SLOWER, S3UP_LATER},  {520, S3_AGAIN, S3UP_LATER},
 };
 
@@ -5822,6 +5823,7 @@ static int
 s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
 {
     const struct s3_error *e = &st->error;
+    enum s3_verdict verdict = s3_judge(e);
     enum s3up_exit code = e->status >= 500 ? S3UP_LATER : S3UP_SOME;
     struct buf line = buf_upto(4 * KEY_MAX);
     const char *advice = NULL;
@@ -5829,6 +5831,8 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
     for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
         if (s3_by_status[i].status == e->status)
             code = s3_by_status[i].code;
+    if (verdict == S3_AGAIN || verdict == S3_SLOWER)
+        code = S3UP_LATER; /* what is worth another attempt is worth another run */
     for (size_t i = 0; i < sizeof s3_advice / sizeof *s3_advice; i++)
         if (span_is(span_of(e->code), s3_advice[i].code)) {
             code = s3_advice[i].exit;
@@ -5836,7 +5840,7 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
         }
     s3_put_target(call, &line);
     buf_str(&line, ": the store answered ");
-    buf_num(&line, e->status);
+    buf_num(&line, st->conn.head.status);
     if (e->code[0])
         buf_char(&line, ' ');
     buf_str(&line, e->code);
@@ -6177,14 +6181,12 @@ s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
     if (good && (!call->root || s3_reply_is(st, call->root)))
         return S3_DONE;
     s3_read_error(st);
+    if (good)
+        st->error.status = 500; /* which is what such an answer means */
     if (good && !st->error.code[0])
         s3_copy_name(st->error.message, sizeof st->error.message,
                      SPAN("a reply that is empty, cut or not what was asked for"));
     (void)s3_refused(st, call, f);
-    if (!good)
-        return s3_judge(&st->error);
-    f->code = st->error.code[0] ? f->code : S3UP_LATER;
-    st->error.status = 500; /* which is what such an answer means */
     return s3_judge(&st->error);
 }
 
