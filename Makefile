@@ -145,16 +145,68 @@ vendor/build/musl-%/lib/libc.a: vendor/build/musl/pin.mk
 
 # --- tests ---
 
-# A test includes "../s3up.c". It is built by this system's own compiler and libc:
-#   $(CC) $(TEST_CFLAGS) -o OUT test/unit.c .build/native/libbearssl.a
-#   $(CC) $(TEST_CFLAGS) $(SAN) -o OUT test/unit.c .build/asan/libbearssl.a
-#   clang $(TEST_CFLAGS) $(SAN) -fsanitize=fuzzer -o OUT test/fuzz_x.c .build/fuzz/libbearssl.a
-# or like the product, static and also for another machine (to be run under qemu-user):
-#   $(STATIC_CC) $(TEST_CFLAGS) $(STATIC_CFLAGS) -o OUT test/unit.c \
-#           .build/$(BOX)/libbearssl.a $(STATIC_LIBS)
-# BearSSL itself is spared UBSan: it reads unaligned words on purpose where the CPU can.
-TEST_CFLAGS = $(S3UP) -g -O1
+# A test includes "../s3up.c". Three ways to build one: as the product is built; hostile, by this
+# system's compiler and libc with sanitizers, buffers that begin with one byte, and no pauses; and
+# with libFuzzer. BearSSL itself is spared UBSan: it reads unaligned words on purpose.
+TEST_CFLAGS = $(S3UP) -Wno-missing-prototypes -Itest -g -O1
 SAN         = -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+HOSTILE     = $(SAN) -DBUF_FIRST=1 -DS3_PAUSE=1
+UNITS       = $(basename $(notdir $(wildcard test/unit.c test/sigv4.c test/wire.c)))
+FUZZ        = $(basename $(notdir $(filter-out %_main.c,$(wildcard test/fuzz_*.c))))
+T           = .build/test
+H           = .build/hostile
+.PHONY: test check hostile fuzz interop bench demo
+
+$T/s3d $H/s3d: test/s3d.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c99 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -o $@ $<
+$T/%: test/%.c s3up.c s3up.h $(wildcard test/*.h) .build/$(BOX)/libbearssl.a
+	@mkdir -p $(@D)
+	$(Q)$(STATIC_CC) $(TEST_CFLAGS) $(STATIC_CFLAGS) -DS3_PAUSE=1 -o $@ $< \
+		$(if $(findstring fuzz_,$@),test/fuzz_main.c) .build/$(BOX)/libbearssl.a $(STATIC_LIBS)
+$H/%: test/%.c s3up.c s3up.h $(wildcard test/*.h) .build/asan/libbearssl.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(TEST_CFLAGS) $(HOSTILE) -o $@ $< \
+		$(if $(findstring fuzz_,$@),test/fuzz_main.c) .build/asan/libbearssl.a
+$H/s3up: s3up.c s3up.h .build/asan/libbearssl.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(S3UP) -g -O1 $(HOSTILE) -o $@ $< .build/asan/libbearssl.a
+.build/fuzz/%: test/%.c s3up.c s3up.h test/fuzz.h .build/fuzz/libbearssl.a
+	$(Q)clang $(TEST_CFLAGS) $(SAN) -fsanitize=fuzzer -o $@ $< .build/fuzz/libbearssl.a
+
+# Suites that talk to a store or a server, for programs built in either way.
+talks = $(foreach s,faults proxy tls,$(if $(wildcard test/$s.sh),'$s test/$s.sh $1/call $1/s3d')) \
+        $(if $(wildcard test/e2e.sh),'e2e test/e2e.sh $2 $1/s3d')
+
+test: s3up $T/s3d $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
+	@test/run.sh $(call talks,$T,./s3up) $(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
+
+hostile: $H/s3up $H/s3d $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
+	@test/run.sh $(call talks,$H,$H/s3up) $(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
+		$(if $(wildcard test/hostile.c),'hostile $H/hostile')
+
+check: s3up
+	@CC='$(CC)' CPPFLAGS='-isystem $(BEARSSL)/inc' test/run.sh 'slope-self test/slope.sh --self-test' \
+		'slope test/slope.sh' 'warnings test/warnings.sh' 'vendor test/vendor.sh' 'dist test/dist.sh' \
+		$(if $(wildcard test/cross.sh),'cross test/cross.sh')
+	@CPPFLAGS='-isystem $(BEARSSL)/inc' test/slope.sh | grep '^  '
+
+# One minute for each target; MINUTES=30 make fuzz for the night.
+MINUTES = 1
+fuzz: $(FUZZ:%=.build/fuzz/%)
+	@test/run.sh $(foreach f,$(FUZZ),'$f test/fuzz.sh .build/fuzz/$f $(MINUTES)')
+
+interop: s3up $T/s3d $(if $(wildcard test/oracle.c),$T/oracle)
+	@JOBS=1 test/run.sh $(if $(wildcard test/oracle.py),'oracle test/oracle.sh $T/oracle') 's3d test/s3d_test.sh $T/s3d' \
+		$(if $(wildcard test/interop/run.sh),'servers test/interop/run.sh')
+
+# Prints, and never judges.
+bench: s3up $T/s3d $T/call
+	@test/bench.sh ./s3up
+	@$(if $(wildcard test/bench_wire.sh),test/bench_wire.sh $T/call $T/s3d)
+
+demo: s3up $T/s3d
+	@test/demo.sh ./s3up $T/s3d
 
 # --- install, dist, clean ---
 

@@ -85,15 +85,16 @@
 #define S3_NAME       64 /* bytes of a bucket's or region's name and a NUL */
 #define S3_REGIONS    8 /* buckets outside of the configured region that are remembered */
 #define S3_REPLY      16777216 /* bytes of a reply: 1,000 keys, each byte as %XX */
-#define S3_WINDOW     65536    /* bytes of a file that are read at a time */
-#define S3_PATIENCE   900000   /* milliseconds that a store may take to join or copy */
-#define S3_PURSE      500      /* what a store's client starts with to pay for retries */
-#define S3_COST       5        /* the price of one; each success gives 1 back */
-#define S3_PAUSE      200      /* milliseconds: the first pause is at most this long */
-#define S3_PAUSE_SLOW 1000     /* and this if the store asked for less */
-#define S3_PAUSE_MOST 20000    /* pauses double up to this */
-#define S3_SKEW       300      /* seconds by which clocks may differ before it matters */
+#define S3_ERROR      65536    /* bytes of a reply that says what is wrong */
+#define S3_STRANGER   2 /* attempts after the first at a store that has never answered */
+#define S3_WINDOW     65536  /* bytes of a file that are read at a time */
+#define S3_PATIENCE   900000 /* milliseconds that a store may take to join or copy */
+#define S3_PURSE      500    /* what a store's client starts with to pay for retries */
+#define S3_COST       5      /* the price of one; each success gives 1 back */
+#define S3_PAUSE_MOST 20000  /* pauses double up to this */
+#define S3_SKEW       300    /* seconds by which clocks may differ before it matters */
 #define S3_XMLNS      "http://s3.amazonaws.com/doc/2006-03-01/"
+#define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536   /* bytes of one key, token or setting */
 #define CRED_WORDS    64      /* words of a credential_process */
 #define CRED_PATIENCE 60000   /* milliseconds that it may run */
@@ -108,6 +109,11 @@
 #define TLS_KEY       560  /* bytes of a root's key: RSA of 4,096 bits and its exponent */
 #define TLS_RSA_LEAST 2048 /* bits */
 #define TLS_ALIGN     64   /* bytes of a cache line */
+
+#ifndef S3_PAUSE     /* tests that retry hundreds of times set 1 */
+#define S3_PAUSE 200 /* milliseconds: the first pause is at most this long */
+#endif
+#define S3_PAUSE_SLOW (5 * S3_PAUSE) /* and this if the store asked for less */
 
 #ifndef BUF_FIRST
 #define BUF_FIRST 256 /* first size of a growing buffer; tests use 1, so all must grow */
@@ -227,22 +233,23 @@ span_trim(struct span s)
     return s;
 }
 
-/* Splits off what stands before the first `at`, or all of it. False when nothing was
- * left to split: so `while (span_cut(&rest, ',', &word))` visits every word. */
+/* Splits off what stands before the first `at`, or all of it. False, and an empty head,
+ * when nothing was left: so `while (span_cut(&rest, ',', &word))` visits every word. */
 static bool
 span_cut(struct span *rest, char at, struct span *head)
 {
     const char *hit = rest->n ? memchr(rest->p, at, rest->n) : NULL;
 
+    *head = *rest;
     if (!rest->p)
         return false;
-    if (!hit) {
-        *head = *rest;
-        *rest = (struct span){NULL, 0};
-        return true;
+    *rest = (struct span){NULL, 0};
+    if (hit) {
+        size_t n = (size_t)(hit - head->p);
+
+        *rest = span_at(hit + 1, head->n - n - 1);
+        head->n = n;
     }
-    *head = span_first(*rest, (size_t)(hit - rest->p));
-    *rest = span_at(hit + 1, rest->n - head->n - 1);
     return true;
 }
 
@@ -700,14 +707,13 @@ date_of(int64_t t)
 static bool
 date_time(struct date d, int64_t *t)
 {
-    static const unsigned char length[] = {31, 29, 31, 30, 31, 30,
-                                           31, 31, 30, 31, 30, 31};
-
-    if (d.month < 1 || d.month > 12 || d.day < 1 || d.day > length[d.month - 1] ||
-        d.hour > 23 || d.minute > 59 || d.second > 60)
+    if (d.month < 1 || d.month > 12 || d.day < 1 || d.day > 31 || d.hour > 23 ||
+        d.minute > 59 || d.second > 60)
         return false;
-    *t = date_days(d.year, d.month, d.day) * 86400 + d.hour * 3600 + d.minute * 60 +
-         d.second;
+    *t = date_days(d.year, d.month, d.day) * 86400;
+    if (date_of(*t).month != d.month)
+        return false; /* the month is shorter */
+    *t += d.hour * 3600 + d.minute * 60 + d.second;
     return true;
 }
 
@@ -749,7 +755,7 @@ date_iso(struct span s, int64_t *t)
         return false;
     d.year = year;
     s = span_after(s, 19);
-    if (s.p[0] == '.')
+    if (s.n > 1 && s.p[0] == '.' && s.p[1] >= '0' && s.p[1] <= '9')
         for (s = span_after(s, 1); s.n && s.p[0] >= '0' && s.p[0] <= '9';)
             s = span_after(s, 1);
     return (span_is(s, "Z") || span_is(s, "+00:00")) && date_time(d, t);
@@ -763,7 +769,8 @@ date_http(struct span s, int64_t *t)
     struct date d;
     unsigned year;
 
-    if (s.n != 29 || s.p[3] != ',' || s.p[19] != ':' || s.p[22] != ':' ||
+    if (s.n != 29 || s.p[3] != ',' || s.p[4] != ' ' || s.p[7] != ' ' || s.p[11] != ' ' ||
+        s.p[16] != ' ' || s.p[19] != ':' || s.p[22] != ':' ||
         !span_is(span_after(s, 25), " GMT") || !date_field(s, 5, 2, &d.day) ||
         !date_field(s, 12, 4, &year) || !date_field(s, 17, 2, &d.hour) ||
         !date_field(s, 20, 2, &d.minute) || !date_field(s, 23, 2, &d.second))
@@ -927,34 +934,43 @@ static const uint32_t sha256_k[64] __attribute__((aligned(16))) = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
     0xc67178f2};
 
+/* The word of the schedule that comes sixteen after w[i]. */
+static uint32_t
+sha256_word(const uint32_t w[16], unsigned i)
+{
+    uint32_t a = w[(i + 1) % 16], b = w[(i + 14) % 16];
+
+    return w[i] + (sum_ror(a, 7) ^ sum_ror(a, 18) ^ a >> 3) + w[(i + 9) % 16] +
+           (sum_ror(b, 17) ^ sum_ror(b, 19) ^ b >> 10);
+}
+
+/* Sixteen rounds at a time: unrolled, all indexes are constants, and the compiler keeps
+ * the state in registers. */
 static void
 sha256_portable(uint32_t h[8], const unsigned char *p, size_t blocks)
 {
-    uint32_t w[64], v[8];
+    uint32_t w[16], v[8];
 
     for (; blocks; blocks--, p += SUM_BLOCK) {
-        for (unsigned i = 0; i < 16; i++)
-            w[i] = sum_load32be(p + 4 * i);
-        for (unsigned i = 16; i < 64; i++) {
-            uint32_t a = w[i - 15], b = w[i - 2];
-
-            w[i] = w[i - 16] + (sum_ror(a, 7) ^ sum_ror(a, 18) ^ a >> 3) + w[i - 7] +
-                   (sum_ror(b, 17) ^ sum_ror(b, 19) ^ b >> 10);
-        }
         memcpy(v, h, sizeof v);
-#pragma GCC unroll 8
-        for (unsigned i = 0; i < 64; i++) {
-            /* The names turn, the words stay: what is a in this round is b in the
-             * next. */
-            uint32_t a = v[(64 - i) % 8], e = v[(68 - i) % 8];
-            uint32_t t =
-                v[(71 - i) % 8] + (sum_ror(e, 6) ^ sum_ror(e, 11) ^ sum_ror(e, 25)) +
-                ((e & v[(69 - i) % 8]) ^ (~e & v[(70 - i) % 8])) + sha256_k[i] + w[i];
+        for (unsigned k = 0; k < 64; k += 16) {
+#pragma GCC unroll 16
+            for (unsigned i = 0; i < 16; i++)
+                w[i] = k ? sha256_word(w, i) : sum_load32be(p + 4 * i);
+#pragma GCC unroll 16
+            for (unsigned i = 0; i < 16; i++) {
+                /* The names turn, the words stay: what is a in this round is b in the
+                 * next. */
+                uint32_t a = v[(16 - i) % 8], b = v[(17 - i) % 8], c = v[(18 - i) % 8];
+                uint32_t e = v[(20 - i) % 8], f = v[(21 - i) % 8], g = v[(22 - i) % 8];
+                uint32_t t = v[(23 - i) % 8] + sha256_k[k + i] + w[i] +
+                             (sum_ror(e, 6) ^ sum_ror(e, 11) ^ sum_ror(e, 25)) +
+                             (g ^ (e & (f ^ g)));
 
-            v[(67 - i) % 8] += t;
-            v[(71 - i) % 8] = t + (sum_ror(a, 2) ^ sum_ror(a, 13) ^ sum_ror(a, 22)) +
-                              ((a & v[(65 - i) % 8]) ^ (a & v[(66 - i) % 8]) ^
-                               (v[(65 - i) % 8] & v[(66 - i) % 8]));
+                v[(19 - i) % 8] += t;
+                v[(23 - i) % 8] = t + (sum_ror(a, 2) ^ sum_ror(a, 13) ^ sum_ror(a, 22)) +
+                                  ((a & b) ^ (c & (a ^ b)));
+            }
         }
         for (unsigned i = 0; i < 8; i++)
             h[i] += v[i];
@@ -1360,6 +1376,8 @@ sum_add(struct sum *s, const void *data, size_t n)
     const unsigned char *p = data;
     size_t have = s->n % SUM_BLOCK, take = SUM_BLOCK - have;
 
+    if (!n)
+        return; /* p may be NULL then */
     s->n += n;
     if (sum_crc(s->kind)) {
         s->crc = crc_add(sum_crc(s->kind), s->crc, p, n);
@@ -1700,12 +1718,12 @@ static int
 os_slurp(const char *path, struct buf *out, struct fail *f)
 {
     char piece[4096];
-    ssize_t did;
+    ssize_t did = 0;
     int fd = os_open(path, O_RDONLY, 0);
 
     if (fd < 0)
         return fail_sys(f, "open", path);
-    while ((did = os_read(fd, piece, sizeof piece, -1)) > 0)
+    while (!out->bad && (did = os_read(fd, piece, sizeof piece, -1)) > 0)
         buf_add(out, piece, (size_t)did);
     if (did < 0)
         (void)fail_sys(f, "read", path);
@@ -1760,8 +1778,10 @@ os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
     if (!os_random(token, sizeof token))
         return fail_sys(f, "find random numbers for", path);
     hex_put(name, token, sizeof token);
-    if (name->bad)
-        return fail_set(f, S3UP_USAGE, "cannot write %s: the name is too long", path);
+    if (name->bad) {
+        errno = name->bad == E2BIG ? ENAMETOOLONG : ENOMEM;
+        return fail_sys(f, "write", path);
+    }
     fd = os_open(name->p, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
     return fd < 0 ? fail_sys(f, "write", path) : fd;
 }
@@ -2986,24 +3006,26 @@ net_unsent(int fd)
     return ioctl(fd, TIOCOUTQ, &n) == 0 && n > 0 ? (uint64_t)n : 0;
 }
 
-/* Watches that bytes move: fewer than `least` in any stretch of `limit` is a stall. */
+/* Watches that bytes move: fewer than `least` in any stretch of `limit` is a stall. Only
+ * the time spent waiting counts: whoever reads a slow disk in between, or was stopped for
+ * a while, has no dead peer. */
 struct net_watch {
     uint64_t moved; /* the count when the stretch began */
-    int64_t since;  /* ticks */
+    int64_t waited; /* milliseconds since then */
     int64_t limit;  /* milliseconds */
     uint64_t least; /* bytes */
 };
 
+/* After a wait of so many milliseconds. */
 static bool
-net_stalled(struct net_watch *w, uint64_t moved)
+net_stalled(struct net_watch *w, uint64_t moved, int64_t waited)
 {
-    int64_t now = os_ticks();
-
+    w->waited += waited;
     if (moved - w->moved >= w->least) {
         w->moved = moved;
-        w->since = now;
+        w->waited = 0;
     }
-    return now - w->since > w->limit;
+    return w->waited > w->limit;
 }
 
 /* ===== ROOM 7 tls: a connection that is private, to the host that was meant =====
@@ -3311,11 +3333,9 @@ tls_load_roots(struct tls_roots *roots, const char *asked, struct fail *f)
             tls_add_pem(roots, buf_span(&pem));
         if (f->code == S3UP_OK && !tls_root_count(roots))
             (void)fail_set(f, S3UP_USAGE, "%s has no certificate in PEM form", asked);
-        buf_free(&pem);
-        return f->code == S3UP_OK ? 0 : -1;
     }
-    for (size_t i = 0; i < sizeof places / sizeof *places && !tls_root_count(roots);
-         i++) {
+    for (size_t i = 0;
+         !asked && i < sizeof places / sizeof *places && !tls_root_count(roots); i++) {
         roots->from = places[i];
         buf_clear(&pem);
         if (os_slurp(places[i], &pem, &unread) == 0)
@@ -3323,13 +3343,15 @@ tls_load_roots(struct tls_roots *roots, const char *asked, struct fail *f)
         unread.code = S3UP_OK; /* the next place may have them */
     }
     buf_free(&pem);
-    if (!tls_root_count(roots)) {
+    if (!asked && !tls_root_count(roots)) {
         roots->from = "the built-in roots";
         tls_add_builtin(roots);
     }
-    if (roots->der.bad || roots->index.bad)
-        return fail_set(f, S3UP_LATER, "cannot load the trusted roots: no memory");
-    return 0;
+    if (f->code == S3UP_OK && (roots->der.bad || roots->index.bad))
+        (void)fail_set(f, S3UP_LATER, "cannot load the trusted roots: no memory");
+    if (f->code != S3UP_OK)
+        tls_free_roots(roots); /* an index of what is not there would be read */
+    return f->code == S3UP_OK ? 0 : -1;
 }
 
 /* Stands in front of br_x509_minimal. BearSSL gets a pointer to the first field and calls
@@ -3696,8 +3718,7 @@ wire_recv(struct wire *w, void *data, size_t room)
         }
         if (br_ssl_engine_current_state(e) & BR_SSL_CLOSED)
             return br_ssl_engine_last_error(e) == BR_ERR_OK ? NET_END : NET_DEAD;
-        if (wire_flush(w) == NET_DEAD)
-            return NET_DEAD;
+        (void)wire_flush(w); /* what was said before nothing could be sent is heard */
         did = wire_feed(w);
     }
     w->cut |= did == NET_END;
@@ -3872,10 +3893,14 @@ tls_start(struct wire *w, const struct tls_peer *peer, int64_t until, struct fai
         br_ssl_engine_set_session_parameters(e, &peer->session->parameters);
     if (!br_ssl_client_reset(&t->client, t->x.ip_n ? NULL : peer->host, resume))
         return tls_explain(t, peer->host, f);
-    while (!(br_ssl_engine_current_state(e) & (BR_SSL_SENDAPP | BR_SSL_RECVAPP))) {
+    for (;;) {
         ssize_t did = wire_flush(w);
+        unsigned state = br_ssl_engine_current_state(e);
 
-        if (did == 0 && !(br_ssl_engine_current_state(e) & BR_SSL_CLOSED))
+        /* Asked behind the flush: when a session goes on, the last word is ours. */
+        if (state & (BR_SSL_SENDAPP | BR_SSL_RECVAPP))
+            break;
+        if (did == 0 && !(state & BR_SSL_CLOSED))
             did = wire_feed(w);
         if (br_ssl_engine_current_state(e) & BR_SSL_CLOSED)
             return tls_explain(t, peer->host, f);
@@ -4223,7 +4248,7 @@ http_in_net(const char *host, struct span net)
 {
     /* One byte more than an address, since a /128 looks behind the last. */
     unsigned char a[17] = {0}, b[17] = {0};
-    struct span base;
+    struct span base = {NULL, 0};
     uint64_t bits = 129;
     char text[256];
     int family;
@@ -4247,6 +4272,8 @@ http_in_net(const char *host, struct span net)
 static bool
 http_bypasses(struct span list, const char *host)
 {
+    struct net_addresses unused = {.n = 0};
+    bool literal = net_literal(host, 0, &unused); /* of an address no part is a name */
     struct span h = span_of(host), word;
 
     if (span_is(span_trim(list), "*"))
@@ -4267,7 +4294,7 @@ http_bypasses(struct span list, const char *host)
         while (word.n && word.p[word.n - 1] == '.')
             word.n--;
         n = word.n;
-        if (!n || n > h.n || !http_copy_name(name, word))
+        if (!n || n > h.n || literal || !http_copy_name(name, word))
             continue;
         if (span_is_nocase(span_after(h, h.n - n), name) &&
             (n == h.n || h.p[h.n - n - 1] == '.'))
@@ -4281,13 +4308,14 @@ static const char *
 http_set_proxy(struct origin *o, struct span text)
 {
     struct buf address = buf_upto(URL_MAX), user = buf_upto(URL_MAX);
+    struct span rest = text, scheme;
     const char *why = NULL, *at;
     struct url u;
 
-    if (span_is_nocase(span_first(text, 8), "https://") || span_starts(text, "socks"))
-        return "a proxy is spoken to in plain HTTP only: http://HOST:PORT";
     if (span_is_nocase(span_first(text, 7), "http://"))
         text = span_after(text, 7);
+    else if (span_cut(&rest, ':', &scheme) && span_starts(rest, "//"))
+        return "a proxy is spoken to in plain HTTP only: http://HOST:PORT";
     at = text.n ? memrchr(text.p, '@', text.n) : NULL;
     if (at) {
         struct span who = span_first(text, (size_t)(at - text.p));
@@ -4297,6 +4325,8 @@ http_set_proxy(struct origin *o, struct span text)
         text = span_after(text, who.n + 1);
         buf_str(&o->proxy_auth, "Basic ");
         b64_put(&o->proxy_auth, user.p, user.n);
+        if (o->proxy_auth.bad)
+            why = "the user name and password are too long";
     }
     buf_str(&address, "http://");
     buf_put(&address, text);
@@ -4334,6 +4364,7 @@ enum http_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKS, BODY_CLOSE };
 struct conn {
     struct wire wire;
     struct net_watch watch; /* of the phase that it is in */
+    int64_t until;          /* ticks when that must be over; 0: as long as bytes move */
     struct buf out;         /* a head that has not been sent, and a little of the body */
     struct buf text;        /* the head of the reply; struct head points into it */
     struct head head;
@@ -4341,6 +4372,7 @@ struct conn {
     bool broken;     /* it took no more; what it said before that may still be read */
     bool reused;     /* it has carried a reply before: it may have gone stale */
     bool heard;      /* some byte of this reply has come */
+    size_t passed;   /* bytes of interim replies, and of line ends, passed over in it */
     int64_t to_send; /* bytes of the body not yet taken by http_send */
     enum http_body body;
     bool body_done;
@@ -4365,6 +4397,7 @@ http_close(struct conn *c)
         wire_close(&c->wire);
     buf_free(&c->out);
     buf_free(&c->text);
+    c->head.n = 0; /* its spans pointed into text */
     c->at = c->n = 0;
     c->answered = c->reused = c->broken = false;
 }
@@ -4372,23 +4405,28 @@ http_close(struct conn *c)
 static void
 http_watch(struct conn *c, int64_t limit, uint64_t least)
 {
-    c->watch = (struct net_watch){wire_moved(&c->wire), os_ticks(), limit, least};
+    c->watch = (struct net_watch){wire_moved(&c->wire), 0, limit, least};
 }
 
-/* One wait of at most a second, then a look at whether anything moves. The events that
- * are ready, or -1: stalled, or asked to stop. */
+/* One short wait, then a look at whether anything moves. The events that are ready, or
+ * -1: stalled, or asked to stop. */
 static int
 http_wait(struct conn *c, short events, struct fail *f)
 {
-    int ready = wire_wait(&c->wire, events, os_ticks() + 1000);
+    int64_t from = os_ticks();
+    int ready = wire_wait(&c->wire, events, from + NET_SLICE);
 
     if (ready < 0)
         return fail_set(f, os_stop ? S3UP_INTERRUPTED : S3UP_LATER, "%s",
                         os_stop ? "interrupted" : "waiting for the network failed");
-    if (net_stalled(&c->watch, wire_moved(&c->wire)))
+    if (net_stalled(&c->watch, wire_moved(&c->wire), os_ticks() - from))
         return fail_set(f, S3UP_LATER,
-                        "the connection stalled: fewer than %u bytes in %u s",
-                        (unsigned)c->watch.least, (unsigned)(c->watch.limit / 1000));
+                        c->watch.least > 1
+                            ? "the connection stalled: too little moved for %u s"
+                            : "the connection stalled: nothing came for %u s",
+                        (unsigned)(c->watch.limit / 1000));
+    if (c->until && os_ticks() >= c->until)
+        return fail_set(f, S3UP_LATER, "the proxy did not answer in time");
     return ready;
 }
 
@@ -4489,23 +4527,22 @@ http_show(char mark, struct span head)
 }
 
 /* Uses the bytes in the window for the head. 1: a final head is complete, 0: more is
- * needed, -1: malformed. Interim replies are passed over. */
+ * needed, -1: malformed. Interim replies are passed over, though not for ever. */
 static int
 http_take_head(struct conn *c, struct fail *f)
 {
-    while (!c->answered && c->at < c->n) {
+    while (!c->answered && c->at < c->n && c->passed <= HEAD_MAX) {
         size_t before = c->text.n, end, unused;
         const char *why;
 
         if (!before && (c->in[c->at] == '\r' || c->in[c->at] == '\n')) {
             c->at++; /* old servers send a line end too many behind a body */
+            c->passed++;
             continue;
         }
         buf_add(&c->text, c->in + c->at, c->n - c->at);
         if (c->text.bad)
-            return fail_set(f, S3UP_LATER,
-                            "the store's reply has a head of more than %d bytes",
-                            HEAD_MAX);
+            break;
         end = http_head_end(buf_span(&c->text), before);
         unused = end ? c->text.n - end : 0;
         c->at = c->n - unused;
@@ -4517,9 +4554,14 @@ http_take_head(struct conn *c, struct fail *f)
                             why ? why : "an unexpected kind of message");
         http_show('<', span_first(buf_span(&c->text), end));
         c->answered = c->head.status >= 200;
-        if (!c->answered)
+        if (!c->answered) {
+            c->passed += end;
             buf_clear(&c->text);
+        }
     }
+    if (c->text.bad || c->passed > HEAD_MAX)
+        return fail_set(f, S3UP_LATER,
+                        "the store's reply has a head of more than %d bytes", HEAD_MAX);
     return c->answered;
 }
 
@@ -4552,6 +4594,17 @@ http_push(struct conn *c, struct span data, struct fail *f)
     return c->broken;
 }
 
+/* Forgets the last exchange; spans of its head point to nowhere from now on. */
+static void
+http_forget(struct conn *c)
+{
+    buf_clear(&c->out);
+    buf_clear(&c->text);
+    c->head.n = 0;
+    c->answered = c->heard = c->broken = false;
+    c->passed = 0;
+}
+
 /* Gives a request's head, and says how long its body will be (-1: it has none). Nothing
  * is sent yet: the head leaves together with the first of the body. */
 static int
@@ -4560,9 +4613,7 @@ http_start(struct conn *c, const struct origin *o, const struct request *r,
 {
     bool through_proxy = o->proxy[0] && !o->https;
 
-    buf_clear(&c->out);
-    buf_clear(&c->text);
-    c->answered = c->heard = c->broken = false;
+    http_forget(c);
     c->to_send = length > 0 ? length : 0;
     buf_str(&c->out, r->method);
     buf_char(&c->out, ' ');
@@ -4609,6 +4660,8 @@ http_send(struct conn *c, const void *p, size_t n, struct fail *f)
     size_t left = n;
     int rc = 0;
 
+    if (os_stop) /* a network that never makes us wait is no reason to go on */
+        return fail_set(f, S3UP_INTERRUPTED, "interrupted");
     if (c->out.n && n <= HTTP_WINDOW) {
         buf_add(&c->out, p, n);
         left = 0;
@@ -4674,6 +4727,8 @@ http_raw(struct conn *c, void *p, size_t n, struct fail *f)
             c->at += n;
             return (ssize_t)n;
         }
+        if (os_stop)
+            return fail_set(f, S3UP_INTERRUPTED, "interrupted");
         did = wire_recv(&c->wire, p, n);
         if (did >= 0)
             return did;
@@ -4707,9 +4762,12 @@ http_line(struct conn *c, char line[HTTP_LINE], struct fail *f)
             line[n && line[n - 1] == '\r' ? n - 1 : n] = 0;
             return 0;
         }
-        if (n == HTTP_LINE - 1)
-            return fail_set(f, S3UP_LATER, "a chunk's head is longer than %d bytes",
+        if (n == HTTP_LINE - 1 || !c->in[c->at])
+            return fail_set(f, S3UP_LATER,
+                            "a chunk's head is longer than %d bytes, or has a NUL in it",
                             HTTP_LINE);
+        if (!c->in[c->at]) /* it would end the line for us, and for nobody else */
+            return fail_set(f, S3UP_LATER, "there is a NUL in a chunk's head");
         line[n++] = c->in[c->at++];
     }
 }
@@ -4819,11 +4877,11 @@ http_alive(struct conn *c)
 
 /* Asks the proxy for a tunnel to the origin. Only the proxy's credentials go to it. */
 static int
-http_tunnel(struct conn *c, const struct origin *o, struct fail *f)
+http_tunnel(struct conn *c, const struct origin *o, int64_t until, struct fail *f)
 {
-    buf_clear(&c->out);
-    buf_clear(&c->text);
-    c->answered = c->heard = c->broken = false;
+    int rc;
+
+    http_forget(c);
     c->to_send = 0;
     buf_str(&c->out, "CONNECT ");
     http_put_host(o, true, &c->out);
@@ -4837,12 +4895,17 @@ http_tunnel(struct conn *c, const struct origin *o, struct fail *f)
     http_watch(c, o->limit, 1);
     if (c->out.bad)
         return fail_set(f, S3UP_USAGE, "the proxy's user name and password are too long");
-    if (http_reply(c, true, o->limit, f) < 0)
+    c->until = until;
+    rc = http_reply(c, true, o->limit, f);
+    c->until = 0;
+    if (rc < 0)
         return -1;
     if (c->head.status >= 300)
         return fail_set(f, c->head.status < 500 ? S3UP_DENIED : S3UP_LATER,
-                        "the proxy %s port %u refused to connect to %s: status %u",
-                        o->proxy, o->proxy_port, o->host, c->head.status);
+                        "the proxy %s port %u refused to connect to %s: status %u%s",
+                        o->proxy, o->proxy_port, o->host, c->head.status,
+                        c->head.status == 407 ? " (it asks for a user and password)"
+                                              : "");
     if (c->at < c->n)
         return fail_set(f, S3UP_LATER, "the proxy %s sent more than its reply", o->proxy);
     return 0;
@@ -4860,7 +4923,7 @@ http_connect(struct conn *c, struct origin *o, struct fail *f)
                           o->proxy[0] ? o->proxy_port : o->port, until, f);
     if (c->wire.fd < 0)
         return -1;
-    if (o->https && ((o->proxy[0] && http_tunnel(c, o, f) < 0) ||
+    if (o->https && ((o->proxy[0] && http_tunnel(c, o, until, f) < 0) ||
                      tls_start(&c->wire, &peer, until, f) < 0)) {
         http_close(c);
         return -1;
@@ -5147,11 +5210,13 @@ sig_url(struct request *r, const struct signer *who, uint64_t seconds,
     sig_put_credential(who, stamp, &value);
     http_query(r, "X-Amz-Credential", buf_span(&value));
     http_query(r, "X-Amz-Date", span_of(stamp));
+    r->bad |= value.bad != 0;
     buf_clear(&value);
     buf_num(&value, seconds);
     http_query(r, "X-Amz-Expires", buf_span(&value));
     if (who->token.n)
         http_query(r, "X-Amz-Security-Token", who->token);
+    r->bad |= value.bad != 0;
     buf_clear(&value);
     sig_put_names(r, &value);
     http_query(r, "X-Amz-SignedHeaders", buf_span(&value));
@@ -5666,6 +5731,7 @@ struct s3_config {
     const char *ca_file;           /* NULL: AWS_CA_BUNDLE, SSL_CERT_FILE, the system's */
     const char *proxy, *no_proxy;  /* NULL: as the environment says; "": none */
     unsigned retries;              /* attempts after the first */
+    bool patient;                  /* as many also where nobody has ever answered */
     int64_t limit;                 /* milliseconds that a silence may last */
 };
 
@@ -5674,8 +5740,10 @@ struct store {
     struct buf endpoint; /* holds what url points into */
     struct url url;
     bool aws;          /* the endpoint belongs to Amazon: regions have hosts there */
+    bool numeric;      /* it is an IP address: no bucket can stand in front of it */
     int64_t clock_off; /* seconds to add to our clock to get the store's */
     unsigned purse;   /* what retries are paid from, so that a dead store is left alone */
+    bool met;         /* it has answered once */
     bool old_lists;   /* it does not know ListObjectsV2 */
     bool plain_lists; /* it cannot encode keys in lists */
     struct {
@@ -5792,6 +5860,7 @@ s3_code_is(struct span code, const char *pattern)
     return span_is(code, pattern);
 }
 
+/* The answer to a HEAD has no body: a region there, or the date, is all that it says. */
 static enum s3_verdict
 s3_judge(const struct s3_error *e)
 {
@@ -5800,7 +5869,9 @@ s3_judge(const struct s3_error *e)
             return s3_by_code[i].verdict;
     for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
         if (s3_by_status[i].status == e->status)
-            return e->status == 400 && e->region[0] ? S3_REGION : s3_by_status[i].verdict;
+            return e->status == 400 && e->region[0]  ? S3_REGION
+                   : e->status == 403 && !e->code[0] ? S3_CLOCK
+                                                     : s3_by_status[i].verdict;
     return e->status >= 500 ? S3_AGAIN : S3_FINAL;
 }
 
@@ -5918,13 +5989,12 @@ s3_learn_region(struct store *st, struct span bucket, struct span region)
 {
     unsigned i = st->known % S3_REGIONS;
 
-    if (!s3_is_label(region, false) || bucket.n >= S3_NAME || !bucket.n)
-        return false;
+    if (!s3_is_label(region, false) || bucket.n >= S3_NAME || !bucket.n ||
+        span_is(region, s3_region_of(st, bucket)))
+        return false; /* nothing new: trying again would go round in circles */
     for (unsigned k = 0; k < st->known && k < S3_REGIONS; k++)
         if (span_is(bucket, st->regions[k].bucket))
             i = k;
-    if (span_is(bucket, st->regions[i].bucket) && span_is(region, st->regions[i].region))
-        return false; /* nothing new: trying again would go round in circles */
     if (!span_is(bucket, st->regions[i].bucket))
         st->known++;
     s3_copy_name(st->regions[i].bucket, S3_NAME, bucket);
@@ -5943,12 +6013,12 @@ s3_put_host(const struct store *st, const char *region, struct buf *out)
         return;
     }
     while (span_cut(&host, '.', &label)) {
-        if (out->n)
-            buf_char(out, '.');
-        if (span_is(label, st->config.region))
+        if (span_is_nocase(label, st->config.region))
             buf_str(out, region);
         else
             buf_put(out, label);
+        if (host.p)
+            buf_char(out, '.');
     }
 }
 
@@ -5960,8 +6030,8 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
     const struct s3_config *c = &st->config;
     struct span base = st->url.path;
     bool label = s3_is_label(call->bucket, !st->url.https || c->addressing == S3_VIRTUAL);
-    bool ahead = call->bucket.n && c->addressing != S3_PATH && !st->url.literal6 &&
-                 (c->addressing == S3_VIRTUAL || (st->aws && label));
+    bool ahead = label && !st->numeric && c->addressing != S3_PATH &&
+                 (c->addressing == S3_VIRTUAL || st->aws);
 
     while (base.n && base.p[base.n - 1] == '/')
         base.n--;
@@ -5982,32 +6052,36 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
 
 /* ---- one attempt ---- */
 
-/* Makes origin what this call must speak to. A new host means a new connection. */
+/* Makes origin what this call must speak to. A new host means a new connection; one that
+ * cannot be reached in the way that was asked for is no host at all. */
 static int
 s3_aim(struct store *st, struct span host, struct fail *f)
 {
     struct origin *o = &st->origin;
     const char *why = NULL;
+    int rc = 0;
 
-    if (o->host[0] && span_is(host, o->host))
+    if (o->host[0] && span_is_nocase(host, o->host))
         return 0;
     http_close(&st->conn);
     o->session.known = false;
-    if (!http_copy_name(o->host, host))
-        return fail_set(f, S3UP_USAGE, "the host name of the bucket is too long");
     o->proxy[0] = 0;
     buf_clear(&o->proxy_auth);
-    if (st->config.proxy && *st->config.proxy &&
-        !(st->config.no_proxy && http_bypasses(span_of(st->config.no_proxy), o->host)))
+    if (!http_copy_name(o->host, host))
+        rc = fail_set(f, S3UP_USAGE, "the host name of the bucket is too long");
+    else if (st->config.proxy && *st->config.proxy &&
+             !(st->config.no_proxy &&
+               http_bypasses(span_of(st->config.no_proxy), o->host)))
         why = http_set_proxy(o, span_of(st->config.proxy));
     if (why)
-        return fail_set(f, S3UP_USAGE, "the proxy cannot be used: %s", why);
-    if (o->https && !st->has_roots) {
-        if (tls_load_roots(&st->roots, st->config.ca_file, f) < 0)
-            return -1;
-        st->has_roots = true;
+        rc = fail_set(f, S3UP_USAGE, "the proxy cannot be used: %s", why);
+    if (rc == 0 && o->https && !st->has_roots) {
+        rc = tls_load_roots(&st->roots, st->config.ca_file, f);
+        st->has_roots = rc == 0;
     }
-    return 0;
+    if (rc < 0)
+        o->host[0] = 0;
+    return rc;
 }
 
 static int
@@ -6084,14 +6158,15 @@ static int
 s3_collect(struct store *st, struct fail *f)
 {
     char piece[4096];
-    ssize_t did;
+    ssize_t did = 0;
 
     buf_clear(&st->reply);
-    while ((did = http_read(&st->conn, piece, sizeof piece, f)) > 0)
+    while (!st->reply.bad && (did = http_read(&st->conn, piece, sizeof piece, f)) > 0)
         buf_add(&st->reply, piece, (size_t)did);
-    if (did == 0 && st->reply.bad)
-        return fail_set(f, S3UP_LATER, "the store's reply is longer than %d bytes",
-                        S3_REPLY);
+    if (st->reply.bad)
+        return fail_set(f, S3UP_LATER,
+                        "the store's reply is longer than %zu bytes, or memory ran out",
+                        st->reply.max);
     return did < 0 ? -1 : 0;
 }
 
@@ -6170,6 +6245,7 @@ s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
     bool good = status >= 200 && status < 300;
 
     buf_clear(&st->reply);
+    st->reply.max = good ? S3_REPLY : S3_ERROR; /* no error is told in more */
     if (good && call->stream)
         return S3_DONE;
     if (s3_collect(st, f) < 0) {
@@ -6214,6 +6290,9 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
         if (rc >= 0)
             rc = http_reply(&st->conn, is_head,
                             call->slow ? S3_PATIENCE : st->origin.limit, f);
+        st->met |= rc == 0;
+        if (rc == 0 && !call->slow) /* a body must come at some rate, blanks need not */
+            http_watch(&st->conn, st->origin.limit, HTTP_LEAST);
         if (rc == 0)
             return s3_read_reply(st, call, f);
         rc = st->conn.reused && !st->conn.heard && f->code == S3UP_LATER;
@@ -6328,7 +6407,8 @@ s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
         return s3_set_clock(st);
     if (v == S3_REGION)
         return s3_find_region(st, call->bucket);
-    if (had->attempt >= st->config.retries || st->purse < S3_COST)
+    if (had->attempt >= st->config.retries || st->purse < S3_COST ||
+        (had->attempt >= S3_STRANGER && !st->met && !st->config.patient))
         return false;
     st->purse -= S3_COST;
     s3_pause(st, had->attempt++, v == S3_SLOWER);
@@ -6383,7 +6463,9 @@ s3_environment(struct s3_config *c, bool https)
 static int
 s3_open(struct store *st, const struct s3_config *config, struct fail *f)
 {
+    struct net_addresses unused = {.n = 0};
     const char *why;
+    char host[256];
 
     *st = (struct store){.config = *config, .purse = S3_PURSE};
     st->endpoint = buf_upto(URL_MAX);
@@ -6394,17 +6476,20 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
     http_init(&st->conn);
     if (!config->region)
         st->config.region = "us-east-1";
-    if (!s3_is_label(span_of(st->config.region), false))
+    if (config->endpoint ? !ini_is_name(span_of(st->config.region))
+                         : !s3_is_label(span_of(st->config.region), false))
         return fail_set(f, S3UP_USAGE, "\"%s\" is no name of a region",
                         st->config.region);
     if (config->endpoint) {
         buf_str(&st->endpoint, config->endpoint);
     } else {
+        struct span region = span_of(st->config.region);
+
         buf_str(&st->endpoint, "https://s3.");
-        buf_str(&st->endpoint, st->config.region);
-        buf_str(&st->endpoint, ".amazonaws.com");
-        buf_str(&st->endpoint,
-                span_starts(span_of(st->config.region), "cn-") ? ".cn" : "");
+        buf_put(&st->endpoint, region);
+        buf_str(&st->endpoint, span_starts(region, "eusc-") ? ".amazonaws.eu"
+                               : span_starts(region, "cn-") ? ".amazonaws.com.cn"
+                                                            : ".amazonaws.com");
     }
     why = st->endpoint.bad ? "it is too long"
                            : url_parse(buf_span(&st->endpoint), &st->url);
@@ -6417,6 +6502,7 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
                         why);
     s3_environment(&st->config, st->url.https);
     st->aws = s3_is_aws(st->url.host);
+    st->numeric = http_copy_name(host, st->url.host) && net_literal(host, 0, &unused);
     st->origin.https = st->url.https;
     st->origin.port = st->url.port;
     return 0;
@@ -6760,8 +6846,10 @@ struct s3_list {
     bool has_page;            /* x stands in it */
     bool is_truncated;        /* there is another */
     bool is_encoded;          /* the page says that its keys are percent-encoded */
+    bool is_old;              /* it goes on behind a key: a list of the first version */
     struct buf next, next_id; /* where the next page begins */
-    struct buf last;          /* the last key seen: old stores want it as the marker */
+    struct buf asked;         /* where the page at hand began */
+    struct buf last; /* the greatest key or prefix seen: the marker of old stores */
     struct s3_entry entry;
 };
 
@@ -6772,6 +6860,7 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
     l->next = buf_upto(8 * KEY_MAX);
     l->next_id = buf_upto(8 * KEY_MAX);
     l->last = buf_upto(8 * KEY_MAX);
+    l->asked = buf_upto(16 * KEY_MAX);
     l->entry.name = buf_upto(8 * KEY_MAX);
     l->entry.id = buf_upto(8 * KEY_MAX);
     l->entry.etag = buf_upto(8 * KEY_MAX);
@@ -6781,8 +6870,8 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
 static void
 s3_list_end(struct s3_list *l)
 {
-    struct buf *all[] = {&l->next,     &l->next_id,    &l->last,       &l->entry.name,
-                         &l->entry.id, &l->entry.etag, &l->entry.class};
+    struct buf *all[] = {&l->asked,      &l->next,     &l->next_id,    &l->last,
+                         &l->entry.name, &l->entry.id, &l->entry.etag, &l->entry.class};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buf_free(all[i]);
@@ -6875,6 +6964,7 @@ s3_list_page(struct s3_list *l, struct span page)
                 (void)xml_text(x.text, i == 2 || i == 4 ? &raw : &next);
             }
     }
+    l->is_old = l->kind == S3_OBJECTS && raw.n && !next.n;
     if (raw.n && !next.n) { /* these two are keys, and are encoded like keys */
         if (!l->is_encoded || !url_read(buf_span(&raw), true, &next)) {
             buf_clear(&next);
@@ -6907,58 +6997,65 @@ s3_list_fetch(struct store *st, struct s3_list *l, struct fail *f)
     return s3_run(st, &call, f);
 }
 
-/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A page that
- * begins where the last one began would come for ever: once it is asked for without
- * encoding, which some stores stumble over, then it is an error. */
+/* Where a page begins, as one text. */
+static void
+s3_list_mark(const struct s3_list *l, struct buf *out)
+{
+    buf_clear(out);
+    buf_put(out, buf_span(&l->next));
+    buf_char(out, '\n');
+    buf_put(out, buf_span(&l->next_id));
+}
+
+/* Would the next page begin where the one at hand began? Then it would come for ever. */
+static bool
+s3_list_repeats(const struct s3_list *l)
+{
+    struct buf mark = buf_upto(16 * KEY_MAX);
+    bool same;
+
+    s3_list_mark(l, &mark);
+    same = l->is_truncated && l->next.n && span_eq(buf_span(&mark), buf_span(&l->asked));
+    buf_free(&mark);
+    return same;
+}
+
+/* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A store that
+ * repeats a page is asked once more without encoding, over which some stumble; then it
+ * has failed. */
 static int
 s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
 {
-    struct buf before = buf_upto(16 * KEY_MAX), after = buf_upto(16 * KEY_MAX);
-    bool again, first = !l->has_page;
-    int rc = 1;
+    bool stuck = false;
 
-    if (l->has_page && !l->is_truncated) {
-        rc = 0;
-        goto done;
-    }
+    if (l->has_page && !l->is_truncated)
+        return 0;
     if (l->has_page && !l->next.n && l->kind == S3_OBJECTS && l->last.n) {
         st->old_lists = true; /* no token: what it speaks is the first version */
         buf_put(&l->next, buf_span(&l->last));
+        stuck = s3_list_repeats(l);
     }
-    if (l->has_page && !l->next.n) {
-        rc = fail_set(f, S3UP_LATER,
-                      "the store says that its list goes on, but not where");
-        goto done;
-    }
-    buf_put(&before, buf_span(&l->next));
-    buf_char(&before, '\n');
-    buf_put(&before, buf_span(&l->next_id));
-    do {
-        again = false;
-        if (s3_list_fetch(st, l, f) < 0) {
-            rc = -1;
-            goto done;
-        }
+    if (l->has_page && !l->next.n)
+        return fail_set(f, S3UP_LATER,
+                        "the store says that its list goes on, but not where");
+    s3_list_mark(l, &l->asked);
+    while (!stuck) {
+        bool plain = st->plain_lists;
+
+        if (s3_list_fetch(st, l, f) < 0)
+            return -1;
         s3_list_page(l, buf_span(&st->reply));
-        buf_clear(&after);
-        buf_put(&after, buf_span(&l->next));
-        buf_char(&after, '\n');
-        buf_put(&after, buf_span(&l->next_id));
-        if (first || !l->is_truncated || !l->next.n ||
-            !span_eq(buf_span(&before), buf_span(&after)))
+        st->old_lists |= l->is_old;
+        if (!s3_list_repeats(l))
             break;
-        again = !st->plain_lists && (l->kind == S3_OBJECTS || l->kind == S3_UPLOADS);
         st->plain_lists = true;
-    } while (again);
-    if (!first && l->is_truncated && l->next.n &&
-        span_eq(buf_span(&before), buf_span(&after)))
-        rc = fail_set(f, S3UP_LATER, "the store repeats one page of its list for ever");
+        stuck = plain;
+    }
+    if (stuck)
+        return fail_set(f, S3UP_LATER, "the store repeats one page of its list for ever");
     l->has_page = true;
     xml_init(&l->x, buf_span(&st->reply));
-done:
-    buf_free(&before);
-    buf_free(&after);
-    return rc;
+    return 1;
 }
 
 static void
@@ -7033,8 +7130,10 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         } else if (l->x.depth == depth &&
                    (xml_at(&l->x, items[l->kind]) ||
                     (l->entry.is_prefix && l->kind == S3_OBJECTS))) {
-            buf_clear(&l->last);
-            buf_put(&l->last, buf_span(&l->entry.name));
+            if (span_cmp(buf_span(&l->entry.name), buf_span(&l->last)) > 0) {
+                buf_clear(&l->last);
+                buf_put(&l->last, buf_span(&l->entry.name));
+            }
             return 1;
         }
     }
@@ -7207,8 +7306,9 @@ xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
     bool aws_tls = st->aws && st->url.https;
     bool has_kind = job->checksum == XFER_KIND || (job->checksum == XFER_AUTO && aws_tls);
     enum sum_kind kind = job->checksum == XFER_KIND ? job->kind : SUM_CRC64NVME;
-    /* Over TLS a checksum, or the wish for none, makes a signed digest superfluous. */
-    bool is_unsigned = st->url.https && (has_kind || job->checksum == XFER_NONE);
+    /* Over TLS a checksum makes a signed digest superfluous; and who wants none gets
+     * none. */
+    bool is_unsigned = (st->url.https && has_kind) || job->checksum == XFER_NONE;
     struct part_sums sums = {.n = 0};
     struct buf text = buf_upto(128);
     char hex[SIG_HEX] = SIG_UNSIGNED;
@@ -7804,7 +7904,7 @@ cli_parse(struct cli *c, unsigned verb, int argc, char **argv)
     bool only_words = false;
     int kept = 0;
 
-    *c = (struct cli){.retries = 8, .timeout = 60, .lifetime = 3600};
+    *c = (struct cli){.retries = CLI_RETRIES, .timeout = 60, .lifetime = 3600};
     c->text = buf_upto(4 * REQ_TEXT);
     if (!buf_need(&c->text, 4 * REQ_TEXT - 1)) {
         log_say(LOG_ERROR, "no memory");
@@ -7856,6 +7956,7 @@ cli_config(const struct cli *c, struct cli_store *s, struct fail *f)
     const char *how = c->addressing;
 
     *k = (struct s3_config){.retries = (unsigned)c->retries,
+                            .patient = c->retries != CLI_RETRIES,
                             .limit = (int64_t)c->timeout * 1000};
     k->endpoint = c->endpoint;
     if (!k->endpoint && !(ignore && span_is_nocase(span_of(ignore), "true"))) {
@@ -8696,16 +8797,22 @@ cli_put_option(const struct cli_option *o, struct buf *out)
 static void
 cli_help_verb(const struct verb *v)
 {
-    printf("s3up %s [OPTION...] %s\n  %s\n\n", v->name, v->args, v->what);
+    bool options = false;
+
+    for (size_t i = 0; i < CLI_OPTIONS; i++)
+        options |= (cli_options[i].verbs & v->bit) != 0;
+    printf("s3up %s%s%s%s\n\n  %s\n", v->name, options ? " [OPTION...]" : "",
+           *v->args ? " " : "", v->args, v->what);
     for (size_t i = 0; i < CLI_OPTIONS; i++) {
         struct buf left = buf_upto(256);
 
         if (!(cli_options[i].verbs & v->bit))
             continue;
         cli_put_option(&cli_options[i], &left);
-        printf("  %-30s %s\n", buf_text(&left), cli_options[i].what);
+        printf("\n  %-30s %s", buf_text(&left), cli_options[i].what);
         buf_free(&left);
     }
+    fputs(options ? "\n" : "", stdout);
 }
 
 /* A text in a man page: backslashes, leading dots and hyphens mean something there. */

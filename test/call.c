@@ -8,9 +8,9 @@
  *
  * Prints what came back, or `failed EXIT TEXT`; exits with the code of the failure.
  */
-#define main s3up_main
+#define S3UP_NO_MAIN
 #include "../s3up.c"
-#undef main
+#undef main /* which it has renamed, so that we can have our own */
 
 static struct store store;
 

@@ -36,6 +36,11 @@ const struct fuzz_text fuzz_seeds[] = {
     FUZZ_TEXT("516777215T"),
     FUZZ_TEXT("62013-05-24T00:00:00.000Z"),
     FUZZ_TEXT("62024-02-29T23:59:60+00:00"),
+    FUZZ_TEXT("62013-02-29T00:00:00Z"),
+    FUZZ_TEXT("62100-02-29T00:00:00Z"),
+    FUZZ_TEXT("62000-02-29T00:00:00.Z"),
+    FUZZ_TEXT("6Fri,-24-May-2013-00:00:00 GMT"),
+    FUZZ_TEXT("6Sat, 29 Feb 2014 00:00:00 GMT"),
     FUZZ_TEXT("6Fri, 24 May 2013 00:00:00 GMT"),
     FUZZ_TEXT("7\0\0\0\0\0\0\0\0"),
     FUZZ_TEXT("7\xff\xff\xff\xff\0\0\0\0"),
@@ -370,6 +375,11 @@ good_date(struct tm *tm)
 {
     static const int days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
 
+    int year = tm->tm_year + 1900;
+
+    if (tm->tm_mon == 1 && tm->tm_mday == 29 &&
+        (year % 4 != 0 || (year % 100 == 0 && year % 400 != 0)))
+        return false;
     return tm->tm_mon >= 0 && tm->tm_mon < 12 && tm->tm_mday >= 1 &&
            tm->tm_mday <= days[tm->tm_mon] && tm->tm_hour < 24 && tm->tm_min < 60 &&
            tm->tm_sec <= 60;
@@ -391,7 +401,7 @@ claim_date_text(struct span s)
                          .tm_hour = (int)two(s, 11),
                          .tm_min = (int)two(s, 14),
                          .tm_sec = (int)two(s, 17)};
-        if (at < s.n && s.p[at] == '.')
+        if (s.n - at > 1 && s.p[at] == '.' && one_of(s.p[at + 1], "0123456789"))
             for (at++; at < s.n && one_of(s.p[at], "0123456789"); at++)
                 continue;
         good = good_date(&tm) && ((s.n - at == 1 && s.p[at] == 'Z') ||
@@ -399,7 +409,7 @@ claim_date_text(struct span s)
     }
     MUST(date_iso(s, &t) == good);
     MUST(!good || t == timegm(&tm));
-    good = s.n == 29 && looks(s, "***,*00*****0000*00:00:00 GMT");
+    good = s.n == 29 && looks(s, "***, 00 *** 0000 00:00:00 GMT");
     if (good) {
         tm = (struct tm){.tm_year = (int)(two(s, 12) * 100 + two(s, 14)) - 1900,
                          .tm_mon = -1,
@@ -525,7 +535,7 @@ claim_spans(struct span s)
              fuzz_within(b, s));
         order = order ? order : (a.n > b.n) - (a.n < b.n);
         MUST((span_cmp(a, b) > 0) == (order > 0) && (span_cmp(a, b) < 0) == (order < 0));
-        MUST(span_cmp(a, b) * span_cmp(b, a) <= 0 && span_eq(a, b) == (order == 0));
+        MUST((span_cmp(b, a) < 0) == (order > 0) && span_eq(a, b) == (order == 0));
     }
     buf_free(&joined);
     buf_free(&low);

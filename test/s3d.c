@@ -1,60 +1,82 @@
-/* s3d: a small S3 store on loopback, made for testing clients: strict, and rude on request
+/*
+ * s3d: a small S3 store on loopback for testing clients: strict, and rude on request
  *
- * It checks what a careful store checks (signatures rebuilt from the raw bytes, every digest,
- * every limit) and misbehaves on cue (resets, stalls, cut or lying replies), so that a client
- * can be shown every answer it may ever get.  It shares no code with any client: what it says
- * about a signature or a checksum is an independent opinion.
+ * It checks what a careful store checks (signatures rebuilt from the raw bytes, every
+ * digest, every limit) and misbehaves on cue (resets, stalls, cut or lying replies), so
+ * that a client can be shown every answer it may ever get. It shares no code with any
+ * client: what it says about a signature or a checksum is an independent opinion.
  *
- * The story of one request.  The parent accepts and forks; the child owns the connection
- * until it ends.  A head is read and split; the raw target names an operation; the fault rules
- * are asked; the signature is verified; the body streams through the digests into a temporary
- * file; under one lock the file is renamed to its place and a line is added to the bucket's
- * index; the reply goes out, bent by whatever fault has fired.  A kill -9 at any point leaves
- * whole objects only: the rename is the commit, and the index is rebuilt at start.
+ * The story of one request. The parent accepts and forks; the child owns the connection
+ * until it ends. A head is read and split; the raw target names an operation; the fault
+ * rules are asked; the signature is verified; the body streams through the digests into
+ * a temporary file; under one lock the file is renamed to its place and a line is added
+ * to the bucket's index; the reply goes out, bent by whatever fault has fired. A kill -9
+ * at any point leaves whole objects only: the rename is the commit, and the index is
+ * rebuilt at start.
+ *
+ * Built by: cc -std=c99 -O2 -o s3d test/s3d.c
+ * With TLS: ... -DS3D_TLS -I BEARSSL/inc test/s3d.c libbearssl.a
  *
  *   s3d --dir DIR [options]
- *     --port N               0 (default): any free port     --port-file F  written atomically
- *     --ipv6                 listen on ::1 as well          --region R     us-east-1
- *     --key ACCESS:SECRET[:TOKEN]   repeatable; default test:testsecret
- *     --bucket NAME          made at start                  --public NAME  anyone may read it
- *     --virtual-host SUFFIX  BUCKET.SUFFIX in Host names the bucket
- *     --fault 'RULE'         repeatable, see below          --seed N       for p=
- *     --quirk NAME           repeatable, see QUIRKS         --cors         answer browsers
- *     --rate B  --rate-conn B       bytes a second, all connections together, each
- *     --min-part BYTES       5 MiB                          --list-max N   1000
- *     --sink                 keep lengths and digests only; GET sends zeros
- *     --sink-fast            same, without any digest: every ETag is a made-up one
- *     --idle MS  --body-timeout MS  keep-alive idle time (60000), silence in a body (20000)
- *     --proxy  --proxy-auth USER:PASS    be a forward proxy (CONNECT, absolute form) instead
- *     --heads                keep the raw request heads (GET /_s3d/heads); on in --proxy
- *     --cert PEM --keyfile PEM      TLS (built with -DS3D_TLS and BearSSL); --key PEM works too
- *     --die-with-parent  --quiet
- *   s3d ctl PORT|@PORTFILE stats [NAME] | log | heads | reset | faults | quirks | keys | clock N
- *     the client of the door below; faults, quirks and keys read their lines from stdin
- *   s3d sum md5|sha1|sha256|crc32|crc32c|crc64nvme    digest of stdin: hex, then base64
+ *     --port N              0 (default): any free port
+ *     --port-file F         where to write the port, atomically, once it listens
+ *     --ipv6                listen on ::1 as well as on 127.0.0.1
+ *     --region R            us-east-1
+ *     --key ACCESS:SECRET[:TOKEN]     repeatable; default test:testsecret
+ *     --bucket NAME         made at start, repeatable
+ *     --public NAME         a bucket that anyone may read
+ *     --virtual-host SUFFIX BUCKET.SUFFIX in Host names the bucket
+ *     --fault 'RULE'        repeatable, see below; --seed N moves the dice of p=
+ *     --quirk NAME          repeatable, see QUIRKS in room 5
+ *     --rate B, --rate-conn B         bytes a second of all connections, of each
+ *     --min-part BYTES      5 MiB; the smallest part that is not the last
+ *     --list-max N          1000; the largest page
+ *     --sink                keep lengths and digests only; a GET sends zeros
+ *     --sink-fast           the same without any digest: every ETag is made up
+ *     --idle MS             60000; a connection without a request is closed
+ *     --body-timeout MS     20000; silence in a body is 400 RequestTimeout
+ *     --cors                answer browsers
+ *     --heads               keep the raw request heads; always on with --proxy
+ *     --proxy               be a forward proxy instead (CONNECT and absolute form)
+ *     --proxy-auth USER:PASS
+ *     --cert PEM --key PEM  speak TLS 1.2 (needs -DS3D_TLS and BearSSL); the door
+ *                           also opens in the clear
+ *     --die-with-parent, --quiet
+ *   s3d ctl PORT|@PORTFILE VERB [ARG...]
+ *     the client of the door below. stats [NAME], log, heads, reset, clock SECONDS;
+ *     faults, quirks, keys: each ARG is a line, without any they come from stdin
+ *   s3d sum md5|sha1|sha256|crc32|crc32c|crc64nvme
+ *     digest of stdin: in hex, then in base64
  *
- * The door: GET /_s3d/stats, /_s3d/log (per request: connection method target status
- * bytes-in bytes-out signed:yes|no operation code faults), /_s3d/heads; POST /_s3d/faults,
- * /_s3d/quirks, /_s3d/keys (the body's lines replace the old ones), /_s3d/reset (counters, log),
- * /_s3d/clock (body: seconds to add to the clock).  It is never signed and never faulted.
+ * The door is never signed, faulted, counted or logged.
+ *   GET  /_s3d/stats   "name value" lines, then the last requests
+ *   GET  /_s3d/log     a line for each request: connection method target status bytes-in
+ *                      bytes-out signed(yes|no) operation error-code faults
+ *   GET  /_s3d/heads   the raw heads
+ *   POST /_s3d/faults, /_s3d/quirks, /_s3d/keys     the body's lines replace the old ones
+ *   POST /_s3d/reset   counters, log and heads begin anew
+ *   POST /_s3d/clock   body: seconds to add to the system's time
  *
- * A fault rule:  METHOD PATTERN ACTION[=ARG] [p=PERCENT] [n=COUNT] [after=K]
- * METHOD is *, a method or an operation (UploadPart, ListObjectsV2, ...); PATTERN a glob (* ?)
- * over the raw target; p the chance in percent (seeded), n how often at most, after how many
- * matches pass first.  The actions stand in the tables ACTIONS and ERROR_ACTIONS of room 5.
- * A fault that answers with an error answers after the signature was found good and the body
- * was read; early-* answer at once.  Nothing is applied by a faulted request unless it says so.
+ * A fault rule: METHOD PATTERN ACTION[=ARG] [p=PERCENT] [n=COUNT] [after=K]
+ *   METHOD   *, a method, or an operation (UploadPart, ListObjectsV2, ...)
+ *   PATTERN  a glob (* and ?) over the raw target
+ *   ACTION   see ACTIONS and ERROR_ACTIONS in room 5
+ *   p, n, after   the chance in percent (seeded, so it repeats); how often at most; how
+ *            many matches pass first
+ * Several rules may fire at one request. One that answers with an error does so after
+ * the signature was found good and the body was read; early-* answer at once. A faulted
+ * request changes nothing in the store unless its row says so.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>      /* htons(), loopback addresses */
-#include <ctype.h>          /* isalnum() and friends, always on unsigned char */
-#include <dirent.h>         /* readdir(): parts, uploads, the scan at start */
+#include <arpa/inet.h> /* htons(), loopback addresses */
+#include <ctype.h>     /* isalnum() and friends, always on unsigned char */
+#include <dirent.h>    /* readdir(): parts, uploads, the scan at start */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>       /* PRId64 */
+#include <inttypes.h> /* PRId64 */
 #include <limits.h>
-#include <netdb.h>          /* getaddrinfo() for the proxy's origins */
-#include <netinet/tcp.h>    /* TCP_NODELAY */
+#include <netdb.h>       /* getaddrinfo() for the proxy's origins */
+#include <netinet/tcp.h> /* TCP_NODELAY */
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -63,10 +85,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>        /* strncasecmp() */
-#include <sys/file.h>       /* flock(): one writer at a time */
-#include <sys/mman.h>       /* the counters all children share */
-#include <sys/prctl.h>      /* children die with their parent */
+#include <strings.h>   /* strncasecmp() */
+#include <sys/file.h>  /* flock(): one writer at a time */
+#include <sys/mman.h>  /* the counters all children share */
+#include <sys/prctl.h> /* children die with their parent */
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -75,35 +97,46 @@
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
-#include <immintrin.h>      /* SHA instructions: the store must not be the bottleneck */
+#include <immintrin.h> /* SHA instructions: the store must not be the bottleneck */
 #endif
 #ifdef S3D_TLS
 #include <bearssl.h>
 #endif
 
 enum {
-    HEAD_MAX = 64 * 1024,       /* request head; larger is refused */
+    HEAD_MAX = 64 * 1024, /* request head; larger is refused */
     HEADERS_MAX = 256,
     KEY_MAX = 1024,
-    META_MAX = 2048,            /* names and values of x-amz-meta-* together */
+    META_MAX = 2048, /* names and values of x-amz-meta-* together */
     PART_LAST = 10000,
-    XML_MAX = 8 * 1024 * 1024,  /* 1,000 keys of 1,024 bytes, each escaped */
-    SMALL_REPLY = 64 * 1024,    /* head and body leave in one packet */
-    SMALL_BODY = 256 * 1024,    /* an unread rest up to this is read to keep the connection */
+    XML_MAX = 8 * 1024 * 1024, /* 1,000 keys of 1,024 bytes, each escaped */
+    SMALL_REPLY = 64 * 1024,   /* head and body leave in one packet */
+    SMALL_BODY =
+        256 * 1024, /* an unread rest up to this is read to keep the connection */
     CHUNK = 256 * 1024,
     RULES_MAX = 64,
     KEYS_MAX = 32,
     CHILDREN_MAX = 2000
 };
-#define PUT_MAX (INT64_C(5) << 30)      /* one PUT, one part, one copy */
+#define PUT_MAX (INT64_C(5) << 30) /* one PUT, one part, one copy */
 
 /* ===== ROOM 1 text: views, memory that lives for one request, buffers, encodings =====
- *  Everything a request needs is taken from one arena that is emptied after the reply, so no
- *  path through the program can leak and no pointer outlives its request. */
+ *  Everything a request needs is taken from one arena that is emptied after the reply,
+ *  so no path through the program can leak and no pointer outlives its request. */
 
-struct str { const char *p; size_t n; };            /* a view; p NULL: absent */
-struct buf { char *p; size_t n, cap; };             /* grows inside the arena, NUL kept behind */
-struct block { struct block *next; size_t used, size; char data[]; };
+struct str {
+    const char *p;
+    size_t n;
+}; /* a view; p NULL: absent */
+struct buf {
+    char *p;
+    size_t n, cap;
+}; /* grows inside the arena, NUL kept behind */
+struct block {
+    struct block *next;
+    size_t used, size;
+    char data[];
+};
 
 static struct block *ram;
 
@@ -146,7 +179,7 @@ ram_reset(void)
 static struct str
 str_of(const char *s)
 {
-    return (struct str){ s, s ? strlen(s) : 0 };
+    return (struct str){s, s ? strlen(s) : 0};
 }
 
 /* A NUL-terminated copy; a view from the wire never is. */
@@ -197,7 +230,7 @@ str_cmp(struct str a, struct str b)
 static struct str
 str_from(struct str s, size_t at)
 {
-    return at > s.n ? (struct str){ s.p + s.n, 0 } : (struct str){ s.p + at, s.n - at };
+    return at > s.n ? (struct str){s.p + s.n, 0} : (struct str){s.p + at, s.n - at};
 }
 
 static struct str
@@ -210,15 +243,15 @@ str_trim(struct str s)
     return s;
 }
 
-/* Cuts at the first sep: returns what stands before it, leaves the rest in *s (absent at the
- * end, so a loop runs while s->p). */
+/* Cuts at the first sep: returns what stands before it, leaves the rest in *s (absent
+ * at the end, so a loop runs while s->p). */
 static struct str
 str_cut(struct str *s, char sep)
 {
     const char *q = s->n ? memchr(s->p, sep, s->n) : NULL;
-    struct str head = { s->p, q ? (size_t)(q - s->p) : s->n };
+    struct str head = {s->p, q ? (size_t)(q - s->p) : s->n};
 
-    *s = q ? (struct str){ q + 1, s->n - head.n - 1 } : (struct str){ NULL, 0 };
+    *s = q ? (struct str){q + 1, s->n - head.n - 1} : (struct str){NULL, 0};
     return head;
 }
 
@@ -245,7 +278,7 @@ str_lower(struct str s)
 
     for (size_t i = 0; i < s.n; i++)
         p[i] = (char)tolower((unsigned char)p[i]);
-    return (struct str){ p, s.n };
+    return (struct str){p, s.n};
 }
 
 static void
@@ -300,7 +333,7 @@ buf_f(struct buf *b, const char *fmt, ...)
 static struct str
 buf_view(const struct buf *b)
 {
-    return (struct str){ b->p ? b->p : "", b->n };
+    return (struct str){b->p ? b->p : "", b->n};
 }
 
 __attribute__((format(printf, 1, 2))) static char *
@@ -337,8 +370,10 @@ hex_of(const void *v, size_t n)
 static int
 hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-         : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 static bool
@@ -350,7 +385,8 @@ hex_only(struct str s)
     return true;
 }
 
-static const char B64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char B64[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 static char *
 b64_of(const void *v, size_t n)
@@ -359,8 +395,8 @@ b64_of(const void *v, size_t n)
     char *out = ram_get((n + 2) / 3 * 4 + 1), *o = out;
 
     for (size_t i = 0; i < n; i += 3) {
-        unsigned w = (unsigned)p[i] << 16 | (i + 1 < n ? (unsigned)p[i + 1] << 8 : 0)
-                   | (i + 2 < n ? p[i + 2] : 0u);
+        unsigned w = (unsigned)p[i] << 16 | (i + 1 < n ? (unsigned)p[i + 1] << 8 : 0) |
+                     (i + 2 < n ? p[i + 2] : 0u);
 
         *o++ = B64[w >> 18];
         *o++ = B64[w >> 12 & 63];
@@ -371,7 +407,7 @@ b64_of(const void *v, size_t n)
     return out;
 }
 
-/* Strict: full groups, right padding, no spare bits.  False also if out is too small. */
+/* Strict: full groups, right padding, no spare bits. False also if out is too small. */
 static bool
 b64_read(struct str s, unsigned char *out, size_t max, size_t *len)
 {
@@ -443,7 +479,7 @@ url_read(struct str s, bool plus, struct str *out)
         }
     }
     o[n] = 0;
-    *out = (struct str){ o, n };
+    *out = (struct str){o, n};
     return true;
 }
 
@@ -474,28 +510,28 @@ glob_match(const char *g, struct str s)
 }
 
 /* ===== ROOM 2 sums: the digests and checksums S3 speaks =====
- *  All of them behind one start / add / end.  CRCs run in 64-bit registers whatever their
+ *  All of them behind one start / add / end. CRCs run in 64-bit registers whatever their
  *  width, so one table routine and one combine serve all three. */
 
 enum { SUM_CRC32, SUM_CRC32C, SUM_CRC64, SUM_SHA1, SUM_SHA256, SUM_MD5, SUMS };
 
 static const struct {
-    const char *name, *tag;     /* as in x-amz-checksum-NAME and in ChecksumTAG */
+    const char *name, *tag; /* as in x-amz-checksum-NAME and in ChecksumTAG */
     size_t size;
 } sum_info[SUMS] = {
-    { "crc32", "CRC32", 4 },  { "crc32c", "CRC32C", 4 },  { "crc64nvme", "CRC64NVME", 8 },
-    { "sha1", "SHA1", 20 },   { "sha256", "SHA256", 32 }, { "md5", "MD5", 16 },
+    {"crc32", "CRC32", 4}, {"crc32c", "CRC32C", 4},  {"crc64nvme", "CRC64NVME", 8},
+    {"sha1", "SHA1", 20},  {"sha256", "SHA256", 32}, {"md5", "MD5", 16},
 };
 
 struct sum {
     int kind;
     uint32_t h[8];
-    uint64_t crc, n;            /* n: bytes so far */
+    uint64_t crc, n; /* n: bytes so far */
     unsigned char part[64];
 };
 
-static const uint64_t crc_poly[3] = { 0xEDB88320, 0x82F63B78, 0x9A6C9329AC4BC9B5 };
-static const unsigned crc_width[3] = { 32, 32, 64 };
+static const uint64_t crc_poly[3] = {0xEDB88320, 0x82F63B78, 0x9A6C9329AC4BC9B5};
+static const unsigned crc_width[3] = {32, 32, 64};
 static uint64_t crc_table[3][8][256];
 
 static void
@@ -521,14 +557,14 @@ crc_setup(void)
 static uint64_t
 crc_add(int kind, uint64_t crc, const unsigned char *p, size_t n)
 {
-    uint64_t (*t)[256] = crc_table[kind];
+    uint64_t(*t)[256] = crc_table[kind];
 
     for (; n >= 8; p += 8, n -= 8) {
         for (unsigned i = 0; i < 8; i++)
             crc ^= (uint64_t)p[i] << 8 * i;
-        crc = t[7][crc & 255] ^ t[6][crc >> 8 & 255] ^ t[5][crc >> 16 & 255]
-            ^ t[4][crc >> 24 & 255] ^ t[3][crc >> 32 & 255] ^ t[2][crc >> 40 & 255]
-            ^ t[1][crc >> 48 & 255] ^ t[0][crc >> 56];
+        crc = t[7][crc & 255] ^ t[6][crc >> 8 & 255] ^ t[5][crc >> 16 & 255] ^
+              t[4][crc >> 24 & 255] ^ t[3][crc >> 32 & 255] ^ t[2][crc >> 40 & 255] ^
+              t[1][crc >> 48 & 255] ^ t[0][crc >> 56];
     }
     while (n--)
         crc = crc >> 8 ^ t[0][(crc ^ *p++) & 255];
@@ -589,16 +625,15 @@ static const uint32_t md5_k[64] = {
     0xeb86d391,
 };
 
-#define MD5_STEP(f, a, b, c, d, x, i, s) \
-    a = b + rol(a + (f) + (x) + md5_k[i], s)
-#define MD5_F(b, c, d) ((d) ^ ((b) & ((c) ^ (d))))
-#define MD5_G(b, c, d) ((c) ^ ((d) & ((b) ^ (c))))
-#define MD5_H(b, c, d) ((b) ^ (c) ^ (d))
-#define MD5_I(b, c, d) ((c) ^ ((b) | ~(d)))
-#define MD5_FOUR(F, i, k, step, s0, s1, s2, s3) \
-    MD5_STEP(F(b, c, d), a, b, c, d, x[(k) & 15], i, s0); \
-    MD5_STEP(F(a, b, c), d, a, b, c, x[((k) + (step)) & 15], i + 1, s1); \
-    MD5_STEP(F(d, a, b), c, d, a, b, x[((k) + 2 * (step)) & 15], i + 2, s2); \
+#define MD5_STEP(f, a, b, c, d, x, i, s) a = b + rol(a + (f) + (x) + md5_k[i], s)
+#define MD5_F(b, c, d)                   ((d) ^ ((b) & ((c) ^ (d))))
+#define MD5_G(b, c, d)                   ((c) ^ ((d) & ((b) ^ (c))))
+#define MD5_H(b, c, d)                   ((b) ^ (c) ^ (d))
+#define MD5_I(b, c, d)                   ((c) ^ ((b) | ~(d)))
+#define MD5_FOUR(F, i, k, step, s0, s1, s2, s3)                                          \
+    MD5_STEP(F(b, c, d), a, b, c, d, x[(k)&15], i, s0);                                  \
+    MD5_STEP(F(a, b, c), d, a, b, c, x[((k) + (step)) & 15], i + 1, s1);                 \
+    MD5_STEP(F(d, a, b), c, d, a, b, x[((k) + 2 * (step)) & 15], i + 2, s2);             \
     MD5_STEP(F(c, d, a), b, c, d, a, x[((k) + 3 * (step)) & 15], i + 3, s3)
 
 static void
@@ -608,8 +643,8 @@ md5_blocks(uint32_t h[8], const unsigned char *p, size_t blocks)
         uint32_t x[16], a = h[0], b = h[1], c = h[2], d = h[3];
 
         for (int i = 0; i < 16; i++)
-            x[i] = (uint32_t)p[4 * i] | (uint32_t)p[4 * i + 1] << 8
-                 | (uint32_t)p[4 * i + 2] << 16 | (uint32_t)p[4 * i + 3] << 24;
+            x[i] = (uint32_t)p[4 * i] | (uint32_t)p[4 * i + 1] << 8 |
+                   (uint32_t)p[4 * i + 2] << 16 | (uint32_t)p[4 * i + 3] << 24;
         for (int i = 0; i < 16; i += 4) {
             MD5_FOUR(MD5_F, i, i, 1, 7, 12, 17, 22);
         }
@@ -632,7 +667,7 @@ md5_blocks(uint32_t h[8], const unsigned char *p, size_t blocks)
 static void
 sha1_blocks(uint32_t h[8], const unsigned char *p, size_t blocks)
 {
-    static const uint32_t k[4] = { 0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6 };
+    static const uint32_t k[4] = {0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
 
     for (; blocks--; p += 64) {
         uint32_t w[80], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4];
@@ -642,8 +677,9 @@ sha1_blocks(uint32_t h[8], const unsigned char *p, size_t blocks)
         for (int i = 16; i < 80; i++)
             w[i] = rol(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
         for (int i = 0; i < 80; i++) {
-            uint32_t f = i < 20 ? (b & c) | (~b & d)
-                       : i >= 40 && i < 60 ? (b & c) | (b & d) | (c & d) : b ^ c ^ d;
+            uint32_t f = i < 20              ? (b & c) | (~b & d)
+                         : i >= 40 && i < 60 ? (b & c) | (b & d) | (c & d)
+                                             : b ^ c ^ d;
             uint32_t t = rol(a, 5) + f + e + k[i / 20] + w[i];
 
             e = d;
@@ -684,16 +720,16 @@ sha256_plain(uint32_t h[8], const unsigned char *p, size_t blocks)
         for (int i = 16; i < 64; i++) {
             uint32_t x = w[i - 15], y = w[i - 2];
 
-            w[i] = w[i - 16] + w[i - 7] + (rol(x, 25) ^ rol(x, 14) ^ x >> 3)
-                 + (rol(y, 15) ^ rol(y, 13) ^ y >> 10);
+            w[i] = w[i - 16] + w[i - 7] + (rol(x, 25) ^ rol(x, 14) ^ x >> 3) +
+                   (rol(y, 15) ^ rol(y, 13) ^ y >> 10);
         }
         memcpy(v, h, sizeof v);
         for (int i = 0; i < 64; i++) {
             uint32_t a = v[0], e = v[4];
-            uint32_t t = v[7] + (rol(e, 26) ^ rol(e, 21) ^ rol(e, 7))
-                       + (v[6] ^ (e & (v[5] ^ v[6]))) + sha256_k[i] + w[i];
-            uint32_t u = (rol(a, 30) ^ rol(a, 19) ^ rol(a, 10))
-                       + ((a & v[1]) | (v[2] & (a | v[1])));
+            uint32_t t = v[7] + (rol(e, 26) ^ rol(e, 21) ^ rol(e, 7)) +
+                         (v[6] ^ (e & (v[5] ^ v[6]))) + sha256_k[i] + w[i];
+            uint32_t u = (rol(a, 30) ^ rol(a, 19) ^ rol(a, 10)) +
+                         ((a & v[1]) | (v[2] & (a | v[1])));
 
             memmove(v + 1, v, 7 * sizeof *v);
             v[4] += t;
@@ -706,23 +742,28 @@ sha256_plain(uint32_t h[8], const unsigned char *p, size_t blocks)
 
 #if defined(__x86_64__)
 /* Four rounds; the words they used become those of the round group four later. */
-#define SHA256_FOUR(i) do { \
-    __m128i m = _mm_add_epi32(w[(i) & 3], \
-        _mm_loadu_si128((const __m128i *)(const void *)(sha256_k + 4 * (i)))); \
-    s1 = _mm_sha256rnds2_epu32(s1, s0, m); \
-    s0 = _mm_sha256rnds2_epu32(s0, s1, _mm_shuffle_epi32(m, 0x0E)); \
-    if ((i) < 12) { \
-        m = _mm_sha256msg1_epu32(w[(i) & 3], w[((i) + 1) & 3]); \
-        m = _mm_add_epi32(m, _mm_alignr_epi8(w[((i) + 3) & 3], w[((i) + 2) & 3], 4)); \
-        w[(i) & 3] = _mm_sha256msg2_epu32(m, w[((i) + 3) & 3]); \
-    } } while (0)
+#define SHA256_FOUR(i)                                                                   \
+    do {                                                                                 \
+        __m128i m = _mm_add_epi32(                                                       \
+            w[(i)&3],                                                                    \
+            _mm_loadu_si128((const __m128i *)(const void *)(sha256_k + 4 * (i))));       \
+        s1 = _mm_sha256rnds2_epu32(s1, s0, m);                                           \
+        s0 = _mm_sha256rnds2_epu32(s0, s1, _mm_shuffle_epi32(m, 0x0E));                  \
+        if ((i) < 12) {                                                                  \
+            m = _mm_sha256msg1_epu32(w[(i)&3], w[((i) + 1) & 3]);                        \
+            m = _mm_add_epi32(m,                                                         \
+                              _mm_alignr_epi8(w[((i) + 3) & 3], w[((i) + 2) & 3], 4));   \
+            w[(i)&3] = _mm_sha256msg2_epu32(m, w[((i) + 3) & 3]);                        \
+        }                                                                                \
+    } while (0)
 
 __attribute__((target("sha,sse4.1,ssse3"))) static void
 sha256_ni(uint32_t h[8], const unsigned char *p, size_t blocks)
 {
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
     __m128i t = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(void *)h), 0xB1);
-    __m128i s1 = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(void *)(h + 4)), 0x1B);
+    __m128i s1 =
+        _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(void *)(h + 4)), 0x1B);
     __m128i s0 = _mm_alignr_epi8(t, s1, 8);
 
     s1 = _mm_blend_epi16(s1, t, 0xF0);
@@ -732,10 +773,22 @@ sha256_ni(uint32_t h[8], const unsigned char *p, size_t blocks)
         for (int i = 0; i < 4; i++)
             w[i] = _mm_shuffle_epi8(
                 _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i)), swap);
-        SHA256_FOUR(0);  SHA256_FOUR(1);  SHA256_FOUR(2);  SHA256_FOUR(3);
-        SHA256_FOUR(4);  SHA256_FOUR(5);  SHA256_FOUR(6);  SHA256_FOUR(7);
-        SHA256_FOUR(8);  SHA256_FOUR(9);  SHA256_FOUR(10); SHA256_FOUR(11);
-        SHA256_FOUR(12); SHA256_FOUR(13); SHA256_FOUR(14); SHA256_FOUR(15);
+        SHA256_FOUR(0);
+        SHA256_FOUR(1);
+        SHA256_FOUR(2);
+        SHA256_FOUR(3);
+        SHA256_FOUR(4);
+        SHA256_FOUR(5);
+        SHA256_FOUR(6);
+        SHA256_FOUR(7);
+        SHA256_FOUR(8);
+        SHA256_FOUR(9);
+        SHA256_FOUR(10);
+        SHA256_FOUR(11);
+        SHA256_FOUR(12);
+        SHA256_FOUR(13);
+        SHA256_FOUR(14);
+        SHA256_FOUR(15);
         s0 = _mm_add_epi32(s0, old0);
         s1 = _mm_add_epi32(s1, old1);
     }
@@ -763,10 +816,10 @@ sum_setup(void)
 static void
 sum_start(struct sum *s, int kind)
 {
-    static const uint32_t h256[8] = { 0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19 };
-    static const uint32_t h160[8] = { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476,
-                                      0xc3d2e1f0, 0, 0, 0 };
+    static const uint32_t h256[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                     0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    static const uint32_t h160[8] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476,
+                                     0xc3d2e1f0, 0,          0,          0};
 
     s->kind = kind;
     s->n = 0;
@@ -823,7 +876,7 @@ sum_end(struct sum *s, unsigned char *out)
             out[i] = (unsigned char)(v >> 8 * (size - 1 - i));
     } else {
         uint64_t bits = s->n * 8;
-        unsigned char pad[72] = { 0x80 };
+        unsigned char pad[72] = {0x80};
         size_t fill = 64 - (size_t)(s->n & 63);
         bool little = s->kind == SUM_MD5;
 
@@ -922,9 +975,11 @@ crc_value(const unsigned char *p, size_t n)
 }
 
 /* ===== ROOM 3 system: configuration, what all processes share, clock, files, locks =====
- *  g is set by main before the first fork and only read afterwards; *g.sh is one mapping for
- *  parent and children, touched by atomics only, except the texts, which stand under a lock. */
+ *  g is set by main before the first fork and only read afterwards; *g.sh is one
+ *  mapping for parent and children, touched by atomics only, except the texts, which
+ *  stand under a lock. */
 
+/* clang-format off */
 #define OPERATIONS(X) \
     X(ListBuckets) X(CreateBucket) X(DeleteBucket) X(HeadBucket) X(GetBucketLocation) \
     X(GetBucketVersioning) X(ListObjects) X(ListObjectsV2) X(ListMultipartUploads) \
@@ -932,27 +987,39 @@ crc_value(const unsigned char *p, size_t n)
     X(DeleteObject) X(GetObjectAttributes) X(GetObjectTagging) X(CreateMultipartUpload) \
     X(UploadPart) X(UploadPartCopy) X(ListParts) X(CompleteMultipartUpload) \
     X(AbortMultipartUpload) X(Options) X(Unknown)
+/* clang-format on */
 #define OP_ENUM(name) OP_##name,
 #define OP_NAME(name) #name,
 enum { OPERATIONS(OP_ENUM) OPS };
-static const char *const op_name[OPS] = { OPERATIONS(OP_NAME) };
+static const char *const op_name[OPS] = {OPERATIONS(OP_NAME)};
 
-enum { ACTIONS_MAX = 80, RECENT = 32, RECENT_LEN = 256, TEXT_MAX = 65536, TLS_SLOTS = 256 };
+enum {
+    ACTIONS_MAX = 80,
+    RECENT = 32,
+    RECENT_LEN = 256,
+    TEXT_MAX = 65536,
+    TLS_SLOTS = 256
+};
 
-struct tls_slot { unsigned char id[32], master[48]; uint16_t version, suite; uint32_t set; };
+struct tls_slot {
+    unsigned char id[32], master[48];
+    uint16_t version, suite;
+    uint32_t set;
+};
 
 struct shared {
     uint64_t connections, open, open_max, requests, bytes_in, bytes_out;
     uint64_t bad_signatures, handshakes, resumed;
     uint64_t op[OPS], op_body[OPS], status[600], fired[ACTIONS_MAX];
     uint64_t rule_matched[RULES_MAX], rule_fired[RULES_MAX];
-    uint64_t recent_n, request_id, temp_id;
-    uint64_t quirks;            /* bit per row of QUIRKS */
-    int64_t clock;              /* seconds added to the system's time */
-    uint64_t rate_next;         /* ns: when the next byte may pass, for --rate */
-    uint64_t generation;        /* of rules and keys; children read them again when it moves */
+    uint64_t recent_n, connection_id, temp_id;
+    uint64_t quirks;     /* bit per row of QUIRKS */
+    int64_t clock;       /* seconds added to the system's time */
+    uint64_t rate_next;  /* ns: when the next byte may pass, for --rate */
+    uint64_t generation; /* of rules and keys; children read them again when it moves */
     char recent[RECENT][RECENT_LEN];
     char rules[TEXT_MAX], keys[TEXT_MAX];
+    uint32_t real[CHILDREN_MAX]; /* this child serves more than the door */
     struct tls_slot tls[TLS_SLOTS];
 };
 
@@ -962,11 +1029,15 @@ static struct server {
     size_t publics, buckets;
     int64_t port, seed, rate, rate_conn, min_part, list_max, idle_ms, body_ms;
     bool sink, sink_fast, ipv6, cors, quiet, die_with_parent, proxy, heads, tls;
-    int lock[2];                /* this process's own descriptors, -1 until wanted */
+    int lock[2]; /* this process's own descriptors, -1 until wanted */
     pid_t parent;
     struct shared *sh;
-} g = { .region = "us-east-1", .min_part = 5 << 20, .list_max = 1000, .idle_ms = 60000,
-        .body_ms = 20000, .lock = { -1, -1 } };
+} g = {.region = "us-east-1",
+       .min_part = 5 << 20,
+       .list_max = 1000,
+       .idle_ms = 60000,
+       .body_ms = 20000,
+       .lock = {-1, -1}};
 
 static void
 count(uint64_t *what, uint64_t n)
@@ -1008,8 +1079,8 @@ os_now_ms(void)
     struct timespec t;
 
     clock_gettime(CLOCK_REALTIME, &t);
-    return ((int64_t)t.tv_sec + __atomic_load_n(&g.sh->clock, __ATOMIC_RELAXED)) * 1000
-         + t.tv_nsec / 1000000;
+    return ((int64_t)t.tv_sec + __atomic_load_n(&g.sh->clock, __ATOMIC_RELAXED)) * 1000 +
+           t.tv_nsec / 1000000;
 }
 
 static void
@@ -1026,7 +1097,8 @@ os_sleep(double seconds)
         continue;
 }
 
-/* Waits until n bytes may pass at rate bytes a second; *next may be shared by processes. */
+/* Waits until n bytes may pass at rate bytes a second; *next may be shared by
+ * processes. */
 static void
 os_pace(uint64_t *next, size_t n, double rate)
 {
@@ -1034,8 +1106,9 @@ os_pace(uint64_t *next, size_t n, double rate)
 
     do
         base = was > now ? was : now;
-    while (!__atomic_compare_exchange_n(next, &was, base + (uint64_t)((double)n * 1e9 / rate),
-                                        false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    while (!__atomic_compare_exchange_n(next, &was,
+                                        base + (uint64_t)((double)n * 1e9 / rate), false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     os_sleep((double)(base - now) / 1e9);
 }
 
@@ -1065,11 +1138,11 @@ enum { LOCK_STORE, LOCK_CONF };
 static void
 os_lock(int which)
 {
-    static const char *const name[] = { "lock", "lock-conf" };
+    static const char *const name[] = {"lock", "lock-conf"};
 
     if (g.lock[which] < 0)
-        g.lock[which] = open(text_f("%s/%s", g.dir, name[which]),
-                             O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        g.lock[which] =
+            open(text_f("%s/%s", g.dir, name[which]), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     while (flock(g.lock[which], LOCK_EX) < 0 && errno == EINTR)
         continue;
 }
@@ -1107,7 +1180,7 @@ os_slurp(const char *path, size_t max)
     ssize_t n;
 
     if (fd < 0)
-        return (struct str){ NULL, 0 };
+        return (struct str){NULL, 0};
     while (b.n < max && (n = read(fd, chunk, sizeof chunk)) > 0)
         buf_add(&b, chunk, (size_t)n);
     close(fd);
@@ -1196,15 +1269,15 @@ time_read(struct str s, const char *fmt, int64_t *seconds)
 }
 
 /* ===== ROOM 4 peer: bytes to and from the other side, plain or TLS =====
- *  Everything above speaks to a peer only through read and write.  Timeouts are the socket's
- *  own (SO_RCVTIMEO): a silent peer reads as -1 with EAGAIN. */
+ *  Everything above speaks to a peer only through read and write. Timeouts are the
+ *  socket's own (SO_RCVTIMEO): a silent peer reads as -1 with EAGAIN. */
 
 struct peer {
     int fd;
     bool tls;
     ssize_t (*read)(struct peer *, void *, size_t);
     bool (*write)(struct peer *, const void *, size_t, bool more);
-    void (*bye)(struct peer *);         /* close_notify, where there is one */
+    void (*bye)(struct peer *); /* close_notify, where there is one */
 };
 
 static ssize_t
@@ -1244,7 +1317,7 @@ plain_bye(struct peer *p)
 static void
 peer_timeout(int fd, int option, int64_t ms)
 {
-    struct timeval tv = { .tv_sec = (time_t)(ms / 1000) };
+    struct timeval tv = {.tv_sec = (time_t)(ms / 1000)};
 
     tv.tv_usec = (suseconds_t)(ms % 1000 * 1000);
     setsockopt(fd, SOL_SOCKET, option, &tv, sizeof tv);
@@ -1257,13 +1330,13 @@ peer_plain(int fd)
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     peer_timeout(fd, SO_SNDTIMEO, 60000);
-    return (struct peer){ .fd = fd, .read = plain_read, .write = plain_write,
-                          .bye = plain_bye };
+    return (struct peer){
+        .fd = fd, .read = plain_read, .write = plain_write, .bye = plain_bye};
 }
 
 #ifdef S3D_TLS
-/* BearSSL as a TLS 1.2 server: the same four doors.  Sessions live in the shared mapping, so
- * one that began with one child can be resumed with another. */
+/* BearSSL as a TLS 1.2 server: the same four doors. Sessions live in the shared
+ * mapping, so one that began with one child can be resumed with another. */
 
 static struct tls {
     br_x509_certificate chain[8];
@@ -1299,7 +1372,8 @@ tls_load(const br_ssl_session_cache_class **ctx, br_ssl_server_context *server,
 
     (void)ctx;
     (void)server;
-    if (!__atomic_load_n(&s->set, __ATOMIC_SEQ_CST) || memcmp(s->id, p->session_id, 32) != 0)
+    if (!__atomic_load_n(&s->set, __ATOMIC_SEQ_CST) ||
+        memcmp(s->id, p->session_id, 32) != 0)
         return 0;
     memcpy(p->master_secret, s->master, 48);
     p->version = s->version;
@@ -1308,12 +1382,13 @@ tls_load(const br_ssl_session_cache_class **ctx, br_ssl_server_context *server,
     return 1;
 }
 
-static const br_ssl_session_cache_class tls_cache = { sizeof tls.cache, tls_save, tls_load };
+static const br_ssl_session_cache_class tls_cache = {sizeof tls.cache, tls_save,
+                                                     tls_load};
 
 static int
 tls_recv(void *fd, unsigned char *to, size_t n)
 {
-    struct peer p = { .fd = *(int *)fd };
+    struct peer p = {.fd = *(int *)fd};
     ssize_t k = plain_read(&p, to, n);
 
     return k > 0 ? (int)k : -1;
@@ -1322,7 +1397,7 @@ tls_recv(void *fd, unsigned char *to, size_t n)
 static int
 tls_send(void *fd, const unsigned char *from, size_t n)
 {
-    struct peer p = { .fd = *(int *)fd };
+    struct peer p = {.fd = *(int *)fd};
 
     return plain_write(&p, from, n, false) ? (int)n : -1;
 }
@@ -1338,7 +1413,8 @@ static bool
 tls_write(struct peer *p, const void *from, size_t n, bool more)
 {
     (void)p;
-    return br_sslio_write_all(&tls.io, from, n) == 0 && (more || br_sslio_flush(&tls.io) == 0);
+    return br_sslio_write_all(&tls.io, from, n) == 0 &&
+           (more || br_sslio_flush(&tls.io) == 0);
 }
 
 /* close_notify out, without waiting for the other one. */
@@ -1364,7 +1440,8 @@ tls_accept(struct peer *p)
     br_ssl_server_context *s = &tls.server;
 
     if (br_skey_decoder_key_type(&tls.key) == BR_KEYTYPE_RSA)
-        br_ssl_server_init_full_rsa(s, tls.chain, tls.chain_n, br_skey_decoder_get_rsa(&tls.key));
+        br_ssl_server_init_full_rsa(s, tls.chain, tls.chain_n,
+                                    br_skey_decoder_get_rsa(&tls.key));
     else
         br_ssl_server_init_full_ec(s, tls.chain, tls.chain_n, BR_KEYTYPE_EC,
                                    br_skey_decoder_get_ec(&tls.key));
@@ -1430,7 +1507,7 @@ tls_take_cert(const char *name, struct str der)
     if (!copy || tls.chain_n == 8 || !strstr(name, "CERTIFICATE"))
         die("the --cert file holds too much, or a %s", name);
     memcpy(copy, der.p, der.n);
-    tls.chain[tls.chain_n++] = (br_x509_certificate){ copy, der.n };
+    tls.chain[tls.chain_n++] = (br_x509_certificate){copy, der.n};
 }
 
 static void
@@ -1454,54 +1531,55 @@ tls_setup(void)
 #endif
 
 /* ===== ROOM 5 faults and quirks: how the store can misbehave =====
- *  A fault is asked for per request by a rule, a quirk is a habit of the whole store.  To add
- *  a fault: a row here, and a look at c->f[F_...] where it should bite.  */
+ *  A fault is asked for per request by a rule, a quirk is a habit of the whole store.
+ *  To add a fault: a row here, and a look at c->f[F_...] where it should bite. */
 
+/* clang-format off */
 #define ACTIONS(X) \
-    X(DROP, "drop")                 /* at accept, nothing read; METHOD and PATTERN must be * */ \
-    X(STALL, "stall")               /* =S before the reply */ \
-    X(STALL_BODY, "stall-body")     /* =S (5) without reading, half-way through the body */ \
-    X(RESET_BEFORE, "reset-before") /* RST once the head is read */ \
-    X(RESET_DURING, "reset-during") /* RST half-way through the body */ \
-    X(RESET_AFTER, "reset-after")   /* RST after the body, nothing applied */ \
-    X(EARLY_403, "early-403")       /* final answer without reading the body, then close; */ \
-    X(EARLY_503, "early-503")       /* =keep: then read it and keep the connection */ \
-    X(CUT_REPLY, "cut-reply")       /* the whole announced, half sent */ \
-    X(SHORT_BODY, "short-body")     /* the same, for GET */ \
-    X(CUT_HEAD, "cut-head")         /* half a reply head */ \
-    X(GARBAGE, "garbage-reply")     /* bytes that are no HTTP */ \
-    X(OK_ERROR, "ok-error")         /* [=CODE] 200 with <Error>, not applied */ \
-    X(WHITESPACE, "whitespace")     /* =S 200, blanks for S, then Complete's/Copy's answer */ \
-    X(LOST_REPLY, "lost-reply")     /* applied, then closed without a word */ \
-    X(WRONG_ETAG, "wrong-etag")     /* the reply names another ETag */ \
-    X(NO_ETAG, "no-etag")           /* the reply names none */ \
-    X(SKEWED_CLOCK, "skewed-clock") /* =S added to the clock for this request */ \
-    X(SLOW_READ, "slow-read")       /* =B bytes a second */ \
-    X(SLOW_WRITE, "slow-write")     /* =B bytes a second */ \
-    X(REDIRECT_301, "redirect-301") /* =REGION PermanentRedirect, no Location */ \
-    X(REDIRECT_307, "redirect-307") /* =URL TemporaryRedirect with Location */ \
-    X(BAD_REGION, "bad-region")     /* =REGION 400 AuthorizationHeaderMalformed */ \
-    X(SILENT_CLOSE, "silent-close") /* reply, keep-alive promised, then closed at once */ \
-    X(IDLE_CLOSE, "idle-close")     /* =MS idle time of this connection from now on */ \
-    X(INTERIM, "interim")           /* =N replies 100 and 103 in turn before the final one */ \
-    X(HUGE_HEAD, "huge-head")       /* =B bytes in one header */ \
-    X(MANY_HEADS, "many-heads")     /* =N header lines */ \
-    X(HTML_ERROR, "html-error")     /* =STATUS with an HTML page, as proxies send */ \
-    X(EMPTY_ERROR, "empty-error")   /* =STATUS without a body */ \
-    X(EMPTY_COMPLETE, "empty-complete") /* 200, empty body; =applied: applied all the same */ \
-    X(TWO_LENGTHS, "two-lengths")   /* two Content-Length headers that differ */ \
-    X(BOTH_LENGTHS, "both-lengths") /* Content-Length and Transfer-Encoding: chunked */ \
-    X(CHUNKED, "chunked-reply")     /* chunked instead of Content-Length */ \
-    X(BAD_CHUNK, "bad-chunk")       /* chunked, with a chunk size that is none */ \
-    X(UNTIL_CLOSE, "until-close")   /* no length, the body ends with the connection */ \
-    X(HTTP10, "http10")             /* an HTTP/1.0 reply, then closed */ \
-    X(FOLDED, "folded-head")        /* a reply header with a continuation line */ \
-    X(WRONG_BODY, "wrong-body")     /* one byte of the body is flipped */ \
-    X(NO_NOTIFY, "no-close-notify") /* TLS ends without saying so */ \
-    X(DELETE_ERROR, "delete-error") /* =TEXT DeleteObjects fails for keys that contain it */ \
-    X(CONNECT_REFUSE, "connect-refuse")     /* =STATUS to CONNECT */ \
-    X(CONNECT_HUGE, "connect-huge-head")    /* 200 to CONNECT with 100 KB of headers */ \
-    X(ERROR, "error")               /* =CODE any of the table in room 8 */
+    X(DROP, "drop")                        /* at accept, nothing read; rule: * * */ \
+    X(STALL, "stall")                      /* =S before the reply */ \
+    X(STALL_BODY, "stall-body")            /* =S (5) silent half-way through a body */ \
+    X(RESET_BEFORE, "reset-before")        /* RST once the head is read */ \
+    X(RESET_DURING, "reset-during")        /* RST half-way through the body */ \
+    X(RESET_AFTER, "reset-after")          /* RST after the body, nothing applied */ \
+    X(EARLY_403, "early-403")              /* body unread, then closed; =keep: */ \
+    X(EARLY_503, "early-503")              /* then read, and the connection kept */ \
+    X(CUT_REPLY, "cut-reply")              /* the whole announced, half sent */ \
+    X(SHORT_BODY, "short-body")            /* the same, for GET */ \
+    X(CUT_HEAD, "cut-head")                /* half a reply head */ \
+    X(GARBAGE, "garbage-reply")            /* bytes that are no HTTP */ \
+    X(OK_ERROR, "ok-error")                /* [=CODE] 200 with <Error>, not applied */ \
+    X(WHITESPACE, "whitespace")            /* =S blanks before a Complete or Copy */ \
+    X(LOST_REPLY, "lost-reply")            /* applied, then closed without a word */ \
+    X(WRONG_ETAG, "wrong-etag")            /* the reply names another ETag */ \
+    X(NO_ETAG, "no-etag")                  /* the reply names none */ \
+    X(SKEWED_CLOCK, "skewed-clock")        /* =S added to this request's clock */ \
+    X(SLOW_READ, "slow-read")              /* =B bytes a second */ \
+    X(SLOW_WRITE, "slow-write")            /* =B bytes a second */ \
+    X(REDIRECT_301, "redirect-301")        /* =REGION PermanentRedirect, no Location */ \
+    X(REDIRECT_307, "redirect-307")        /* =URL TemporaryRedirect with Location */ \
+    X(BAD_REGION, "bad-region")            /* =REGION AuthorizationHeaderMalformed */ \
+    X(SILENT_CLOSE, "silent-close")        /* keep-alive promised, closed at once */ \
+    X(IDLE_CLOSE, "idle-close")            /* =MS idle time of this connection */ \
+    X(INTERIM, "interim")                  /* =N times 100 or 103 before the reply */ \
+    X(HUGE_HEAD, "huge-head")              /* =B bytes in one header */ \
+    X(MANY_HEADS, "many-heads")            /* =N header lines */ \
+    X(HTML_ERROR, "html-error")            /* =STATUS with a page, as proxies send */ \
+    X(EMPTY_ERROR, "empty-error")          /* =STATUS without a body */ \
+    X(EMPTY_COMPLETE, "empty-complete")    /* 200, no body; [=applied] done anyway */ \
+    X(TWO_LENGTHS, "two-lengths")          /* two Content-Length headers that differ */ \
+    X(BOTH_LENGTHS, "both-lengths")        /* Content-Length and chunked */ \
+    X(CHUNKED, "chunked-reply")            /* chunked instead of Content-Length */ \
+    X(BAD_CHUNK, "bad-chunk")              /* a chunk size that is none */ \
+    X(UNTIL_CLOSE, "until-close")          /* no length, ends with the connection */ \
+    X(HTTP10, "http10")                    /* an HTTP/1.0 reply, then closed */ \
+    X(FOLDED, "folded-head")               /* a header with a continuation line */ \
+    X(WRONG_BODY, "wrong-body")            /* one byte of the body is flipped */ \
+    X(NO_NOTIFY, "no-close-notify")        /* TLS ends without saying so */ \
+    X(DELETE_ERROR, "delete-error")        /* =TEXT DeleteObjects: keys with it fail */ \
+    X(CONNECT_REFUSE, "connect-refuse")    /* =STATUS to CONNECT */ \
+    X(CONNECT_HUGE, "connect-huge-head")   /* 200 to CONNECT, 100 KB of headers */ \
+    X(ERROR, "error")                      /* =CODE any of the table in room 8 */
 
 /* Error replies by a name of their own; each row is an action as well. */
 #define ERROR_ACTIONS(X) \
@@ -1513,46 +1591,49 @@ tls_setup(void)
     X("precondition-412", "PreconditionFailed") X("method-501", "NotImplemented") \
     X("bad-digest", "BadDigest") X("signature-403", "SignatureDoesNotMatch") \
     X("no-such-bucket", "NoSuchBucket")
+/* clang-format on */
 
-#define ACTION_ENUM(id, name) F_##id,
-#define ACTION_NAME(id, name) name,
+#define ACTION_ENUM(id, name)  F_##id,
+#define ACTION_NAME(id, name)  name,
 #define ERROR_NAME(name, code) name,
 #define ERROR_CODE(name, code) code,
-enum { ACTIONS(ACTION_ENUM) F_CODES };     /* from F_CODES on: the rows of ERROR_ACTIONS */
-static const char *const action_name[] = { ACTIONS(ACTION_NAME) ERROR_ACTIONS(ERROR_NAME) };
-static const char *const action_code[] = { ERROR_ACTIONS(ERROR_CODE) };
+enum { ACTIONS(ACTION_ENUM) F_CODES }; /* from F_CODES on: the rows of ERROR_ACTIONS */
+static const char *const action_name[] = {ACTIONS(ACTION_NAME) ERROR_ACTIONS(ERROR_NAME)};
+static const char *const action_code[] = {ERROR_ACTIONS(ERROR_CODE)};
 enum { FAULTS = sizeof action_name / sizeof *action_name };
 
+/* clang-format off */
 #define QUIRKS(X) \
-    X(NO_IF_NONE_MATCH, "no-if-none-match")     /* conditions on writes are ignored */ \
+    X(NO_IF_NONE_MATCH, "no-if-none-match") /* conditions on writes are ignored */ \
     X(IF_NONE_MATCH_501, "if-none-match-501") \
-    X(BARE_ETAG_XML, "bare-etag-xml")           /* ETags in XML without quotes */ \
-    X(QUOTED_ETAG_XML, "quoted-etag-xml")       /* with raw quotes, not &quot; */ \
+    X(BARE_ETAG_XML, "bare-etag-xml")      /* ETags in XML without quotes */ \
+    X(QUOTED_ETAG_XML, "quoted-etag-xml")  /* with raw quotes, not &quot; */ \
     X(EMPTY_MESSAGE, "empty-message") \
-    X(NO_LIST_V2, "no-list-v2")                 /* list-type is ignored, V1 answered */ \
+    X(NO_LIST_V2, "no-list-v2")            /* list-type is ignored, V1 answered */ \
     X(LIST_V1_NO_NEXTMARKER, "list-v1-no-nextmarker") \
-    X(LIST_LOOP, "list-loop")                   /* the first page for ever */ \
-    X(LIST_NO_MARKER, "list-no-marker")         /* IsTruncated, but no token */ \
+    X(LIST_LOOP, "list-loop")              /* the first page for ever */ \
+    X(LIST_NO_MARKER, "list-no-marker")    /* IsTruncated, but no token */ \
     X(ENCODING_TYPE_IGNORED, "encoding-type-ignored") \
-    X(OPAQUE_ETAG, "opaque-etag")               /* an ETag that is no MD5 */ \
-    X(NO_LIST_PARTS, "no-list-parts")           /* 403 */ \
-    X(NO_LIST_UPLOADS, "no-list-uploads")       /* 403 */ \
-    X(COMPLETE_NEEDS_ALL, "complete-needs-all-parts")   /* as Ceph does */ \
-    X(NO_SUCH_KEY, "no-such-key-for-upload")    /* 404 NoSuchKey instead of NoSuchUpload */ \
-    X(COMPLETE_ONCE, "complete-once")           /* a Complete sent again: NoSuchUpload */ \
+    X(OPAQUE_ETAG, "opaque-etag")          /* an ETag that is no MD5 */ \
+    X(NO_LIST_PARTS, "no-list-parts")      /* 403 */ \
+    X(NO_LIST_UPLOADS, "no-list-uploads")  /* 403 */ \
+    X(COMPLETE_NEEDS_ALL, "complete-needs-all-parts") /* as Ceph does */ \
+    X(NO_SUCH_KEY, "no-such-key-for-upload") /* 404 NoSuchKey instead of NoSuchUpload */ \
+    X(COMPLETE_ONCE, "complete-once")      /* a Complete sent again: NoSuchUpload */ \
     X(XML_PREFIX, "xml-namespace-prefix") \
     X(RANGE_IGNORED, "range-ignored") \
     X(WRONG_CONTENT_RANGE, "wrong-content-range") \
-    X(CHECKSUM_UNSUPPORTED, "checksum-unsupported")     /* 400 InvalidArgument */ \
-    X(CHECKSUM_IGNORED, "checksum-ignored")     /* neither checked nor echoed */ \
-    X(BODY_UNCHECKED, "body-unchecked")         /* x-amz-content-sha256 is not compared */ \
+    X(CHECKSUM_UNSUPPORTED, "checksum-unsupported") /* 400 InvalidArgument */ \
+    X(CHECKSUM_IGNORED, "checksum-ignored") /* neither checked nor echoed */ \
+    X(BODY_UNCHECKED, "body-unchecked")    /* x-amz-content-sha256 is not compared */ \
     X(LAX_SIGNED_HEADERS, "lax-signed-headers") /* unsigned x-amz-* headers pass */ \
-    X(ANY_REGION, "any-region")                 /* the region in the scope is not compared */ \
-    X(STRICT_XML, "strict-complete-xml")        /* checksums in Complete: MalformedXML */
+    X(ANY_REGION, "any-region")            /* the region in the scope is not checked */ \
+    X(STRICT_XML, "strict-complete-xml")   /* checksums in Complete: MalformedXML */
+/* clang-format on */
 #define QUIRK_ENUM(id, name) Q_##id,
 #define QUIRK_NAME(id, name) name,
 enum { QUIRKS(QUIRK_ENUM) Q_COUNT };
-static const char *const quirk_name[Q_COUNT] = { QUIRKS(QUIRK_NAME) };
+static const char *const quirk_name[Q_COUNT] = {QUIRKS(QUIRK_NAME)};
 
 static bool
 quirk(int q)
@@ -1572,47 +1653,56 @@ quirk_set(struct str name)
 }
 
 /* ===== ROOM 6 http: a connection, its requests and the bytes of its replies =====
- *  One struct conn per child.  A request is read whole-head first into c->in; its fields are
- *  views into an arena copy.  States of a request: head read -> (100 sent) -> body read ->
- *  replied -> logged; conn_end() may cut that short anywhere and never returns. */
+ *  One struct conn per child. A request is read whole-head first into c->in; its
+ *  fields are views into an arena copy. States of a request: head read -> (100 sent)
+ *  -> body read -> replied -> logged; conn_end() may cut that short anywhere and never
+ *  returns. */
 
-struct field { struct str name, value; };   /* header: lower-case name; query: both decoded */
-struct fired { bool on; double num; const char *text; };
+struct field {
+    struct str name, value;
+}; /* header: lower-case name; query: both decoded */
+struct fired {
+    bool on;
+    double num;
+    const char *text;
+};
 
 struct object;
 struct conn {
     struct peer peer;
     uint64_t id, requests;
-    char *in;                   /* HEAD_MAX bytes; in_at..in_n is unread */
+    char *in; /* HEAD_MAX bytes; in_at..in_n is unread */
     size_t in_at, in_n;
     uint64_t pace_in, pace_out; /* ns: next time a byte may pass */
 
     struct str head, method, target, path, host;
-    int minor;                  /* HTTP/1.minor */
+    int minor; /* HTTP/1.minor */
     struct field header[HEADERS_MAX], *query;
     size_t headers, queries;
     int op;
     struct str bucket, key;
-    int64_t length, left;       /* body: announced (-1: not), still unread */
+    int64_t length, left; /* body: announced (-1: not), still unread */
     bool expect, keep, chunked_in, body_begun;
 
-    bool anonymous, presigned;  /* room 10 */
-    struct str access, sha256;  /* who; x-amz-content-sha256 as sent, or absent */
-    int64_t now_ms;             /* this request's idea of the time */
+    bool anonymous, presigned; /* room 10 */
+    struct str access, sha256; /* who; x-amz-content-sha256 as sent, or absent */
+    int64_t now_ms;            /* this request's idea of the time */
     struct str canonical, to_sign;
 
-    int status;                 /* the reply; 0: none sent */
-    const char *err, *why;      /* S3's code; a message instead of the table's */
+    int status;            /* the reply; 0: none sent */
+    const char *err, *why; /* S3's code; a message instead of the table's */
     struct buf rhead, rbody, extra;
-    struct object *obj;         /* the body instead of rbody: len bytes from from */
+    struct object *obj; /* the body instead of rbody: len bytes from from */
     int64_t from, len;
-    bool streaming;             /* head gone out already, body goes in chunks */
+    bool streaming; /* head gone out already, body goes in chunks */
 
     struct fired f[ACTIONS_MAX];
     struct buf fault_names;
     uint64_t got, sent;
     double idle_s;
     bool logged, door;
+    bool counted; /* as a connection; one that only used the door is none */
+    int slot;     /* of this child in the parent's list */
 };
 
 static struct str
@@ -1621,7 +1711,7 @@ conn_header(const struct conn *c, const char *name)
     for (size_t i = 0; i < c->headers; i++)
         if (str_is(c->header[i].name, name))
             return c->header[i].value;
-    return (struct str){ NULL, 0 };
+    return (struct str){NULL, 0};
 }
 
 static struct str
@@ -1630,13 +1720,31 @@ conn_query(const struct conn *c, const char *name)
     for (size_t i = 0; i < c->queries; i++)
         if (str_is(c->query[i].name, name))
             return c->query[i].value;
-    return (struct str){ NULL, 0 };
+    return (struct str){NULL, 0};
 }
 
 static bool
 conn_has(const struct conn *c, const char *name)
 {
     return conn_query(c, name).p != NULL;
+}
+
+/* Counts this connection, once. */
+static void
+conn_count(struct conn *c)
+{
+    uint64_t open, most = read_count(&g.sh->open_max);
+
+    if (c->counted)
+        return;
+    c->counted = true;
+    count(&g.sh->connections, 1);
+    open = __atomic_add_fetch(&g.sh->open, 1, __ATOMIC_RELAXED);
+    while (most < open &&
+           !__atomic_compare_exchange_n(&g.sh->open_max, &most, open, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        continue;
+    __atomic_store_n(&g.sh->real[c->slot], 1, __ATOMIC_RELAXED);
 }
 
 static void
@@ -1650,14 +1758,16 @@ conn_log(struct conn *c)
     c->logged = true;
     count(&g.sh->bytes_in, c->got);
     count(&g.sh->bytes_out, c->sent);
-    count(&g.sh->status[c->status % 600], 1);
-    slot = g.sh->recent[__atomic_fetch_add(&g.sh->recent_n, 1, __ATOMIC_RELAXED) % RECENT];
+    count(&g.sh->status[(unsigned)c->status % 600], 1);
+    slot =
+        g.sh->recent[__atomic_fetch_add(&g.sh->recent_n, 1, __ATOMIC_RELAXED) % RECENT];
     snprintf(slot, RECENT_LEN, "%.*s %.*s %d", (int)c->method.n, c->method.p,
              (int)(c->target.n < 200 ? c->target.n : 200), c->target.p, c->status);
     buf_f(&b, "%" PRIu64 " %.*s %.*s %d %" PRIu64 " %" PRIu64 " %s %s %s %s\n", c->id,
           (int)c->method.n, c->method.p, (int)c->target.n, c->target.p, c->status, c->got,
           c->sent, conn_header(c, "authorization").p || c->presigned ? "yes" : "no",
-          op_name[c->op], c->err ? c->err : "-", c->fault_names.n ? c->fault_names.p : "-");
+          op_name[c->op], c->err ? c->err : "-",
+          c->fault_names.n ? c->fault_names.p : "-");
     os_append("log", buf_view(&b), 8 << 20);
     if (!g.quiet)
         fputs(b.p, stderr);
@@ -1666,6 +1776,8 @@ conn_log(struct conn *c)
 __attribute__((noreturn)) static void
 conn_end(struct conn *c)
 {
+    if (!c->door)
+        conn_count(c);
     conn_log(c);
     close(c->peer.fd);
     _exit(0);
@@ -1674,14 +1786,14 @@ conn_end(struct conn *c)
 __attribute__((noreturn)) static void
 conn_rst(struct conn *c)
 {
-    struct linger l = { 1, 0 };
+    struct linger l = {1, 0};
 
     setsockopt(c->peer.fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
     conn_end(c);
 }
 
-/* Says goodbye, then reads on for a while: closing over unread bytes would send a RST that
- * can destroy the reply before the client has read it. */
+/* Says goodbye, then reads on for a while: closing over unread bytes would send a RST
+ * that can destroy the reply before the client has read it. */
 __attribute__((noreturn)) static void
 conn_linger(struct conn *c)
 {
@@ -1739,7 +1851,7 @@ conn_write(struct conn *c, const void *p, size_t n, double rate)
     }
 }
 
-/* Header lines into fields.  Returns why not, or NULL. */
+/* Header lines into fields. Returns why not, or NULL. */
 static const char *
 head_fields(struct conn *c, struct str lines)
 {
@@ -1764,10 +1876,10 @@ head_fields(struct conn *c, struct str lines)
     }
     for (size_t i = 0; i < c->headers; i++)
         for (size_t k = 0; k < i; k++)
-            if (str_eq(c->header[i].name, c->header[k].name)
-                && (str_is(c->header[i].name, "host")
-                    || str_is(c->header[i].name, "content-length")
-                    || str_is(c->header[i].name, "authorization")))
+            if (str_eq(c->header[i].name, c->header[k].name) &&
+                (str_is(c->header[i].name, "host") ||
+                 str_is(c->header[i].name, "content-length") ||
+                 str_is(c->header[i].name, "authorization")))
                 return "repeated header";
     return NULL;
 }
@@ -1821,8 +1933,8 @@ head_target(struct conn *c)
         name = str_cut(&value, '=');
         if (!name.n)
             continue;
-        if (!url_read(name, true, &c->query[c->queries].name)
-            || !url_read(value.p ? value : str_of(""), true, &c->query[c->queries].value))
+        if (!url_read(name, true, &c->query[c->queries].name) ||
+            !url_read(value.p ? value : str_of(""), true, &c->query[c->queries].value))
             return "bad escape in the query";
         c->queries++;
     }
@@ -1835,12 +1947,12 @@ head_parse(struct conn *c)
     struct str rest = c->head, line = str_cut(&rest, '\n'), version;
     const char *bad;
 
-    c->method = c->target = (struct str){ "-", 1 };
+    c->method = c->target = (struct str){"-", 1};
     if (!line.n || line.p[line.n - 1] != '\r')
         return "request line without CR LF";
     line.n--;
     c->method = str_cut(&line, ' ');
-    c->target = line.p ? str_cut(&line, ' ') : (struct str){ "-", 1 };
+    c->target = line.p ? str_cut(&line, ' ') : (struct str){"-", 1};
     version = line;
     if (!version.p || !(str_is(version, "HTTP/1.1") || str_is(version, "HTTP/1.0")))
         return "bad request line";
@@ -1867,7 +1979,7 @@ head_read(struct conn *c, const char **bad)
         size_t n = c->in_n - c->in_at;
         ssize_t k;
 
-        while (n && !seen && (*p == '\r' || *p == '\n')) {  /* stray line ends */
+        while (n && !seen && (*p == '\r' || *p == '\n')) { /* stray line ends */
             c->in_at++;
             p++;
             n--;
@@ -1876,9 +1988,9 @@ head_read(struct conn *c, const char **bad)
             end = memmem(p + (seen > 3 ? seen - 3 : 0), n - (seen > 3 ? seen - 3 : 0),
                          "\r\n\r\n", 4);
         if (end) {
-            struct str copy = { p, (size_t)(end - p) + 2 };
+            struct str copy = {p, (size_t)(end - p) + 2};
 
-            c->head = (struct str){ str_c(copy), copy.n };
+            c->head = (struct str){str_c(copy), copy.n};
             c->in_at += copy.n + 2;
             c->got = copy.n + 2;
             *bad = head_parse(c);
@@ -1889,7 +2001,7 @@ head_read(struct conn *c, const char **bad)
         c->in_at = 0;
         c->in_n = n;
         if (n == HEAD_MAX) {
-            c->method = c->target = (struct str){ "-", 1 };
+            c->method = c->target = (struct str){"-", 1};
             *bad = "request head too large";
             return 1;
         }
@@ -1960,7 +2072,7 @@ rule_parse(struct str line, struct rule *r)
     return true;
 }
 
-/* Every line of text into to[]; the number of rules, or -1 and *bad the first bad line. */
+/* Every line of text into to[]; the number of rules, or -1 and *bad the bad line. */
 static int
 rules_parse(struct str text, struct rule *to, struct str *bad)
 {
@@ -1983,7 +2095,8 @@ rules_parse(struct str text, struct rule *to, struct str *bad)
     return n;
 }
 
-/* Asks every rule about this request and notes what fired; at accept only drop is asked. */
+/* Asks every rule about this request and notes what fired; at accept only drop is
+ * asked. */
 static void
 faults_match(struct conn *c, bool at_accept)
 {
@@ -1994,28 +2107,32 @@ faults_match(struct conn *c, bool at_accept)
 
         if ((r->action == F_DROP) != at_accept || c->f[r->action].on)
             continue;
-        if (!str_is(m, "*") && (at_accept || !(str_eq(m, c->method)
-                                               || str_is(m, op_name[c->op]))))
+        if (!str_is(m, "*") &&
+            (at_accept || !(str_eq(m, c->method) || str_is(m, op_name[c->op]))))
             continue;
         if (!at_accept && !glob_match(r->glob, c->target))
             continue;
         seen = __atomic_fetch_add(&g.sh->rule_matched[i], 1, __ATOMIC_RELAXED);
         if (seen < r->after)
             continue;
-        if (r->chance < 100 && (double)(os_mix((uint64_t)g.seed * 1000003 + i * 8191 + seen)
-                                        % 1000000) >= r->chance * 10000)
+        if (r->chance < 100 &&
+            (double)(os_mix((uint64_t)g.seed * 1000003 + i * 8191 + seen) % 1000000) >=
+                r->chance * 10000)
             continue;
         if (__atomic_fetch_add(&g.sh->rule_fired[i], 1, __ATOMIC_RELAXED) >= r->n) {
             __atomic_fetch_sub(&g.sh->rule_fired[i], 1, __ATOMIC_RELAXED);
             continue;
         }
         count(&g.sh->fired[r->action], 1);
-        c->f[r->action] = (struct fired){ true, r->num, r->text };
-        buf_f(&c->fault_names, "%s%s", c->fault_names.n ? "," : "", action_name[r->action]);
+        c->f[r->action] = (struct fired){true, r->num, r->text};
+        buf_f(&c->fault_names, "%s%s", c->fault_names.n ? "," : "",
+              action_name[r->action]);
     }
 }
 
-struct cred { struct str access, secret, token; };
+struct cred {
+    struct str access, secret, token;
+};
 
 static struct cred creds[KEYS_MAX];
 static size_t creds_n;
@@ -2033,7 +2150,7 @@ creds_parse(struct str text, struct cred *to, size_t *n)
             return false;
         to[*n].access = str_cut(&secret, ':');
         token = secret;
-        to[*n].secret = token.p ? str_cut(&token, ':') : (struct str){ NULL, 0 };
+        to[*n].secret = token.p ? str_cut(&token, ':') : (struct str){NULL, 0};
         to[*n].token = token;
         if (!to[*n].access.n || !to[(*n)++].secret.n)
             return false;
@@ -2041,8 +2158,8 @@ creds_parse(struct str text, struct cred *to, size_t *n)
     return true;
 }
 
-/* Rules and keys anew if the door has changed them.  The texts are copied out of the shared
- *  mapping under the lock, so a change half-way never shows. */
+/* Rules and keys anew if the door has changed them. The texts are copied out of the
+ * shared mapping under the lock, so a change half-way never shows. */
 static void
 config_refresh(void)
 {
@@ -2083,59 +2200,63 @@ config_set(char place[TEXT_MAX], struct str text)
  *  A handler returns NULL or an error code of this table; the reply is sent in one place,
  *  reply_send(), and that is where most faults bite. */
 
-static const struct { const char *code; int status; const char *message; } errors[] = {
-    { "AccessDenied", 403, "Access Denied" },
-    { "AuthorizationHeaderMalformed", 400, "The authorization header is malformed." },
-    { "AuthorizationQueryParametersError", 400, "Error in the query authorization." },
-    { "BadDigest", 400, "The digest you specified did not match what we received." },
-    { "BadGateway", 502, "Bad gateway." },
-    { "BadRequest", 400, "The request is not HTTP as we know it." },
-    { "BucketAlreadyOwnedByYou", 409, "The bucket exists and is yours." },
-    { "BucketNotEmpty", 409, "The bucket you tried to delete is not empty." },
-    { "ConditionalRequestConflict", 409, "A conflicting operation came in between." },
-    { "EntityTooLarge", 400, "Your upload exceeds the maximum allowed object size." },
-    { "EntityTooSmall", 400, "A part other than the last is below the minimum size." },
-    { "ExpiredToken", 400, "The provided token has expired." },
-    { "GatewayTimeout", 504, "Gateway timeout." },
-    { "IllegalLocationConstraintException", 400, "The location constraint does not fit." },
-    { "IncompleteBody", 400, "The body is shorter than Content-Length." },
-    { "InternalError", 500, "We encountered an internal error. Please try again." },
-    { "InvalidAccessKeyId", 403, "The access key does not exist in our records." },
-    { "InvalidArgument", 400, "Invalid argument." },
-    { "InvalidBucketName", 400, "The specified bucket is not valid." },
-    { "InvalidDigest", 400, "The Content-MD5 you specified is not valid." },
-    { "InvalidLocationConstraint", 400, "The location constraint is not valid." },
-    { "InvalidPart", 400, "A part was not found, or its ETag did not match." },
-    { "InvalidPartOrder", 400, "The list of parts was not in ascending order." },
-    { "InvalidPolicyDocument", 400, "The policy is not valid." },
-    { "InvalidRange", 416, "The requested range is not satisfiable." },
-    { "InvalidRequest", 400, "Invalid request." },
-    { "InvalidStorageClass", 400, "The storage class is not valid." },
-    { "InvalidTag", 400, "The tag set is not valid." },
-    { "InvalidToken", 400, "The provided token is malformed or otherwise invalid." },
-    { "InvalidURI", 400, "Could not parse the URI." },
-    { "KeyTooLongError", 400, "Your key is too long." },
-    { "MalformedPOSTRequest", 400, "The body is not well-formed multipart/form-data." },
-    { "MalformedXML", 400, "The XML you provided was not well-formed or not valid." },
-    { "MetadataTooLarge", 400, "Your metadata headers exceed the maximum size." },
-    { "MethodNotAllowed", 405, "The method is not allowed against this resource." },
-    { "MissingContentLength", 411, "You must provide the Content-Length header." },
-    { "NoSuchBucket", 404, "The specified bucket does not exist." },
-    { "NoSuchKey", 404, "The specified key does not exist." },
-    { "NoSuchUpload", 404, "The specified upload does not exist." },
-    { "NotImplemented", 501, "A header or query you provided is not implemented." },
-    { "NotModified", 304, "" },
-    { "PermanentRedirect", 301, "Address the bucket by its own endpoint." },
-    { "PreconditionFailed", 412, "A precondition you specified did not hold." },
-    { "RequestHeaderSectionTooLarge", 400, "The request head is too large." },
-    { "RequestTimeTooSkewed", 403, "Request time and server time differ too much." },
-    { "RequestTimeout", 400, "Nothing was read from your connection in time." },
-    { "ServiceUnavailable", 503, "Please try again." },
-    { "SignatureDoesNotMatch", 403, "The signature we calculated does not match yours." },
-    { "SlowDown", 503, "Please reduce your request rate." },
-    { "TemporaryRedirect", 307, "Please re-send this request to the given endpoint." },
-    { "TooManyRequests", 429, "Too many requests." },
-    { "XAmzContentSHA256Mismatch", 400, "The x-amz-content-sha256 is not the body's." },
+static const struct {
+    const char *code;
+    int status;
+    const char *message;
+} errors[] = {
+    {"AccessDenied", 403, "Access Denied"},
+    {"AuthorizationHeaderMalformed", 400, "The authorization header is malformed."},
+    {"AuthorizationQueryParametersError", 400, "Error in the query authorization."},
+    {"BadDigest", 400, "The digest you specified did not match what we received."},
+    {"BadGateway", 502, "Bad gateway."},
+    {"BadRequest", 400, "The request is not HTTP as we know it."},
+    {"BucketAlreadyOwnedByYou", 409, "The bucket exists and is yours."},
+    {"BucketNotEmpty", 409, "The bucket you tried to delete is not empty."},
+    {"ConditionalRequestConflict", 409, "A conflicting operation came in between."},
+    {"EntityTooLarge", 400, "Your upload exceeds the maximum allowed object size."},
+    {"EntityTooSmall", 400, "A part other than the last is below the minimum size."},
+    {"ExpiredToken", 400, "The provided token has expired."},
+    {"GatewayTimeout", 504, "Gateway timeout."},
+    {"IllegalLocationConstraintException", 400, "The location constraint does not fit."},
+    {"IncompleteBody", 400, "The body is shorter than Content-Length."},
+    {"InternalError", 500, "We encountered an internal error. Please try again."},
+    {"InvalidAccessKeyId", 403, "The access key does not exist in our records."},
+    {"InvalidArgument", 400, "Invalid argument."},
+    {"InvalidBucketName", 400, "The specified bucket is not valid."},
+    {"InvalidDigest", 400, "The Content-MD5 you specified is not valid."},
+    {"InvalidLocationConstraint", 400, "The location constraint is not valid."},
+    {"InvalidPart", 400, "A part was not found, or its ETag did not match."},
+    {"InvalidPartOrder", 400, "The list of parts was not in ascending order."},
+    {"InvalidPolicyDocument", 400, "The policy is not valid."},
+    {"InvalidRange", 416, "The requested range is not satisfiable."},
+    {"InvalidRequest", 400, "Invalid request."},
+    {"InvalidStorageClass", 400, "The storage class is not valid."},
+    {"InvalidTag", 400, "The tag set is not valid."},
+    {"InvalidToken", 400, "The provided token is malformed or otherwise invalid."},
+    {"InvalidURI", 400, "Could not parse the URI."},
+    {"KeyTooLongError", 400, "Your key is too long."},
+    {"MalformedPOSTRequest", 400, "The body is not well-formed multipart/form-data."},
+    {"MalformedXML", 400, "The XML you provided was not well-formed or not valid."},
+    {"MetadataTooLarge", 400, "Your metadata headers exceed the maximum size."},
+    {"MethodNotAllowed", 405, "The method is not allowed against this resource."},
+    {"MissingContentLength", 411, "You must provide the Content-Length header."},
+    {"NoSuchBucket", 404, "The specified bucket does not exist."},
+    {"NoSuchKey", 404, "The specified key does not exist."},
+    {"NoSuchUpload", 404, "The specified upload does not exist."},
+    {"NotImplemented", 501, "A header or query you provided is not implemented."},
+    {"NotModified", 304, ""},
+    {"PermanentRedirect", 301, "Address the bucket by its own endpoint."},
+    {"PreconditionFailed", 412, "A precondition you specified did not hold."},
+    {"RequestHeaderSectionTooLarge", 400, "The request head is too large."},
+    {"RequestTimeTooSkewed", 403, "Request time and server time differ too much."},
+    {"RequestTimeout", 400, "Nothing was read from your connection in time."},
+    {"ServiceUnavailable", 503, "Please try again."},
+    {"SignatureDoesNotMatch", 403, "The signature we calculated does not match yours."},
+    {"SlowDown", 503, "Please reduce your request rate."},
+    {"TemporaryRedirect", 307, "Please re-send this request to the given endpoint."},
+    {"TooManyRequests", 429, "Too many requests."},
+    {"XAmzContentSHA256Mismatch", 400, "The x-amz-content-sha256 is not the body's."},
 };
 enum { ERRORS = sizeof errors / sizeof *errors };
 
@@ -2148,8 +2269,9 @@ error_find(const char *code)
     return ERRORS;
 }
 
-/* Text for XML.  CR and LF as references, or the reader's newline rules change them; control
- * bytes as references too, although XML 1.0 forbids even those: that is what S3 does. */
+/* Text for XML. CR and LF as references, or the reader's newline rules change them;
+ * control bytes as references too, although XML 1.0 forbids even those: that is what S3
+ * does. */
 static void
 xml_escape(struct buf *b, struct str s)
 {
@@ -2192,9 +2314,10 @@ xml_close(struct buf *b, const char *name)
 static void
 xml_root(struct buf *b, const char *name)
 {
-    buf_f(b, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<%s%s xmlns%s="
-          "\"http://s3.amazonaws.com/doc/2006-03-01/\">", xml_prefix(), name,
-          quirk(Q_XML_PREFIX) ? ":s3" : "");
+    buf_f(b,
+          "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<%s%s xmlns%s="
+          "\"http://s3.amazonaws.com/doc/2006-03-01/\">",
+          xml_prefix(), name, quirk(Q_XML_PREFIX) ? ":s3" : "");
 }
 
 static void
@@ -2216,7 +2339,9 @@ xml_num(struct buf *b, const char *name, int64_t v)
 static void
 xml_etag(struct buf *b, struct str etag)
 {
-    const char *quote = quirk(Q_BARE_ETAG_XML) ? "" : quirk(Q_QUOTED_ETAG_XML) ? "\"" : "&quot;";
+    const char *quote = quirk(Q_BARE_ETAG_XML)     ? ""
+                        : quirk(Q_QUOTED_ETAG_XML) ? "\""
+                                                   : "&quot;";
 
     xml_open(b, "ETag");
     buf_f(b, "%s%.*s%s", quote, (int)etag.n, etag.p, quote);
@@ -2250,7 +2375,8 @@ reply_etag(struct conn *c, struct str etag)
 static const char *
 request_id(const struct conn *c)
 {
-    return text_f("%08" PRIX64 "%08" PRIX64, c->id & 0xffffffff, c->requests & 0xffffffff);
+    return text_f("%08" PRIX64 "%08" PRIX64, c->id & 0xffffffff,
+                  c->requests & 0xffffffff);
 }
 
 /* The error document for code, into c->rbody. */
@@ -2292,15 +2418,32 @@ reply_error(struct conn *c, const char *code)
 static const char *
 status_text(int status)
 {
-    static const struct { int status; const char *text; } t[] = {
-        { 200, "OK" }, { 201, "Created" }, { 204, "No Content" }, { 206, "Partial Content" },
-        { 301, "Moved Permanently" }, { 303, "See Other" }, { 304, "Not Modified" },
-        { 307, "Temporary Redirect" }, { 400, "Bad Request" }, { 403, "Forbidden" },
-        { 404, "Not Found" }, { 405, "Method Not Allowed" }, { 407, "Proxy Auth Required" },
-        { 409, "Conflict" }, { 411, "Length Required" }, { 412, "Precondition Failed" },
-        { 416, "Range Not Satisfiable" }, { 429, "Too Many Requests" },
-        { 500, "Internal Server Error" }, { 501, "Not Implemented" }, { 502, "Bad Gateway" },
-        { 503, "Slow Down" }, { 504, "Gateway Timeout" } };
+    static const struct {
+        int status;
+        const char *text;
+    } t[] = {{200, "OK"},
+             {201, "Created"},
+             {204, "No Content"},
+             {206, "Partial Content"},
+             {301, "Moved Permanently"},
+             {303, "See Other"},
+             {304, "Not Modified"},
+             {307, "Temporary Redirect"},
+             {400, "Bad Request"},
+             {403, "Forbidden"},
+             {404, "Not Found"},
+             {405, "Method Not Allowed"},
+             {407, "Proxy Auth Required"},
+             {409, "Conflict"},
+             {411, "Length Required"},
+             {412, "Precondition Failed"},
+             {416, "Range Not Satisfiable"},
+             {429, "Too Many Requests"},
+             {500, "Internal Server Error"},
+             {501, "Not Implemented"},
+             {502, "Bad Gateway"},
+             {503, "Slow Down"},
+             {504, "Gateway Timeout"}};
 
     for (size_t i = 0; i < sizeof t / sizeof *t; i++)
         if (t[i].status == status)
@@ -2331,11 +2474,14 @@ reply_head_text(struct conn *c, int64_t len)
         len = 100;
     if (c->f[F_HTTP10].on || c->f[F_UNTIL_CLOSE].on)
         c->keep = false;
-    buf_f(&b, "HTTP/1.%d %d %s\r\nServer: s3d\r\nDate: %s\r\nx-amz-request-id: %s\r\n"
-          "x-amz-id-2: s3d+%s=\r\n", c->f[F_HTTP10].on ? 0 : 1, c->status,
-          status_text(c->status), time_http(c->now_ms), request_id(c), request_id(c));
+    buf_f(&b,
+          "HTTP/1.%d %d %s\r\nServer: s3d\r\nDate: %s\r\nx-amz-request-id: %s\r\n"
+          "x-amz-id-2: s3d+%s=\r\n",
+          c->f[F_HTTP10].on ? 0 : 1, c->status, status_text(c->status),
+          time_http(c->now_ms), request_id(c), request_id(c));
     if (g.cors && conn_header(c, "origin").p)
-        buf_s(&b, "Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: ETag, "
+        buf_s(&b,
+              "Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: ETag, "
               "x-amz-request-id, Content-Range\r\n");
     buf_str(&b, buf_view(&c->rhead));
     if (c->f[F_HUGE_HEAD].on) {
@@ -2375,8 +2521,10 @@ reply_piece(struct conn *c, const char *p, size_t n)
     }
     while (n) {
         size_t k = n < size ? n : size;
-        char *line = text_f(c->f[F_BAD_CHUNK].on ? "zz%zx\r\n" : size == 7 ? "%04zX\r\n"
-                            : "%zx;s3d=\"a;b\"\r\n", k);
+        char *line = text_f(c->f[F_BAD_CHUNK].on ? "zz%zx\r\n"
+                            : size == 7          ? "%04zX\r\n"
+                                                 : "%zx;s3d=\"a;b\"\r\n",
+                            k);
 
         conn_write(c, line, strlen(line), rate);
         conn_write(c, p, k, rate);
@@ -2391,6 +2539,15 @@ reply_piece(struct conn *c, const char *p, size_t n)
 
 typedef bool (*sink_fn)(void *to, const char *p, size_t n);
 
+/* What is computed of all stored bytes, asked for or not: the ETag's MD5 and S3's own
+ * CRC. */
+static void
+sums_default(struct sums *s)
+{
+    s->on[SUM_MD5] = !g.sink_fast && !quirk(Q_OPAQUE_ETAG);
+    s->on[SUM_CRC64] = !g.sink_fast && !quirk(Q_CHECKSUM_IGNORED);
+}
+
 /* What has to happen at the half-way mark, once. */
 static void
 body_halfway(struct conn *c)
@@ -2401,8 +2558,8 @@ body_halfway(struct conn *c)
         os_sleep(c->f[F_STALL_BODY].num > 0 ? c->f[F_STALL_BODY].num : 5);
 }
 
-/* The whole body through the digests that are on in s and into sink (NULL: dropped).  The 100
- * Continue goes out here, that is, only for a request that will be listened to. */
+/* The whole body through the digests that are on in s and into sink (NULL: dropped).
+ * The 100 Continue goes out here: only for a request that will be listened to. */
 static const char *
 body_read(struct conn *c, sink_fn sink, void *to, struct sums *s)
 {
@@ -2456,7 +2613,8 @@ sink_buf(void *to, const char *p, size_t n)
     return true;
 }
 
-/* Which checksum header came along: its kind, or -1 for none.  *bad: why that is refused. */
+/* Which checksum header came along: its kind, or -1 for none. *bad: why that is
+ * refused. */
 static int
 body_checksum(struct conn *c, struct str *value, const char **bad)
 {
@@ -2510,18 +2668,19 @@ body_compare(struct conn *c, struct sums *s, int kind, struct str value)
     unsigned char want[32];
     size_t n;
 
-    if (s->on[SUM_SHA256] && c->sha256.n == 64 && !quirk(Q_BODY_UNCHECKED)
-        && !str_is(c->sha256, hex_of(s->out[SUM_SHA256], 32))) {
-        buf_f(&c->extra, "<ClientComputedContentSHA256>%.*s</ClientComputedContentSHA256>"
-              "<S3ComputedContentSHA256>%s</S3ComputedContentSHA256>", 64, c->sha256.p,
-              hex_of(s->out[SUM_SHA256], 32));
+    if (s->on[SUM_SHA256] && c->sha256.n == 64 && !quirk(Q_BODY_UNCHECKED) &&
+        !str_is(c->sha256, hex_of(s->out[SUM_SHA256], 32))) {
+        buf_f(&c->extra,
+              "<ClientComputedContentSHA256>%.*s</ClientComputedContentSHA256>"
+              "<S3ComputedContentSHA256>%s</S3ComputedContentSHA256>",
+              64, c->sha256.p, hex_of(s->out[SUM_SHA256], 32));
         return "XAmzContentSHA256Mismatch";
     }
-    if (md5.p && s->on[SUM_MD5] && b64_read(md5, want, sizeof want, &n)
-        && memcmp(want, s->out[SUM_MD5], 16) != 0)
+    if (md5.p && s->on[SUM_MD5] && b64_read(md5, want, sizeof want, &n) &&
+        memcmp(want, s->out[SUM_MD5], 16) != 0)
         return "BadDigest";
-    if (kind >= 0 && !quirk(Q_CHECKSUM_IGNORED)
-        && !str_is(value, b64_of(s->out[kind], sum_info[kind].size))) {
+    if (kind >= 0 && !quirk(Q_CHECKSUM_IGNORED) &&
+        !str_is(value, b64_of(s->out[kind], sum_info[kind].size))) {
         c->why = text_f("The %s you specified did not match the calculated checksum.",
                         sum_info[kind].tag);
         return "BadDigest";
@@ -2543,7 +2702,8 @@ body_prepare(struct conn *c, struct sums *s, int *kind, struct str *value)
         return bad;
     if (md5.p && (!b64_read(md5, raw, sizeof raw, &n) || n != 16))
         return "InvalidDigest";
-    if (*kind >= 0 && (!b64_read(*value, raw, sizeof raw, &n) || n != sum_info[*kind].size)) {
+    if (*kind >= 0 &&
+        (!b64_read(*value, raw, sizeof raw, &n) || n != sum_info[*kind].size)) {
         c->why = text_f("Value for x-amz-checksum-%s header is invalid.",
                         sum_info[*kind].name);
         return "InvalidRequest";
@@ -2569,9 +2729,10 @@ body_take(struct conn *c, struct buf *b, int64_t max)
         return "MissingContentLength";
     if (c->left > max)
         return c->op == OP_DeleteObjects || c->op == OP_CompleteMultipartUpload
-             ? "MalformedXML" : "EntityTooLarge";
+                   ? "MalformedXML"
+                   : "EntityTooLarge";
     if (c->op == OP_CompleteMultipartUpload || c->op == OP_CreateMultipartUpload) {
-        s.on[SUM_SHA256] = true;    /* their x-amz-checksum-* speak of the object */
+        s.on[SUM_SHA256] = true; /* their x-amz-checksum-* speak of the object */
         sums_start(&s);
     } else if ((bad = body_prepare(c, &s, &kind, &value)) != NULL) {
         return bad;
@@ -2584,9 +2745,9 @@ body_take(struct conn *c, struct buf *b, int64_t max)
 }
 
 /* ===== ROOM 10 signature: SigV4 verified from the raw request =====
- *  The path is decoded and encoded again, once; the query likewise, sorted by encoded bytes.
- *  Unlike lenient stores it insists: every x-amz-* header, host and (for header signatures)
- *  content-type must be among the signed headers. */
+ *  The path is decoded and encoded again, once; the query likewise, sorted by encoded
+ *  bytes. Unlike lenient stores it insists: every x-amz-* header, host and (for header
+ *  signatures) content-type must be among the signed headers. */
 
 struct auth {
     struct str credential, signed_headers, signature, date;
@@ -2596,7 +2757,7 @@ struct auth {
 static void
 sig_key(struct str secret, struct str day, struct str region, unsigned char key[32])
 {
-    static const char *const rest[] = { "s3", "aws4_request" };
+    static const char *const rest[] = {"s3", "aws4_request"};
     unsigned char next[32];
     char *first = text_f("AWS4%s", str_c(secret));
 
@@ -2707,7 +2868,7 @@ sig_lists(struct str list, const char *name)
 static const char *
 sig_coverage(struct conn *c, const struct auth *a)
 {
-    struct str list = a->signed_headers, last = { "", 0 };
+    struct str list = a->signed_headers, last = {"", 0};
 
     while (list.p) {
         struct str name = str_cut(&list, ';');
@@ -2724,8 +2885,8 @@ sig_coverage(struct conn *c, const struct auth *a)
     }
     for (size_t i = 0; i < c->headers && !quirk(Q_LAX_SIGNED_HEADERS); i++) {
         struct str name = c->header[i].name;
-        bool must = str_starts(name, str_of("x-amz-"))
-                 || (str_is(name, "content-type") && !c->presigned);
+        bool must = str_starts(name, str_of("x-amz-")) ||
+                    (str_is(name, "content-type") && !c->presigned);
 
         if (must && !sig_lists(a->signed_headers, str_c(name))) {
             c->why = "There were headers present in the request which were not signed.";
@@ -2761,7 +2922,7 @@ auth_header(struct str v, struct auth *a)
 static bool
 auth_scope(struct auth *a)
 {
-    struct str *part[4] = { &a->end, &a->service, &a->region, &a->day };
+    struct str *part[4] = {&a->end, &a->service, &a->region, &a->day};
     struct str left = a->credential;
 
     for (int i = 0; i < 4; i++) {
@@ -2781,14 +2942,16 @@ auth_scope(struct auth *a)
 static const char *
 auth_check_scope(struct conn *c, const struct auth *a, const char *malformed)
 {
-    if (!str_is(a->service, "s3") || !str_is(a->end, "aws4_request")
-        || a->date.n < 8 || !str_eq(a->day, (struct str){ a->date.p, 8 })) {
-        c->why = "The credential scope must be DATE/REGION/s3/aws4_request, its date that "
-                 "of X-Amz-Date.";
+    if (!str_is(a->service, "s3") || !str_is(a->end, "aws4_request") || a->date.n < 8 ||
+        !str_eq(a->day, (struct str){a->date.p, 8})) {
+        c->why =
+            "The credential scope must be DATE/REGION/s3/aws4_request, its date that "
+            "of X-Amz-Date.";
         return malformed;
     }
     if (!str_is(a->region, g.region) && !quirk(Q_ANY_REGION)) {
-        c->why = text_f("The region '%s' is wrong; expecting '%s'", str_c(a->region), g.region);
+        c->why = text_f("The region '%s' is wrong; expecting '%s'", str_c(a->region),
+                        g.region);
         xml_put(&c->extra, "Region", str_of(g.region));
         return malformed;
     }
@@ -2809,7 +2972,7 @@ auth_cred(struct conn *c, const struct auth *a, const char **bad)
     *bad = NULL;
     if (!k || (k->token.n && !token.n))
         *bad = "InvalidAccessKeyId";
-    else if (!str_eq(k->token, token.p ? token : (struct str){ NULL, 0 }))
+    else if (!str_eq(k->token, token.p ? token : (struct str){NULL, 0}))
         *bad = "InvalidToken";
     if (*bad && strcmp(*bad, "InvalidAccessKeyId") == 0)
         xml_put(&c->extra, "AWSAccessKeyId", a->access);
@@ -2838,7 +3001,8 @@ auth_time(struct conn *c, const struct auth *a)
         return NULL;
     }
     if (now > then + 900 || now < then - 900) {
-        buf_f(&c->extra, "<RequestTime>%s</RequestTime><ServerTime>%s</ServerTime>"
+        buf_f(&c->extra,
+              "<RequestTime>%s</RequestTime><ServerTime>%s</ServerTime>"
               "<MaxAllowedSkewMilliseconds>900000</MaxAllowedSkewMilliseconds>",
               str_c(a->date), time_iso(c->now_ms));
         return "RequestTimeTooSkewed";
@@ -2864,15 +3028,15 @@ auth_payload(struct conn *c, const char **bad)
     } else if (str_starts(v, str_of("STREAMING-"))) {
         c->why = "aws-chunked bodies are not implemented.";
         *bad = "NotImplemented";
-    } else if (!str_is(v, "UNSIGNED-PAYLOAD")
-               && (v.n != 64 || !hex_only(v) || !str_eq(v, str_lower(v)))) {
+    } else if (!str_is(v, "UNSIGNED-PAYLOAD") &&
+               (v.n != 64 || !hex_only(v) || !str_eq(v, str_lower(v)))) {
         c->why = "x-amz-content-sha256 must be UNSIGNED-PAYLOAD or a valid sha256 value.";
         *bad = "InvalidArgument";
     }
     return v;
 }
 
-/* Fills *a from wherever the request carries its signature.  *bad: it cannot be used. */
+/* Fills *a from wherever the request carries its signature. *bad: it cannot be used. */
 static bool
 auth_find(struct conn *c, struct auth *a, const char **bad)
 {
@@ -2888,8 +3052,8 @@ auth_find(struct conn *c, struct auth *a, const char **bad)
         a->signed_headers = conn_query(c, "X-Amz-SignedHeaders");
         a->signature = conn_query(c, "X-Amz-Signature");
         a->date = conn_query(c, "X-Amz-Date");
-        if (!str_is(conn_query(c, "X-Amz-Algorithm"), "AWS4-HMAC-SHA256")
-            || !a->signed_headers.n || !a->signature.n || !auth_scope(a))
+        if (!str_is(conn_query(c, "X-Amz-Algorithm"), "AWS4-HMAC-SHA256") ||
+            !a->signed_headers.n || !a->signature.n || !auth_scope(a))
             *bad = "AuthorizationQueryParametersError";
     } else if (v.p && str_starts(v, str_of("AWS4-HMAC-SHA256"))) {
         a->date = conn_header(c, "x-amz-date");
@@ -2903,7 +3067,8 @@ auth_find(struct conn *c, struct auth *a, const char **bad)
     return v.p || c->presigned || *bad;
 }
 
-/* The verdict on one request: NULL (c->access says who, or c->anonymous) or an error code. */
+/* The verdict on one request: NULL (c->access says who, or c->anonymous) or an error
+ * code. */
 static const char *
 auth_check(struct conn *c)
 {
@@ -2919,8 +3084,9 @@ auth_check(struct conn *c)
     }
     if (bad)
         return bad;
-    bad = auth_check_scope(c, &a, c->presigned ? "AuthorizationQueryParametersError"
-                                               : "AuthorizationHeaderMalformed");
+    bad = auth_check_scope(c, &a,
+                           c->presigned ? "AuthorizationQueryParametersError"
+                                        : "AuthorizationHeaderMalformed");
     k = bad ? NULL : auth_cred(c, &a, &bad);
     if (!bad)
         bad = auth_time(c, &a);
@@ -2929,9 +3095,9 @@ auth_check(struct conn *c)
         return bad;
     c->canonical = sig_canonical(c, &a, payload);
     sum_of(SUM_SHA256, c->canonical.p, c->canonical.n, digest);
-    c->to_sign = str_of(text_f("AWS4-HMAC-SHA256\n%s\n%s/%s/s3/aws4_request\n%s",
-                               str_c(a.date), str_c(a.day), str_c(a.region),
-                               hex_of(digest, 32)));
+    c->to_sign =
+        str_of(text_f("AWS4-HMAC-SHA256\n%s\n%s/%s/s3/aws4_request\n%s", str_c(a.date),
+                      str_c(a.day), str_c(a.region), hex_of(digest, 32)));
     sig_key(k->secret, a.day, a.region, key);
     hmac(key, 32, c->to_sign, mac);
     if (!sig_equal(a.signature, hex_of(mac, 32))) {
@@ -2955,8 +3121,8 @@ typedef bool (*xml_fn)(void *to, const char *path, struct str text);
 static bool
 xml_entity(struct str *in, struct buf *b)
 {
-    static const char *const name[] = { "amp", "&", "lt", "<", "gt", ">", "quot", "\"",
-                                        "apos", "'" };
+    static const char *const name[] = {"amp", "&",    "lt", "<",    "gt",
+                                       ">",   "quot", "\"", "apos", "'"};
     struct str e = str_cut(in, ';');
     char utf[4];
     long v;
@@ -2971,7 +3137,8 @@ xml_entity(struct str *in, struct buf *b)
     if (*e.p != '#')
         return false;
     e = str_from(e, 1);
-    v = *e.p == 'x' ? strtol(str_c(str_from(e, 1)), NULL, 16) : strtol(str_c(e), NULL, 10);
+    v = *e.p == 'x' ? strtol(str_c(str_from(e, 1)), NULL, 16)
+                    : strtol(str_c(e), NULL, 10);
     if ((v < 32 && v != 9 && v != 10 && v != 13) || v > 0x10ffff || (v >> 11) == 27)
         return false;
     if (v < 0x80) {
@@ -3009,7 +3176,7 @@ xml_text(struct str *in, struct buf *b)
         if (ch == '&') {
             if (!xml_entity(in, b))
                 return false;
-        } else if (ch == '\r') {            /* XML's rule: CR LF and CR become LF */
+        } else if (ch == '\r') { /* XML's rule: CR LF and CR become LF */
             if (!in->n || *in->p != '\n')
                 buf_s(b, "\n");
         } else {
@@ -3019,12 +3186,14 @@ xml_text(struct str *in, struct buf *b)
     return true;
 }
 
-/* Skips <?...?> and <!--...-->, takes CDATA into b.  1: done, 0: it is a tag, -1: refused. */
+/* Skips <?...?> and <!--...-->, takes CDATA into b.  1: done, 0: it is a tag, -1:
+ * refused. */
 static int
 xml_special(struct str *in, struct buf *b)
 {
-    static const struct { const char *from, *to; } kind[] = {
-        { "<?", "?>" }, { "<!--", "-->" }, { "<![CDATA[", "]]>" } };
+    static const struct {
+        const char *from, *to;
+    } kind[] = {{"<?", "?>"}, {"<!--", "-->"}, {"<![CDATA[", "]]>"}};
 
     for (int i = 0; i < 3; i++) {
         size_t n = strlen(kind[i].from), m = strlen(kind[i].to);
@@ -3055,8 +3224,8 @@ xml_local(struct str name)
 static bool
 xml_walk(struct str in, xml_fn fn, void *to)
 {
-    struct str full[16];            /* open elements, as written */
-    size_t cut[16];                 /* path length before each */
+    struct str full[16]; /* open elements, as written */
+    size_t cut[16];      /* path length before each */
     struct buf path = {0}, text = {0};
     int depth = 0, roots = 0;
 
@@ -3081,13 +3250,14 @@ xml_walk(struct str in, xml_fn fn, void *to)
         end = memchr(in.p, '>', in.n);
         if (!end)
             return false;
-        tag = (struct str){ in.p + 1, (size_t)(end - in.p) - 1 };
+        tag = (struct str){in.p + 1, (size_t)(end - in.p) - 1};
         in = str_from(in, tag.n + 2);
         if (tag.n && *tag.p == '/') {
             tag = str_from(tag, 1);
             while (tag.n && isspace((unsigned char)tag.p[tag.n - 1]))
                 tag.n--;
-            if (!depth || !str_eq(tag, full[depth - 1]) || !fn(to, path.p, buf_view(&text)))
+            if (!depth || !str_eq(tag, full[depth - 1]) ||
+                !fn(to, path.p, buf_view(&text)))
                 return false;
             path.n = cut[--depth];
             path.p[path.n] = 0;
@@ -3152,7 +3322,7 @@ json_string(struct str *in, struct str *out)
             const char *q = in->n && *in->p ? strchr(from, *in->p) : NULL;
 
             if (in->n >= 5 && *in->p == 'u') {
-                long v = strtol(str_c((struct str){ in->p + 1, 4 }), NULL, 16);
+                long v = strtol(str_c((struct str){in->p + 1, 4}), NULL, 16);
                 struct str e = str_of(text_f("#%ld;", v));
 
                 if (!xml_entity(&e, &b))
@@ -3180,9 +3350,10 @@ json_scalar(struct str *in, struct str *out)
     json_space(in);
     if (in->n && *in->p == '"')
         return json_string(in, out);
-    while (n < in->n && (isalnum((unsigned char)in->p[n]) || in->p[n] == '-' || in->p[n] == '.'))
+    while (n < in->n &&
+           (isalnum((unsigned char)in->p[n]) || in->p[n] == '-' || in->p[n] == '.'))
         n++;
-    *out = (struct str){ in->p, n };
+    *out = (struct str){in->p, n};
     *in = str_from(*in, n);
     return n > 0;
 }
@@ -3193,29 +3364,38 @@ json_scalar(struct str *in, struct str *out)
  *                              HASH is the key's SHA-256, HH its first two digits
  *  DIR/b/BUCKET/u/ID/upload    a multipart upload; renamed to "done" once complete
  *  DIR/b/BUCKET/u/ID/00001     a part: bytes, record, tail, like an object
- *  DIR/b/BUCKET/index          "+ size ms etag class checksum key" or "- key" a line, appended;
- *                              keys percent-encoded; the last line about a key holds
+ *  DIR/b/BUCKET/index          lines "+ size ms etag class checksum key" or "- key", keys
+ *                              percent-encoded; the last line about a key holds
  *  DIR/tmp                     files on their way to a rename; emptied at start
  *
- *  An object made of parts has no bytes of its own: its record names the upload's folder, and
- *  the parts stay there, so Complete costs the same for any size.  Commits (rename plus index
- *  line) happen under one lock, which also makes conditional writes exact. */
+ *  An object made of parts has no bytes of its own: its record names the upload's
+ *  folder, and the parts stay there, so Complete costs the same for any size. Commits
+ *  (rename plus index line) happen under one lock, which also makes conditional writes
+ *  exact. */
 
-struct meta { struct field *f; size_t n; };     /* a record: names and values */
+struct meta {
+    struct field *f;
+    size_t n;
+}; /* a record: names and values */
 
 struct object {
-    int fd, seg_fd;             /* seg_fd: the part opened last */
+    int fd, seg_fd; /* seg_fd: the part opened last */
     int64_t size, mtime_ms;
     struct meta m;
-    const char *seg_dir;        /* NULL: the bytes are in fd itself */
-    int64_t *seg_at;            /* segs + 1 offsets */
+    const char *seg_dir; /* NULL: the bytes are in fd itself */
+    int64_t *seg_at;     /* segs + 1 offsets */
     int *seg_no, segs, seg_open;
-    bool sunk;                  /* --sink: no bytes at all, reads as zeros */
+    bool sunk; /* --sink: no bytes at all, reads as zeros */
 };
 
-struct draft { int fd; char *path; int64_t size; struct sums *sums; };
+struct draft {
+    int fd;
+    char *path;
+    int64_t size;
+    struct sums *sums;
+};
 
-enum { TAIL = 22 };             /* "s3d1 %016x\n": length of the record before it */
+enum { TAIL = 22 }; /* "s3d1 %016x\n": length of the record before it */
 
 static struct str
 meta_get(const struct meta *m, const char *name)
@@ -3223,7 +3403,7 @@ meta_get(const struct meta *m, const char *name)
     for (size_t i = 0; i < m->n; i++)
         if (str_is(m->f[i].name, name))
             return m->f[i].value;
-    return (struct str){ NULL, 0 };
+    return (struct str){NULL, 0};
 }
 
 static int64_t
@@ -3282,18 +3462,19 @@ meta_load(int fd, struct meta *m, int64_t *data)
     if (fstat(fd, &st) < 0 || st.st_size < TAIL)
         return false;
     want = st.st_size < (off_t)sizeof small ? (size_t)st.st_size : sizeof small;
-    if (pread(fd, small, want, st.st_size - (off_t)want) != (ssize_t)want
-        || memcmp(small + want - TAIL, "s3d1 ", 5) != 0)
+    if (pread(fd, small, want, st.st_size - (off_t)want) != (ssize_t)want ||
+        memcmp(small + want - TAIL, "s3d1 ", 5) != 0)
         return false;
     len = strtoll(small + want - TAIL + 5, NULL, 16);
     if (len < 0 || len > st.st_size - TAIL)
         return false;
     n = (size_t)len;
-    p = n + TAIL <= want ? str_c((struct str){ small + want - TAIL - n, n }) : ram_get(n + 1);
+    p = n + TAIL <= want ? str_c((struct str){small + want - TAIL - n, n})
+                         : ram_get(n + 1);
     if (n + TAIL > want && pread(fd, p, n, st.st_size - TAIL - len) != (ssize_t)n)
         return false;
     *data = st.st_size - TAIL - len;
-    return meta_parse((struct str){ p, n }, m);
+    return meta_parse((struct str){p, n}, m);
 }
 
 static bool
@@ -3348,14 +3529,14 @@ bucket_path(struct str bucket)
 static bool
 bucket_valid(struct str b)
 {
-    if (b.n < 3 || b.n > 63 || !isalnum((unsigned char)b.p[0])
-        || !isalnum((unsigned char)b.p[b.n - 1]))
+    if (b.n < 3 || b.n > 63 || !isalnum((unsigned char)b.p[0]) ||
+        !isalnum((unsigned char)b.p[b.n - 1]))
         return false;
     for (size_t i = 0; i < b.n; i++) {
         unsigned char ch = (unsigned char)b.p[i];
 
-        if (!(islower(ch) || isdigit(ch) || ch == '-' || ch == '.')
-            || (ch == '.' && b.p[i + 1] == '.'))
+        if (!(islower(ch) || isdigit(ch) || ch == '-' || ch == '.') ||
+            (ch == '.' && b.p[i + 1] == '.'))
             return false;
     }
     return true;
@@ -3487,7 +3668,8 @@ object_run(struct object *o, int64_t at, off_t *off, int64_t *run)
     if (o->seg_open != lo) {
         if (o->seg_fd >= 0)
             close(o->seg_fd);
-        o->seg_fd = open(text_f("%s/%05d", o->seg_dir, o->seg_no[lo]), O_RDONLY | O_CLOEXEC);
+        o->seg_fd =
+            open(text_f("%s/%05d", o->seg_dir, o->seg_no[lo]), O_RDONLY | O_CLOEXEC);
         o->seg_open = lo;
     }
     *off = (off_t)(at - o->seg_at[lo]);
@@ -3527,32 +3709,32 @@ index_line(struct buf *b, const struct meta *m, struct str key)
 {
     struct str class = meta_get(m, "class"), sum = meta_get(m, "sum-kind");
 
-    buf_f(b, "+ %" PRId64 " %" PRId64 " %s %s %s ", meta_num(m, "size"), meta_num(m, "ms"),
-          str_c(meta_get(m, "etag")), class.p ? str_c(class) : "STANDARD",
-          sum.p ? str_c(sum) : "-");
+    buf_f(b, "+ %" PRId64 " %" PRId64 " %s %s %s ", meta_num(m, "size"),
+          meta_num(m, "ms"), str_c(meta_get(m, "etag")),
+          class.p ? str_c(class) : "STANDARD", sum.p ? str_c(sum) : "-");
     url_add(b, key, "/");
     buf_s(b, "\n");
 }
 
-/* Puts a sealed draft at key; call under the lock.  The parts of a joined object that it
+/* Puts a sealed draft at key; call under the lock. The parts of a joined object that it
  * replaces go, unless they are its own. */
 static bool
 object_commit(struct str bucket, struct str key, const char *from, struct buf *record)
 {
     char *to = object_path(bucket, key);
-    struct str id = { NULL, 0 }, mine;
+    struct str id = {NULL, 0}, mine;
     struct buf line = {0};
     struct object old;
     struct meta m;
 
-    meta_parse((struct str){ record->p, record->n - TAIL }, &m);
+    meta_parse((struct str){record->p, record->n - TAIL}, &m);
     mine = meta_get(&m, "upload");
     if (object_load(&old, to, bucket)) {
         id = meta_get(&old.m, "upload");
         object_close(&old);
     }
     if (rename(from, to) < 0) {
-        char *dir = str_c((struct str){ to, strlen(to) - 65 });
+        char *dir = str_c((struct str){to, strlen(to) - 65});
 
         mkdir(dir, 0700);
         if (rename(from, to) < 0) {
@@ -3574,7 +3756,7 @@ object_delete(struct str bucket, struct str key)
     char *path = object_path(bucket, key);
     struct buf line = {0};
     struct object old;
-    struct str id = { NULL, 0 };
+    struct str id = {NULL, 0};
     bool was = object_load(&old, path, bucket);
 
     if (!was)
@@ -3591,21 +3773,21 @@ object_delete(struct str bucket, struct str key)
     return true;
 }
 
-/* The sorted list of one bucket, kept from request to request by the process: later ones read
- * only the lines added since. */
+/* The sorted list of one bucket, kept from request to request by the process: later
+ * ones read only the lines added since. */
 struct entry {
     uint64_t seq;
     int64_t size, ms;
     char etag[72], class[24], sum[12];
     bool gone;
-    struct str key;             /* points behind the struct */
+    struct str key; /* points behind the struct */
 };
 
 static struct list {
     char bucket[64];
     dev_t dev;
     ino_t ino;
-    off_t done;                 /* bytes of the index that are in here */
+    off_t done; /* bytes of the index that are in here */
     uint64_t seq;
     struct entry **e;
     size_t n, cap;
@@ -3631,7 +3813,7 @@ list_add(struct str line)
         struct str f[5];
 
         for (int i = 0; i < 5; i++)
-            f[i] = rest.p ? str_cut(&rest, ' ') : (struct str){ NULL, 0 };
+            f[i] = rest.p ? str_cut(&rest, ' ') : (struct str){NULL, 0};
         if (!rest.p || !str_num(f[0], &e.size) || !str_num(f[1], &e.ms))
             return;
         snprintf(e.etag, sizeof e.etag, "%.*s", (int)f[2].n, f[2].p);
@@ -3649,7 +3831,7 @@ list_add(struct str line)
         _exit(70);
     e.seq = list.seq++;
     *new = e;
-    new->key = (struct str){ (char *)(new + 1), key.n };
+    new->key = (struct str){(char *)(new + 1), key.n};
     memcpy(new + 1, key.p, key.n);
     list.e[list.n++] = new;
 }
@@ -3694,8 +3876,8 @@ list_load(struct str bucket)
             close(fd);
         return;
     }
-    if (!str_is(bucket, list.bucket) || st.st_dev != list.dev || st.st_ino != list.ino
-        || st.st_size < list.done) {
+    if (!str_is(bucket, list.bucket) || st.st_dev != list.dev || st.st_ino != list.ino ||
+        st.st_size < list.done) {
         list_drop();
         snprintf(list.bucket, sizeof list.bucket, "%s", str_c(bucket));
         list.dev = st.st_dev;
@@ -3704,7 +3886,7 @@ list_load(struct str bucket)
     if (st.st_size > list.done) {
         size_t n = (size_t)(st.st_size - list.done);
         char *p = malloc(n);
-        struct str rest = { p, n };
+        struct str rest = {p, n};
 
         if (!p || pread(fd, p, n, list.done) != (ssize_t)n)
             _exit(70);
@@ -3756,7 +3938,7 @@ list_past(struct str prefix, size_t from)
     return lo;
 }
 
-/* At start: the index of one bucket from the objects themselves.  Empties the arena as it
+/* At start: the index of one bucket from the objects themselves. Empties the arena as it
  * goes, so bucket must not live there. */
 static void
 index_rebuild(struct str bucket)
@@ -3776,7 +3958,8 @@ index_rebuild(struct str bucket)
             struct buf line = {0};
             struct object o;
 
-            if (*e->d_name == '.' || !object_load(&o, text_f("%s/%s", dir, e->d_name), bucket))
+            if (*e->d_name == '.' ||
+                !object_load(&o, text_f("%s/%s", dir, e->d_name), bucket))
                 continue;
             index_line(&line, &o.m, meta_get(&o.m, "key"));
             object_close(&o);
@@ -3810,8 +3993,8 @@ uploads_tidy(struct str bucket)
         if (*e->d_name == '.' || access(text_f("%s/upload", dir), F_OK) == 0)
             continue;
         fd = open(text_f("%s/done", dir), O_RDONLY | O_CLOEXEC);
-        if (fd >= 0 && meta_load(fd, &m, &data)
-            && object_load(&o, object_path(bucket, meta_get(&m, "key")), bucket)) {
+        if (fd >= 0 && meta_load(fd, &m, &data) &&
+            object_load(&o, object_path(bucket, meta_get(&m, "key")), bucket)) {
             bool used = str_is(meta_get(&o.m, "upload"), e->d_name);
 
             object_close(&o);
@@ -3835,8 +4018,8 @@ static void
 reply_object(struct conn *c, int64_t len)
 {
     static char piece[CHUNK];
-    bool straight = !c->peer.tls && !reply_chunked(c) && !c->f[F_SLOW_WRITE].on && !g.rate
-                 && !g.rate_conn && !c->f[F_WRONG_BODY].on && !c->obj->sunk;
+    bool straight = !c->peer.tls && !reply_chunked(c) && !c->f[F_SLOW_WRITE].on &&
+                    !g.rate && !g.rate_conn && !c->f[F_WRONG_BODY].on && !c->obj->sunk;
     int64_t at = c->from, end = c->from + len, flip = c->from + c->len / 2;
 
     while (at < end) {
@@ -3900,14 +4083,15 @@ reply_faults(struct conn *c)
         conn_linger(c);
     }
     for (int i = 0; i < (int)c->f[F_INTERIM].num; i++) {
-        const char *s = i % 2 ? "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
-                              : "HTTP/1.1 100 Continue\r\n\r\n";
+        const char *s =
+            i % 2 ? "HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
+                  : "HTTP/1.1 100 Continue\r\n\r\n";
 
         conn_write(c, s, strlen(s), 0);
     }
 }
 
-/* True if head and body can go out as one packet: small, and bent by no fault.  A small
+/* True if head and body can go out as one packet: small, and bent by no fault. A small
  * object's bytes are fetched into c->rbody for it. */
 static bool
 reply_whole(struct conn *c, int64_t len)
@@ -3915,8 +4099,8 @@ reply_whole(struct conn *c, int64_t len)
     struct object *o = c->obj;
     char *p;
 
-    if (len > SMALL_REPLY || reply_chunked(c) || c->f[F_CUT_REPLY].on || c->f[F_SHORT_BODY].on
-        || c->f[F_CUT_HEAD].on || c->f[F_WRONG_BODY].on)
+    if (len > SMALL_REPLY || reply_chunked(c) || c->f[F_CUT_REPLY].on ||
+        c->f[F_SHORT_BODY].on || c->f[F_CUT_HEAD].on || c->f[F_WRONG_BODY].on)
         return false;
     for (int64_t at = 0; o && at < len;) {
         ssize_t n;
@@ -3932,8 +4116,8 @@ reply_whole(struct conn *c, int64_t len)
     return true;
 }
 
-/* The last bytes of a reply, logged and counted before they leave: who has read the reply will
- * find it in the log. */
+/* The last bytes of a reply, logged and counted before they leave: who has read the
+ * reply will find it in the log. */
 static void
 reply_packet(struct conn *c, struct str packet, double rate)
 {
@@ -3942,8 +4126,8 @@ reply_packet(struct conn *c, struct str packet, double rate)
     conn_write(c, packet.p, packet.n, rate);
 }
 
-/* The one place a reply leaves from.  Afterwards the connection is ready for the next head,
- * or this process has ended. */
+/* The one place a reply leaves from. Afterwards the connection is ready for the next
+ * head, or this process has ended. */
 static void
 reply_send(struct conn *c)
 {
@@ -3954,8 +4138,8 @@ reply_send(struct conn *c)
     struct str head;
 
     /* An Expect that was never answered leaves it open whether the body will come. */
-    if (c->chunked_in || (c->left && !early_keep
-                          && (c->left > SMALL_BODY || (c->expect && !c->body_begun))))
+    if (c->chunked_in || (c->left && !early_keep &&
+                          (c->left > SMALL_BODY || (c->expect && !c->body_begun))))
         c->keep = false;
     reply_faults(c);
     if (!c->streaming) {
@@ -3991,7 +4175,8 @@ reply_send(struct conn *c)
     conn_log(c);
 }
 
-/* whitespace=S: 200 and chunked at once, then a blank now and then, before the work is done. */
+/* whitespace=S: 200 and chunked at once, then a blank now and then, before the work is
+ * done. */
 static void
 reply_trickle(struct conn *c)
 {
@@ -4023,8 +4208,8 @@ reply_xml(struct conn *c, int status)
 }
 
 /* ===== ROOM 14 operations on buckets and objects =====
- *  op_NAME(c) is called with the signature verified; it reads the body (if its row in room 20
- *  says so), does the work and fills the reply, or returns an error code. */
+ *  op_NAME(c) is called with the signature verified; it reads the body (if its row in
+ *  room 20 says so), does the work and fills the reply, or returns an error code. */
 
 static const char *
 op_ListBuckets(struct conn *c)
@@ -4064,14 +4249,14 @@ static bool
 take_location(void *to, const char *path, struct str text)
 {
     if (strcmp(path, "CreateBucketConfiguration/LocationConstraint") == 0)
-        *(struct str *)to = (struct str){ str_c(text), text.n };
+        *(struct str *)to = (struct str){str_c(text), text.n};
     return strncmp(path, "CreateBucketConfiguration", 25) == 0;
 }
 
 static const char *
 op_CreateBucket(struct conn *c)
 {
-    struct str where = { NULL, 0 };
+    struct str where = {NULL, 0};
     struct buf body = {0};
     const char *bad = body_take(c, &body, 65536);
     bool east = strcmp(g.region, "us-east-1") == 0, exists;
@@ -4110,8 +4295,8 @@ bucket_empty(struct str bucket)
     empty = list.n == 0;
     d = opendir(text_f("%s/u", bucket_path(bucket)));
     while (empty && d && (e = readdir(d)) != NULL)
-        empty = *e->d_name == '.'
-             || access(text_f("%s/upload", upload_path(bucket, e->d_name)), F_OK) != 0;
+        empty = *e->d_name == '.' ||
+                access(text_f("%s/upload", upload_path(bucket, e->d_name)), F_OK) != 0;
     if (d)
         closedir(d);
     return empty;
@@ -4139,7 +4324,7 @@ static const char *
 op_HeadBucket(struct conn *c)
 {
     c->status = 200;
-    return NULL;        /* x-amz-bucket-region is set for all bucket replies */
+    return NULL; /* x-amz-bucket-region is set for all bucket replies */
 }
 
 static const char *
@@ -4162,17 +4347,26 @@ op_GetBucketVersioning(struct conn *c)
     return NULL;
 }
 
-/* The headers an object keeps, into its record.  Everything else in a request is forgotten. */
+/* The headers an object keeps, into its record. Everything else in a request is
+ * forgotten. */
 static const char *
 record_headers(struct conn *c, struct buf *b)
 {
-    static const char *const kept[] = { "content-type", "content-encoding", "cache-control",
-        "content-disposition", "content-language", "expires",
-        "x-amz-website-redirect-location", "x-amz-server-side-encryption",
-        "x-amz-server-side-encryption-aws-kms-key-id" };
-    static const char *const classes[] = { "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA",
-        "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE", "GLACIER_IR" };
-    struct str class = conn_header(c, "x-amz-storage-class"), tags, meta = str_of("x-amz-meta-");
+    static const char *const kept[] = {"content-type",
+                                       "content-encoding",
+                                       "cache-control",
+                                       "content-disposition",
+                                       "content-language",
+                                       "expires",
+                                       "x-amz-website-redirect-location",
+                                       "x-amz-server-side-encryption",
+                                       "x-amz-server-side-encryption-aws-kms-key-id"};
+    static const char *const classes[] = {
+        "STANDARD",     "REDUCED_REDUNDANCY",  "STANDARD_IA",
+        "ONEZONE_IA",   "INTELLIGENT_TIERING", "GLACIER",
+        "DEEP_ARCHIVE", "GLACIER_IR"};
+    struct str class = conn_header(c, "x-amz-storage-class"), tags,
+               meta = str_of("x-amz-meta-");
     struct str sse = conn_header(c, "x-amz-server-side-encryption");
     size_t metas = 0;
     bool known = !class.p;
@@ -4205,8 +4399,8 @@ record_headers(struct conn *c, struct buf *b)
     for (size_t n = 0; tags.p && tags.n; n++) {
         struct str value = str_cut(&tags, '&'), name = str_cut(&value, '='), v;
 
-        if (n == 10 || !value.p || !url_read(name, true, &v) || v.n > 128
-            || !url_read(value, true, &v) || v.n > 256)
+        if (n == 10 || !value.p || !url_read(name, true, &v) || v.n > 128 ||
+            !url_read(value, true, &v) || v.n > 256)
             return "InvalidTag";
     }
     return NULL;
@@ -4215,8 +4409,8 @@ record_headers(struct conn *c, struct buf *b)
 static void
 reply_sse(struct conn *c, const struct meta *m)
 {
-    static const char *const name[] = { "x-amz-server-side-encryption",
-                                        "x-amz-server-side-encryption-aws-kms-key-id" };
+    static const char *const name[] = {"x-amz-server-side-encryption",
+                                       "x-amz-server-side-encryption-aws-kms-key-id"};
 
     for (int i = 0; i < 2; i++) {
         struct str v = meta_get(m, text_f("h.%s", name[i]));
@@ -4245,7 +4439,7 @@ etag_bare(struct str e)
     if (str_starts(e, str_of("W/")))
         e = str_from(e, 2);
     if (e.n >= 2 && *e.p == '"' && e.p[e.n - 1] == '"')
-        e = (struct str){ e.p + 1, e.n - 2 };
+        e = (struct str){e.p + 1, e.n - 2};
     return e;
 }
 
@@ -4284,7 +4478,8 @@ write_condition(struct conn *c)
 
     if ((!none.p && !match.p) || quirk(Q_NO_IF_NONE_MATCH))
         return NULL;
-    if (quirk(Q_IF_NONE_MATCH_501) || (none.p && !str_is(none, "*")) || (none.p && match.p))
+    if (quirk(Q_IF_NONE_MATCH_501) || (none.p && !str_is(none, "*")) ||
+        (none.p && match.p))
         return "NotImplemented";
     exists = object_load(&o, object_path(c->bucket, c->key), c->bucket);
     etag = exists ? meta_get(&o.m, "etag") : str_of("");
@@ -4320,7 +4515,7 @@ upload_body(struct conn *c, struct draft *d, struct sums *s, int *kind)
     struct str value = {0};
     const char *bad;
 
-    s->on[SUM_MD5] = s->on[SUM_CRC64] = !g.sink_fast;
+    sums_default(s);
     bad = body_prepare(c, s, kind, &value);
     if (bad)
         return bad;
@@ -4398,7 +4593,7 @@ op_PutObject(struct conn *c)
     bad = object_publish(c, &d, &record);
     if (bad)
         return bad;
-    meta_parse((struct str){ record.p, record.n - TAIL }, &m);
+    meta_parse((struct str){record.p, record.n - TAIL}, &m);
     c->status = 200;
     reply_etag(c, meta_get(&m, "etag"));
     reply_sum(c, &m);
@@ -4417,11 +4612,13 @@ read_condition(struct conn *c, const struct object *o, const char *prefix)
     struct str until = conn_header(c, text_f("%sif-unmodified-since", prefix));
     int64_t t, ours = o->mtime_ms / 1000;
 
-    if (match.p ? !etag_listed(match, etag)
-                : until.p && time_read(until, "%a, %d %b %Y %H:%M:%S GMT", &t) && ours > t)
+    if (match.p
+            ? !etag_listed(match, etag)
+            : until.p && time_read(until, "%a, %d %b %Y %H:%M:%S GMT", &t) && ours > t)
         return "PreconditionFailed";
-    if (none.p ? etag_listed(none, etag)
-               : since.p && time_read(since, "%a, %d %b %Y %H:%M:%S GMT", &t) && ours <= t)
+    if (none.p
+            ? etag_listed(none, etag)
+            : since.p && time_read(since, "%a, %d %b %Y %H:%M:%S GMT", &t) && ours <= t)
         return *prefix ? "PreconditionFailed" : "NotModified";
     return NULL;
 }
@@ -4438,8 +4635,8 @@ range_parse(struct str v, int64_t size, int64_t *from, int64_t *len)
         return 0;
     last = str_from(v, 6);
     first = str_cut(&last, '-');
-    if (!last.p || (!first.n && !last.n) || (first.n && !str_num(first, &a))
-        || (last.n && !str_num(last, &z)) || (first.n && last.n && z < a))
+    if (!last.p || (!first.n && !last.n) || (first.n && !str_num(first, &a)) ||
+        (last.n && !str_num(last, &z)) || (first.n && last.n && z < a))
         return 0;
     if (!first.n) {
         if (!z || !size)
@@ -4457,8 +4654,9 @@ range_parse(struct str v, int64_t size, int64_t *from, int64_t *len)
 static void
 reply_object_head(struct conn *c, const struct object *o)
 {
-    static const char *const over[] = { "content-type", "content-language", "expires",
-        "cache-control", "content-disposition", "content-encoding" };
+    static const char *const over[] = {
+        "content-type",  "content-language",    "expires",
+        "cache-control", "content-disposition", "content-encoding"};
     struct str class = meta_get(&o->m, "class"), tags = meta_get(&o->m, "tagging");
     int n = 1;
 
@@ -4558,7 +4756,7 @@ op_GetObject(struct conn *c)
 static const char *
 op_HeadObject(struct conn *c)
 {
-    return op_GetObject(c);     /* reply_send() keeps the body back */
+    return op_GetObject(c); /* reply_send() keeps the body back */
 }
 
 static const char *
@@ -4590,7 +4788,8 @@ copy_source(struct conn *c, struct object *o, struct str *bucket, struct str *ke
         *key = str_from(*key, 1);
     *bucket = str_cut(key, '/');
     if (!key->p || !key->n) {
-        c->why = "Copy Source must mention the source bucket and key: sourcebucket/sourcekey";
+        c->why =
+            "Copy Source must mention the source bucket and key: sourcebucket/sourcekey";
         return "InvalidArgument";
     }
     if (!bucket_exists(*bucket))
@@ -4612,7 +4811,8 @@ copy_bytes(struct object *o, int64_t from, int64_t len, struct draft *d)
         return "InternalError";
     sums_start(d->sums);
     while (len > 0) {
-        ssize_t n = object_read(o, from, piece, len < (int64_t)CHUNK ? (size_t)len : CHUNK);
+        ssize_t n =
+            object_read(o, from, piece, len < (int64_t)CHUNK ? (size_t)len : CHUNK);
 
         if (n <= 0 || !draft_write(d, piece, (size_t)n)) {
             draft_drop(d);
@@ -4655,7 +4855,7 @@ copy_result(struct conn *c, const char *root, const struct buf *record)
 {
     struct meta m;
 
-    meta_parse((struct str){ record->p, record->n - TAIL }, &m);
+    meta_parse((struct str){record->p, record->n - TAIL}, &m);
     xml_root(&c->rbody, root);
     xml_put(&c->rbody, "LastModified", str_of(time_iso(meta_num(&m, "ms"))));
     xml_etag(&c->rbody, meta_get(&m, "etag"));
@@ -4669,7 +4869,7 @@ op_CopyObject(struct conn *c)
     struct str bucket, key, named = conn_header(c, "x-amz-checksum-algorithm");
     int kind = named.p ? sum_named(named) : -1;
     struct sums s = {0};
-    struct draft d = { .sums = &s };
+    struct draft d = {.sums = &s};
     struct buf record = {0};
     struct object o;
     const char *bad = copy_source(c, &o, &bucket, &key);
@@ -4677,15 +4877,17 @@ op_CopyObject(struct conn *c)
     if (bad)
         return bad;
     if (o.size > PUT_MAX) {
-        c->why = "The specified copy source is larger than the maximum allowable size for a "
-                 "copy source: 5368709120";
+        c->why =
+            "The specified copy source is larger than the maximum allowable size for a "
+            "copy source: 5368709120";
         bad = "InvalidRequest";
     }
-    s.on[SUM_MD5] = s.on[SUM_CRC64] = !g.sink_fast;
+    sums_default(&s);
     if (kind >= 0)
         s.on[kind] = true;
     if (!bad)
-        bad = copy_record(c, &o, &record, str_eq(bucket, c->bucket) && str_eq(key, c->key));
+        bad =
+            copy_record(c, &o, &record, str_eq(bucket, c->bucket) && str_eq(key, c->key));
     if (!bad)
         reply_trickle(c);
     if (!bad)
@@ -4701,7 +4903,11 @@ op_CopyObject(struct conn *c)
     return bad;
 }
 
-struct doomed { struct str key[1000], etag[1000]; size_t n; bool quiet, bad; };
+struct doomed {
+    struct str key[1000], etag[1000];
+    size_t n;
+    bool quiet, bad;
+};
 
 static bool
 take_delete(void *to, const char *path, struct str text)
@@ -4710,17 +4916,18 @@ take_delete(void *to, const char *path, struct str text)
 
     if (strcmp(path, "Delete/Object/Key") == 0) {
         if (d->n < 1000)
-            d->key[d->n] = (struct str){ str_c(text), text.n };
+            d->key[d->n] = (struct str){str_c(text), text.n};
     } else if (strcmp(path, "Delete/Object/ETag") == 0) {
         if (d->n < 1000)
-            d->etag[d->n] = (struct str){ str_c(text), text.n };
+            d->etag[d->n] = (struct str){str_c(text), text.n};
     } else if (strcmp(path, "Delete/Object") == 0) {
         d->bad = d->bad || d->n == 1000 || !d->key[d->n].n;
         d->n += d->n < 1000;
     } else if (strcmp(path, "Delete/Quiet") == 0) {
         d->quiet = str_is(text, "true");
     } else {
-        return strcmp(path, "Delete") == 0 || strcmp(path, "Delete/Object/VersionId") == 0;
+        return strcmp(path, "Delete") == 0 ||
+               strcmp(path, "Delete/Object/VersionId") == 0;
     }
     return true;
 }
@@ -4815,12 +5022,17 @@ op_GetObjectTagging(struct conn *c)
 }
 
 /* ===== ROOM 15 multipart uploads =====
- *  An upload id is "2~" and base64 of six bytes of time, four of a count and six of chance: it sorts by age and
- *  holds / + = on purpose, so that a client must escape it.  On disk it is hex.
- *  Complete: object renamed into place, then "upload" renamed to "done"; a kill in between
- *  leaves both, and the same Complete sent again ends the same way. */
+ *  An upload id is "2~" and base64 of six bytes of time, four of a count and six of
+ *  chance: it sorts by age and holds / + = on purpose, so that a client must escape
+ *  it. On disk it is hex. Complete: object renamed into place, then "upload" renamed
+ *  to "done"; a kill in between leaves both, and the same Complete sent again ends the
+ *  same way. */
 
-struct upload { char *dir; struct meta m; bool done; };
+struct upload {
+    char *dir;
+    struct meta m;
+    bool done;
+};
 
 static char *
 upload_id_out(const char *hex)
@@ -4879,7 +5091,10 @@ upload_running(struct conn *c, struct upload *u)
 {
     const char *bad = upload_find(c, u);
 
-    return bad ? bad : !u->done ? NULL : quirk(Q_NO_SUCH_KEY) ? "NoSuchKey" : "NoSuchUpload";
+    return bad                    ? bad
+           : !u->done             ? NULL
+           : quirk(Q_NO_SUCH_KEY) ? "NoSuchKey"
+                                  : "NoSuchUpload";
 }
 
 /* x-amz-checksum-algorithm and -type of a new upload, into its record. */
@@ -4892,14 +5107,15 @@ upload_checksum(struct conn *c, struct buf *record)
     bool full;
 
     if (quirk(Q_CHECKSUM_UNSUPPORTED) && (named.p || type.p)) {
-        c->why = "Unsupported header 'x-amz-checksum-algorithm' received for this API call.";
+        c->why =
+            "Unsupported header 'x-amz-checksum-algorithm' received for this API call.";
         return "InvalidArgument";
     }
     if (!named.p && !type.p)
         return NULL;
     full = str_is(type, "FULL_OBJECT") || (!type.p && kind == SUM_CRC64);
-    if (kind < 0 || kind == SUM_MD5 || (full && kind > SUM_CRC64)
-        || (!full && (kind == SUM_CRC64 || (type.p && !str_is(type, "COMPOSITE"))))) {
+    if (kind < 0 || kind == SUM_MD5 || (full && kind > SUM_CRC64) ||
+        (!full && (kind == SUM_CRC64 || (type.p && !str_is(type, "COMPOSITE"))))) {
         c->why = "The checksum algorithm and the checksum type do not go together.";
         return "InvalidRequest";
     }
@@ -4939,10 +5155,10 @@ op_CreateMultipartUpload(struct conn *c)
     meta_put(&record, "key", c->key);
     meta_put_num(&record, "ms", now);
     dir = upload_path(c->bucket, hex);
-    if (!draft_open(&d) || mkdir(dir, 0700) < 0 || !draft_seal(&d, &record)
-        || rename(d.path, text_f("%s/upload", dir)) < 0)
+    if (!draft_open(&d) || mkdir(dir, 0700) < 0 || !draft_seal(&d, &record) ||
+        rename(d.path, text_f("%s/upload", dir)) < 0)
         return "InternalError";
-    meta_parse((struct str){ record.p, record.n - TAIL }, &m);
+    meta_parse((struct str){record.p, record.n - TAIL}, &m);
     reply_sse(c, &m);
     xml_root(&c->rbody, "InitiateMultipartUploadResult");
     xml_put(&c->rbody, "Bucket", c->bucket);
@@ -5004,9 +5220,10 @@ op_UploadPart(struct conn *c)
     want = meta_get(&u.m, "sum-kind");
     kind = body_checksum(c, &value, &bad);
     if (!bad && want.p && (kind < 0 || !str_is(want, sum_info[kind].name))) {
-        c->why = text_f("Checksum Type mismatch occurred, expected checksum Type: %s, actual "
-                        "checksum Type: %s", str_c(want),
-                        kind < 0 ? "null" : sum_info[kind].name);
+        c->why =
+            text_f("Checksum Type mismatch occurred, expected checksum Type: %s, actual "
+                   "checksum Type: %s",
+                   str_c(want), kind < 0 ? "null" : sum_info[kind].name);
         bad = "InvalidRequest";
     }
     if (!bad)
@@ -5017,7 +5234,7 @@ op_UploadPart(struct conn *c)
     bad = part_publish(&u, no, &d, &record);
     if (bad)
         return bad;
-    meta_parse((struct str){ record.p, record.n - TAIL }, &m);
+    meta_parse((struct str){record.p, record.n - TAIL}, &m);
     c->status = 200;
     reply_etag(c, meta_get(&m, "etag"));
     if (meta_get(&m, "sum").p)
@@ -5032,7 +5249,7 @@ op_UploadPartCopy(struct conn *c)
 {
     struct str bucket, key, want, range = conn_header(c, "x-amz-copy-source-range");
     struct sums s = {0};
-    struct draft d = { .sums = &s };
+    struct draft d = {.sums = &s};
     struct buf record = {0};
     struct upload u;
     struct object o;
@@ -5047,10 +5264,11 @@ op_UploadPartCopy(struct conn *c)
     if (bad)
         return bad;
     len = o.size;
-    if (range.p && (range_parse(range, o.size, &from, &len) != 1
-                    || !str_is(range, text_f("bytes=%" PRId64 "-%" PRId64, from,
-                                             from + len - 1)))) {
-        c->why = "The x-amz-copy-source-range value must be of the form bytes=first-last where "
+    if (range.p &&
+        (range_parse(range, o.size, &from, &len) != 1 ||
+         !str_is(range, text_f("bytes=%" PRId64 "-%" PRId64, from, from + len - 1)))) {
+        c->why = "The x-amz-copy-source-range value must be of the form bytes=first-last "
+                 "where "
                  "first and last are the zero-based offsets of bytes that exist";
         bad = "InvalidArgument";
     } else if (len > PUT_MAX) {
@@ -5058,7 +5276,7 @@ op_UploadPartCopy(struct conn *c)
     }
     want = meta_get(&u.m, "sum-kind");
     kind = want.p ? sum_named(want) : -1;
-    s.on[SUM_MD5] = s.on[SUM_CRC64] = !g.sink_fast;
+    sums_default(&s);
     if (kind >= 0)
         s.on[kind] = true;
     if (!bad) {
@@ -5096,8 +5314,17 @@ parts_scan(const char *dir, int *no)
     return n;
 }
 
-struct wanted { int64_t no; struct str etag, sum; int kind; };
-struct complete { struct wanted *part; size_t n; bool bad, sums; struct wanted next; };
+struct wanted {
+    int64_t no;
+    struct str etag, sum;
+    int kind;
+};
+struct complete {
+    struct wanted *part;
+    size_t n;
+    bool bad, sums;
+    struct wanted next;
+};
 
 static bool
 take_complete(void *to, const char *path, struct str text)
@@ -5117,10 +5344,10 @@ take_complete(void *to, const char *path, struct str text)
     } else if (strcmp(path + n, "/PartNumber") == 0) {
         return str_num(text, &q->next.no) && q->next.no >= 1 && q->next.no <= PART_LAST;
     } else if (strcmp(path + n, "/ETag") == 0) {
-        q->next.etag = etag_bare((struct str){ str_c(text), text.n });
+        q->next.etag = etag_bare((struct str){str_c(text), text.n});
     } else if (strncmp(path + n, "/Checksum", 9) == 0) {
         q->next.kind = sum_named(str_of(path + n + 9));
-        q->next.sum = (struct str){ str_c(text), text.n };
+        q->next.sum = (struct str){str_c(text), text.n};
         q->sums = true;
         return q->next.kind >= 0;
     } else {
@@ -5131,12 +5358,12 @@ take_complete(void *to, const char *path, struct str text)
 
 /* What Complete gathers while it goes through the parts. */
 struct joined {
-    struct sum md5, flat;           /* of the parts' digests */
+    struct sum md5, flat; /* of the parts' digests */
     uint64_t crc;
     int64_t size;
-    int kind;                       /* the upload's algorithm, or -1 */
-    bool full, odd;                 /* full: FULL_OBJECT; odd: an ETag that is no MD5 */
-    struct buf seg;                 /* the record's seg lines */
+    int kind;       /* the upload's algorithm, or -1 */
+    bool full, odd; /* full: FULL_OBJECT; odd: an ETag that is no MD5 */
+    struct buf seg; /* the record's seg lines */
 };
 
 /* One listed part against what is stored. */
@@ -5151,8 +5378,8 @@ join_part(struct conn *c, const struct upload *u, const struct complete *q, size
     int64_t size;
     size_t n;
 
-    if (!upload_load(u->dir, text_f("%05d", (int)w->no), &m)
-        || !str_eq(w->etag, meta_get(&m, "etag"))) {
+    if (!upload_load(u->dir, text_f("%05d", (int)w->no), &m) ||
+        !str_eq(w->etag, meta_get(&m, "etag"))) {
         xml_num(&c->extra, "PartNumber", w->no);
         return "InvalidPart";
     }
@@ -5161,25 +5388,30 @@ join_part(struct conn *c, const struct upload *u, const struct complete *q, size
     sum = meta_get(&m, "sum");
     kind = meta_get(&m, "sum-kind");
     if (size < g.min_part && i + 1 < q->n) {
-        buf_f(&c->extra, "<ProposedSize>%" PRId64 "</ProposedSize><MinSizeAllowed>%" PRId64
-              "</MinSizeAllowed><PartNumber>%d</PartNumber>", size, g.min_part, (int)w->no);
+        buf_f(&c->extra,
+              "<ProposedSize>%" PRId64 "</ProposedSize><MinSizeAllowed>%" PRId64
+              "</MinSizeAllowed><PartNumber>%d</PartNumber>",
+              size, g.min_part, (int)w->no);
         return "EntityTooSmall";
     }
-    if (w->sum.p && !quirk(Q_CHECKSUM_IGNORED)
-        && (!str_is(kind, sum_info[w->kind].name) || !str_eq(w->sum, sum)))
+    if (w->sum.p && !quirk(Q_CHECKSUM_IGNORED) &&
+        (!str_is(kind, sum_info[w->kind].name) || !str_eq(w->sum, sum)))
         return "InvalidPart";
     if (j->kind >= 0 && w->no != (int64_t)i + 1) {
         c->why = "Parts of an upload with a checksum must be numbered without gaps.";
         return "InternalError";
     }
     if (j->kind >= 0 && !j->full && !w->sum.p) {
-        c->why = text_f("The upload was created using a %s checksum. The complete request must "
-                        "include the checksum for each part. It was missing for part %d in the "
-                        "request.", sum_info[j->kind].name, (int)w->no);
+        c->why = text_f(
+            "The upload was created using a %s checksum. The complete request must "
+            "include the checksum for each part. It was missing for part %d in the "
+            "request.",
+            sum_info[j->kind].name, (int)w->no);
         return "InvalidRequest";
     }
     for (n = 0; n < 16 && etag.n == 32; n++)
-        raw[n] = (unsigned char)(hex_digit(etag.p[2 * n]) * 16 + hex_digit(etag.p[2 * n + 1]));
+        raw[n] =
+            (unsigned char)(hex_digit(etag.p[2 * n]) * 16 + hex_digit(etag.p[2 * n + 1]));
     sum_add(&j->md5, raw, n);
     if (sum.p && b64_read(sum, raw, sizeof raw, &n))
         sum_add(&j->flat, raw, n);
@@ -5208,13 +5440,15 @@ join_finish(struct conn *c, struct joined *j, size_t parts, struct buf *record)
     char *sum;
 
     if (size.p && (!str_num(size, &n) || n != j->size)) {
-        c->why = text_f("The provided 'x-amz-mp-object-size' header does not match the size of "
-                        "the parts, %" PRId64 ".", j->size);
+        c->why = text_f(
+            "The provided 'x-amz-mp-object-size' header does not match the size of "
+            "the parts, %" PRId64 ".",
+            j->size);
         return "InvalidRequest";
     }
     sum_end(&j->md5, out);
-    etag = quirk(Q_OPAQUE_ETAG) || g.sink_fast ? etag_make(&(struct sums){ .on = {0} })
-                                              : str_of(hex_of(out, 16));
+    etag = quirk(Q_OPAQUE_ETAG) || g.sink_fast ? etag_make(&(struct sums){.on = {0}})
+                                               : str_of(hex_of(out, 16));
     meta_put(record, "etag", str_of(text_f("%s-%zu", str_c(etag), parts)));
     meta_put_num(record, "size", j->size);
     meta_put_num(record, "ms", os_now_ms());
@@ -5228,8 +5462,8 @@ join_finish(struct conn *c, struct joined *j, size_t parts, struct buf *record)
         return bad;
     if (j->kind >= 0 && !j->full)
         sum = text_f("%s-%zu", sum, parts);
-    if (sent >= 0 && !quirk(Q_CHECKSUM_IGNORED) && !g.sink_fast
-        && (sent != kind || !str_is(given, sum))) {
+    if (sent >= 0 && !quirk(Q_CHECKSUM_IGNORED) && !g.sink_fast &&
+        (sent != kind || !str_is(given, sum))) {
         c->why = "The checksum you specified did not match the calculated checksum.";
         return "BadDigest";
     }
@@ -5237,7 +5471,8 @@ join_finish(struct conn *c, struct joined *j, size_t parts, struct buf *record)
         return NULL;
     meta_put(record, "sum-kind", str_of(sum_info[kind].name));
     meta_put(record, "sum", str_of(sum));
-    meta_put(record, "sum-type", str_of(j->kind >= 0 && !j->full ? "COMPOSITE" : "FULL_OBJECT"));
+    meta_put(record, "sum-type",
+             str_of(j->kind >= 0 && !j->full ? "COMPOSITE" : "FULL_OBJECT"));
     return NULL;
 }
 
@@ -5248,15 +5483,17 @@ complete_result(struct conn *c, const struct meta *m)
     struct buf *b = &c->rbody;
 
     xml_root(b, "CompleteMultipartUploadResult");
-    xml_put(b, "Location", str_of(text_f("http://%s/%s/%s", str_c(c->host), str_c(c->bucket),
-                                         str_c(url_of(c->key, "/")))));
+    xml_put(b, "Location",
+            str_of(text_f("http://%s/%s/%s", str_c(c->host), str_c(c->bucket),
+                          str_c(url_of(c->key, "/")))));
     xml_put(b, "Bucket", c->bucket);
     xml_put(b, "Key", c->key);
     if (!c->f[F_NO_ETAG].on)
         xml_etag(b, c->f[F_WRONG_ETAG].on ? str_of("deadbeefdeadbeefdeadbeefdeadbeef-1")
                                           : meta_get(m, "etag"));
     if (kind.p) {
-        xml_put(b, text_f("Checksum%s", sum_info[sum_named(kind)].tag), meta_get(m, "sum"));
+        xml_put(b, text_f("Checksum%s", sum_info[sum_named(kind)].tag),
+                meta_get(m, "sum"));
         xml_put(b, "ChecksumType", meta_get(m, "sum-type"));
     }
     xml_close(b, "CompleteMultipartUploadResult");
@@ -5265,15 +5502,16 @@ complete_result(struct conn *c, const struct meta *m)
     reply_xml(c, 200);
 }
 
-/* A Complete that came again after its success: the same answer while the object stands. */
+/* A Complete that came again after its success: the same answer while the object
+ * stands. */
 static const char *
 complete_again(struct conn *c, const struct upload *u)
 {
     struct object o;
     bool same;
 
-    if (quirk(Q_COMPLETE_ONCE)
-        || !object_load(&o, object_path(c->bucket, c->key), c->bucket))
+    if (quirk(Q_COMPLETE_ONCE) ||
+        !object_load(&o, object_path(c->bucket, c->key), c->bucket))
         return "NoSuchUpload";
     object_close(&o);
     same = o.seg_dir && strcmp(o.seg_dir, u->dir) == 0;
@@ -5282,7 +5520,7 @@ complete_again(struct conn *c, const struct upload *u)
     return same ? NULL : "NoSuchUpload";
 }
 
-/* Publishes a checked Complete.  Parts that were not listed go away. */
+/* Publishes a checked Complete. Parts that were not listed go away. */
 static const char *
 complete_commit(struct conn *c, const struct upload *u, const struct complete *q,
                 struct buf *record)
@@ -5309,13 +5547,14 @@ complete_commit(struct conn *c, const struct upload *u, const struct complete *q
     return NULL;
 }
 
-/* The checks of a Complete, one part after the other, and the record that comes of them. */
+/* The checks of a Complete, one part after the other, and the record that comes of
+ * them. */
 static const char *
 complete_join(struct conn *c, const struct upload *u, const struct complete *q,
               struct buf *record)
 {
     struct str kind = meta_get(&u->m, "sum-kind");
-    struct joined j = { .kind = kind.p ? sum_named(kind) : -1 };
+    struct joined j = {.kind = kind.p ? sum_named(kind) : -1};
     const char *bad = NULL;
     char *slash = strrchr(u->dir, '/');
 
@@ -5342,7 +5581,7 @@ complete_join(struct conn *c, const struct upload *u, const struct complete *q,
 static const char *
 op_CompleteMultipartUpload(struct conn *c)
 {
-    struct complete q = { .next = { .kind = -1 } };
+    struct complete q = {.next = {.kind = -1}};
     struct buf body = {0}, record = {0};
     struct upload u;
     struct meta m;
@@ -5356,8 +5595,8 @@ op_CompleteMultipartUpload(struct conn *c)
     if (bad)
         return bad;
     q.part = ram_get(PART_LAST * sizeof *q.part);
-    if (!xml_walk(buf_view(&body), take_complete, &q) || !q.n
-        || (q.sums && quirk(Q_STRICT_XML)))
+    if (!xml_walk(buf_view(&body), take_complete, &q) || !q.n ||
+        (q.sums && quirk(Q_STRICT_XML)))
         return "MalformedXML";
     reply_trickle(c);
     if (u.done)
@@ -5367,7 +5606,7 @@ op_CompleteMultipartUpload(struct conn *c)
         bad = complete_commit(c, &u, &q, &record);
     if (bad)
         return bad;
-    meta_parse((struct str){ record.p, record.n - TAIL }, &m);
+    meta_parse((struct str){record.p, record.n - TAIL}, &m);
     complete_result(c, &m);
     return NULL;
 }
@@ -5382,11 +5621,11 @@ op_AbortMultipartUpload(struct conn *c)
     os_lock(LOCK_STORE);
     bad = upload_running(c, &u);
     if (!bad) {
-        bool used = object_load(&o, object_path(c->bucket, c->key), c->bucket)
-                 && o.seg_dir && strcmp(o.seg_dir, u.dir) == 0;
+        bool used = object_load(&o, object_path(c->bucket, c->key), c->bucket) &&
+                    o.seg_dir && strcmp(o.seg_dir, u.dir) == 0;
 
         object_close(&o);
-        if (used) {         /* killed between the two renames of a Complete */
+        if (used) { /* killed between the two renames of a Complete */
             rename(text_f("%s/upload", u.dir), text_f("%s/done", u.dir));
         } else {
             unlink(text_f("%s/upload", u.dir));
@@ -5468,20 +5707,22 @@ page_entry(struct page *p, const struct entry *e)
     xml_close(b, "Contents");
 }
 
-/* Walks the sorted list from p->after on; a common prefix counts once and is jumped over. */
+/* Walks the sorted list from p->after on; a common prefix counts once and is jumped
+ * over. */
 static void
 page_fill(struct page *p)
 {
-    size_t i = p->after.n ? list_find(p->after, true) : 0, first = list_find(p->prefix, false);
+    size_t i = p->after.n ? list_find(p->after, true) : 0,
+           first = list_find(p->prefix, false);
 
     i = i > first ? i : first;
     while (i < list.n && str_starts(list.e[i]->key, p->prefix)) {
         struct str key = list.e[i]->key, rest = str_from(key, p->prefix.n), folder;
-        const char *cut = p->delim.n && rest.n
-                        ? memmem(rest.p, rest.n, p->delim.p, p->delim.n) : NULL;
+        const char *cut =
+            p->delim.n && rest.n ? memmem(rest.p, rest.n, p->delim.p, p->delim.n) : NULL;
 
         if (cut) {
-            folder = (struct str){ key.p, (size_t)(cut - key.p) + p->delim.n };
+            folder = (struct str){key.p, (size_t)(cut - key.p) + p->delim.n};
             if (str_eq(folder, p->after)) {
                 i = list_past(folder, i);
                 continue;
@@ -5519,7 +5760,7 @@ page_start(struct conn *c, struct page *p)
             c->why = "The continuation token provided is incorrect";
             return "InvalidArgument";
         }
-        p->after = (struct str){ (char *)raw, n };
+        p->after = (struct str){(char *)raw, n};
     }
     if (quirk(Q_LIST_LOOP))
         p->after = str_of("");
@@ -5531,8 +5772,8 @@ page_next(struct page *p, struct buf *b)
 {
     if (quirk(Q_LIST_LOOP))
         p->more = p->count > 0;
-    buf_f(b, "<%sIsTruncated>%s</%sIsTruncated>", xml_prefix(), p->more ? "true" : "false",
-          xml_prefix());
+    buf_f(b, "<%sIsTruncated>%s</%sIsTruncated>", xml_prefix(),
+          p->more ? "true" : "false", xml_prefix());
     if (!p->more || quirk(Q_LIST_NO_MARKER))
         return;
     if (p->v2)
@@ -5544,9 +5785,10 @@ page_next(struct page *p, struct buf *b)
 static const char *
 list_objects(struct conn *c, bool v2)
 {
-    struct page p = { .v2 = v2, .prefix = conn_query(c, "prefix"),
-                      .delim = conn_query(c, "delimiter"),
-                      .owner = str_is(conn_query(c, "fetch-owner"), "true") };
+    struct page p = {.v2 = v2,
+                     .prefix = conn_query(c, "prefix"),
+                     .delim = conn_query(c, "delimiter"),
+                     .owner = str_is(conn_query(c, "fetch-owner"), "true")};
     struct str enc = conn_query(c, "encoding-type"), start = conn_query(c, "start-after");
     struct str marker = conn_query(c, "marker");
     struct buf *b = &c->rbody;
@@ -5597,7 +5839,11 @@ op_ListObjectsV2(struct conn *c)
     return list_objects(c, !quirk(Q_NO_LIST_V2));
 }
 
-struct running { struct str key, class; char *id; int64_t ms; };
+struct running {
+    struct str key, class;
+    char *id;
+    int64_t ms;
+};
 
 static int
 running_order(const void *a, const void *b)
@@ -5620,7 +5866,8 @@ uploads_scan(struct str bucket, struct running **out)
     while (d && (e = readdir(d)) != NULL) {
         struct meta m;
 
-        if (strlen(e->d_name) != 32 || !upload_load(upload_path(bucket, e->d_name), "upload", &m))
+        if (strlen(e->d_name) != 32 ||
+            !upload_load(upload_path(bucket, e->d_name), "upload", &m))
             continue;
         if (n == cap) {
             struct running *more = ram_get((cap = cap ? cap * 2 : 64) * sizeof *more);
@@ -5629,8 +5876,8 @@ uploads_scan(struct str bucket, struct running **out)
                 memcpy(more, u, n * sizeof *u);
             u = more;
         }
-        u[n++] = (struct running){ meta_get(&m, "key"), meta_get(&m, "class"),
-                                   str_c(str_of(e->d_name)), meta_num(&m, "ms") };
+        u[n++] = (struct running){meta_get(&m, "key"), meta_get(&m, "class"),
+                                  str_c(str_of(e->d_name)), meta_num(&m, "ms")};
     }
     if (d)
         closedir(d);
@@ -5648,8 +5895,8 @@ uploads_passed(const struct page *p, const struct running *u, const char *id)
 
     if (d < 0 || (d == 0 && (!id || strcmp(u->id, id) <= 0)))
         return true;
-    return p->delim.n && p->after.n > p->delim.n && str_starts(u->key, p->after)
-        && str_eq(str_from(p->after, p->after.n - p->delim.n), p->delim);
+    return p->delim.n && p->after.n > p->delim.n && str_starts(u->key, p->after) &&
+           str_eq(str_from(p->after, p->after.n - p->delim.n), p->delim);
 }
 
 static void
@@ -5671,7 +5918,7 @@ uploads_fill(struct page *p, struct str bucket, const char *id)
 {
     struct running *u;
     size_t n = uploads_scan(bucket, &u);
-    struct str folder = { NULL, 0 };
+    struct str folder = {NULL, 0};
     const char *last = "";
 
     for (size_t i = 0; i < n; i++) {
@@ -5695,7 +5942,7 @@ uploads_fill(struct page *p, struct str bucket, const char *id)
             uploads_entry(p, &u[i]);
             continue;
         }
-        folder = (struct str){ u[i].key.p, (size_t)(cut - u[i].key.p) + p->delim.n };
+        folder = (struct str){u[i].key.p, (size_t)(cut - u[i].key.p) + p->delim.n};
         p->last = folder;
         xml_open(&p->folders, "CommonPrefixes");
         list_text(&p->folders, "Prefix", folder, p->url);
@@ -5707,10 +5954,11 @@ uploads_fill(struct page *p, struct str bucket, const char *id)
 static const char *
 op_ListMultipartUploads(struct conn *c)
 {
-    struct page p = { .prefix = conn_query(c, "prefix"), .delim = conn_query(c, "delimiter"),
-                      .after = conn_query(c, "key-marker"),
-                      .url = str_is(conn_query(c, "encoding-type"), "url")
-                             && !quirk(Q_ENCODING_TYPE_IGNORED) };
+    struct page p = {.prefix = conn_query(c, "prefix"),
+                     .delim = conn_query(c, "delimiter"),
+                     .after = conn_query(c, "key-marker"),
+                     .url = str_is(conn_query(c, "encoding-type"), "url") &&
+                            !quirk(Q_ENCODING_TYPE_IGNORED)};
     struct str marker = conn_query(c, "upload-id-marker");
     struct buf *b = &c->rbody;
     const char *bad = list_max(c, "max-uploads", g.list_max, &p.max), *last;
@@ -5761,7 +6009,8 @@ parts_entry(struct buf *b, const char *dir, int no)
     xml_etag(b, meta_get(&m, "etag"));
     xml_num(b, "Size", meta_num(&m, "size"));
     if (kind.p)
-        xml_put(b, text_f("Checksum%s", sum_info[sum_named(kind)].tag), meta_get(&m, "sum"));
+        xml_put(b, text_f("Checksum%s", sum_info[sum_named(kind)].tag),
+                meta_get(&m, "sum"));
     xml_close(b, "Part");
 }
 
@@ -5769,7 +6018,8 @@ static const char *
 op_ListParts(struct conn *c)
 {
     int *no = ram_get(PART_LAST * sizeof *no), n, i = 0;
-    bool url = str_is(conn_query(c, "encoding-type"), "url") && !quirk(Q_ENCODING_TYPE_IGNORED);
+    bool url =
+        str_is(conn_query(c, "encoding-type"), "url") && !quirk(Q_ENCODING_TYPE_IGNORED);
     struct buf *b = &c->rbody, items = {0};
     int64_t max, after = 0, count = 0, last = 0;
     struct str kind, marker = conn_query(c, "part-number-marker");
@@ -5798,8 +6048,8 @@ op_ListParts(struct conn *c)
     xml_put(b, "Bucket", c->bucket);
     list_text(b, "Key", c->key, url);
     xml_put(b, "UploadId", conn_query(c, "uploadId"));
-    xml_put(b, "StorageClass", meta_get(&u.m, "class").p ? meta_get(&u.m, "class")
-                                                         : str_of("STANDARD"));
+    xml_put(b, "StorageClass",
+            meta_get(&u.m, "class").p ? meta_get(&u.m, "class") : str_of("STANDARD"));
     xml_num(b, "PartNumberMarker", after);
     if (more && !quirk(Q_LIST_NO_MARKER))
         xml_num(b, "NextPartNumberMarker", last);
@@ -5830,7 +6080,7 @@ attribute_parts(struct conn *c, const struct object *o)
     if ((v.p && !str_num(v, &max)) || (mark.p && !str_num(mark, &after)))
         return "InvalidArgument";
     xml_open(b, "ObjectParts");
-    xml_num(b, "TotalPartsCount", o->segs);
+    xml_num(b, "PartsCount", o->segs);
     for (i = 0; i < o->m.n && str_is(meta_get(&o->m, "sum-type"), "COMPOSITE"); i++) {
         struct str s = o->m.f[i].value, no, size;
         int64_t number;
@@ -5886,7 +6136,7 @@ op_GetObjectAttributes(struct conn *c)
         } else if (str_is(a, "Checksum")) {
             xml_open(b, "Checksum");
             if (kind.p) {
-                sum = str_cut(&sum, '-');       /* here without -N */
+                sum = str_cut(&sum, '-'); /* here without -N */
                 xml_put(b, text_f("Checksum%s", sum_info[sum_named(kind)].tag), sum);
                 xml_put(b, "ChecksumType", meta_get(&o.m, "sum-type"));
             }
@@ -5908,9 +6158,9 @@ op_GetObjectAttributes(struct conn *c)
 }
 
 /* ===== ROOM 17 form uploads: POST of multipart/form-data with a signed policy =====
- *  The body is pushed in as it comes.  States: before the first boundary, in a part's head, in
- *  a field, in the file, behind a boundary, done.  Only fields before the file count, so the
- *  policy is judged when the file begins. */
+ *  The body is pushed in as it comes. States: before the first boundary, in a part's
+ *  head, in a field, in the file, behind a boundary, done. Only fields before the file
+ *  count, so the policy is judged when the file begins. */
 
 enum { FORM_START, FORM_HEAD, FORM_FIELD, FORM_FILE, FORM_EDGE, FORM_DONE };
 enum { FORM_FIELDS = 100, FORM_TEXT = 65536 };
@@ -5918,14 +6168,14 @@ enum { FORM_FIELDS = 100, FORM_TEXT = 65536 };
 struct form {
     struct conn *c;
     int state;
-    struct buf acc;             /* not yet consumed */
-    struct str edge;            /* CR LF -- boundary */
+    struct buf acc;  /* not yet consumed */
+    struct str edge; /* CR LF -- boundary */
     struct field field[FORM_FIELDS];
     size_t n, text;
     struct str name, filename;
     struct draft d;
     struct sums s;
-    int64_t min, max;           /* content-length-range */
+    int64_t min, max; /* content-length-range */
     bool file, ranged;
     const char *bad;
 };
@@ -5936,12 +6186,13 @@ form_field(const struct form *f, const char *name)
     for (size_t i = 0; i < f->n; i++)
         if (str_is(f->field[i].name, name))
             return f->field[i].value;
-    return (struct str){ NULL, 0 };
+    return (struct str){NULL, 0};
 }
 
 /* One condition against the form; marks the field it speaks of. */
 static bool
-policy_holds(struct form *f, struct str how, struct str name, struct str value, bool *seen)
+policy_holds(struct form *f, struct str how, struct str name, struct str value,
+             bool *seen)
 {
     struct str have;
 
@@ -5972,16 +6223,18 @@ policy_condition(struct form *f, struct str *in, bool *seen)
             if (!json_string(in, &a) || !json_char(in, ':') || !json_scalar(in, &v))
                 return broken;
             if (!policy_holds(f, str_of("eq"), a, v, seen)) {
-                f->c->why = text_f("Invalid according to Policy: Policy Condition failed: "
-                                   "[\"eq\", \"$%s\", \"%s\"]", str_c(a), str_c(v));
+                f->c->why =
+                    text_f("Invalid according to Policy: Policy Condition failed: "
+                           "[\"eq\", \"$%s\", \"%s\"]",
+                           str_c(a), str_c(v));
                 return denied;
             }
         } while (json_char(in, ','));
         return json_char(in, '}') ? NULL : broken;
     }
-    if (!json_char(in, '[') || !json_string(in, &a) || !json_char(in, ',')
-        || !json_scalar(in, &b) || !json_char(in, ',') || !json_scalar(in, &v)
-        || !json_char(in, ']'))
+    if (!json_char(in, '[') || !json_string(in, &a) || !json_char(in, ',') ||
+        !json_scalar(in, &b) || !json_char(in, ',') || !json_scalar(in, &v) ||
+        !json_char(in, ']'))
         return broken;
     if (str_isi(a, "content-length-range")) {
         f->ranged = true;
@@ -5991,8 +6244,10 @@ policy_condition(struct form *f, struct str *in, bool *seen)
         return broken;
     if (policy_holds(f, a, str_from(b, 1), v, seen))
         return NULL;
-    f->c->why = text_f("Invalid according to Policy: Policy Condition failed: [\"%s\", \"%s\", "
-                       "\"%s\"]", str_c(a), str_c(b), str_c(v));
+    f->c->why =
+        text_f("Invalid according to Policy: Policy Condition failed: [\"%s\", \"%s\", "
+               "\"%s\"]",
+               str_c(a), str_c(b), str_c(v));
     return denied;
 }
 
@@ -6000,7 +6255,7 @@ policy_condition(struct form *f, struct str *in, bool *seen)
 static const char *
 policy_check(struct form *f, struct str in)
 {
-    bool seen[FORM_FIELDS] = { false }, dated = false;
+    bool seen[FORM_FIELDS] = {false}, dated = false;
     struct str name, v;
     const char *bad;
     int64_t t;
@@ -6011,8 +6266,8 @@ policy_check(struct form *f, struct str in)
         if (!json_string(&in, &name) || !json_char(&in, ':'))
             return "InvalidPolicyDocument";
         if (str_isi(name, "expiration")) {
-            if (!json_string(&in, &v) || v.n < 19
-                || !time_read((struct str){ v.p, 19 }, "%Y-%m-%dT%H:%M:%S", &t))
+            if (!json_string(&in, &v) || v.n < 19 ||
+                !time_read((struct str){v.p, 19}, "%Y-%m-%dT%H:%M:%S", &t))
                 return "InvalidPolicyDocument";
             dated = true;
             if (t < f->c->now_ms / 1000) {
@@ -6034,9 +6289,10 @@ policy_check(struct form *f, struct str in)
     for (size_t i = 0; i < f->n; i++) {
         struct str k = f->field[i].name;
 
-        if (!seen[i] && !str_is(k, "policy") && !str_is(k, "x-amz-signature")
-            && !str_is(k, "bucket") && !str_starts(k, str_of("x-ignore-"))) {
-            f->c->why = text_f("Invalid according to Policy: Extra input fields: %s", str_c(k));
+        if (!seen[i] && !str_is(k, "policy") && !str_is(k, "x-amz-signature") &&
+            !str_is(k, "bucket") && !str_starts(k, str_of("x-ignore-"))) {
+            f->c->why =
+                text_f("Invalid according to Policy: Extra input fields: %s", str_c(k));
             return "AccessDenied";
         }
     }
@@ -6047,17 +6303,18 @@ policy_check(struct form *f, struct str in)
 static const char *
 form_auth(struct form *f)
 {
-    struct str policy = form_field(f, "policy"), token = form_field(f, "x-amz-security-token");
-    struct auth a = { .credential = form_field(f, "x-amz-credential"),
-                      .date = form_field(f, "x-amz-date"),
-                      .signature = form_field(f, "x-amz-signature") };
+    struct str policy = form_field(f, "policy"),
+               token = form_field(f, "x-amz-security-token");
+    struct auth a = {.credential = form_field(f, "x-amz-credential"),
+                     .date = form_field(f, "x-amz-date"),
+                     .signature = form_field(f, "x-amz-signature")};
     unsigned char key[32], mac[32], *raw;
     const struct cred *k = NULL;
     const char *bad;
     size_t n;
 
-    if (!policy.p || !a.signature.p || !a.credential.p
-        || !str_is(form_field(f, "x-amz-algorithm"), "AWS4-HMAC-SHA256"))
+    if (!policy.p || !a.signature.p || !a.credential.p ||
+        !str_is(form_field(f, "x-amz-algorithm"), "AWS4-HMAC-SHA256"))
         return "AccessDenied";
     if (!auth_scope(&a))
         return "InvalidArgument";
@@ -6069,7 +6326,7 @@ form_auth(struct form *f)
             k = &creds[i];
     if (!k)
         return "InvalidAccessKeyId";
-    if (!str_eq(k->token, token.p ? token : (struct str){ NULL, 0 }))
+    if (!str_eq(k->token, token.p ? token : (struct str){NULL, 0}))
         return "InvalidToken";
     sig_key(k->secret, a.day, a.region, key);
     hmac(key, 32, policy, mac);
@@ -6082,7 +6339,7 @@ form_auth(struct form *f)
     raw = ram_get(policy.n + 3);
     if (!b64_read(policy, raw, policy.n + 3, &n))
         return "InvalidPolicyDocument";
-    return policy_check(f, (struct str){ (char *)raw, n });
+    return policy_check(f, (struct str){(char *)raw, n});
 }
 
 /* The file begins: all that is known is judged. */
@@ -6094,7 +6351,7 @@ form_judge(struct form *f)
 
     for (size_t i = 0; i < g.publics; i++)
         open = open || str_is(c->bucket, g.public[i]);
-    for (size_t i = 0; i < f->n; i++) {         /* ${filename}, once, in any field */
+    for (size_t i = 0; i < f->n; i++) { /* ${filename}, once, in any field */
         struct str v = f->field[i].value;
         const char *at = v.n ? memmem(v.p, v.n, "${filename}", 11) : NULL;
         struct buf b = {0};
@@ -6134,12 +6391,12 @@ form_head(struct form *f, struct str head)
     if (end) {
         rest = str_from(rest, (size_t)(end - rest.p) + 10);
         rest = str_cut(&rest, '"');
-        f->filename = (struct str){ str_c(rest), rest.n };
+        f->filename = (struct str){str_c(rest), rest.n};
     }
     return rest.p && f->name.n;
 }
 
-/* Takes what it can from the front of f->acc.  Returns the bytes used, 0 for "more". */
+/* Takes what it can from the front of f->acc. Returns the bytes used, 0 for "more". */
 static size_t
 form_step(struct form *f)
 {
@@ -6167,7 +6424,7 @@ form_step(struct form *f)
         if (!at)
             return 0;
         used = (size_t)(at - in.p) + 4;
-        if (!form_head(f, (struct str){ in.p, used }))
+        if (!form_head(f, (struct str){in.p, used}))
             f->bad = "MalformedPOSTRequest";
         f->state = !f->file && str_is(f->name, "file") ? FORM_FILE : FORM_FIELD;
         if (f->state == FORM_FILE && !f->bad) {
@@ -6185,7 +6442,7 @@ form_step(struct form *f)
         f->text += used;
         if (!f->file && f->n < FORM_FIELDS) {
             f->field[f->n].name = f->name;
-            f->field[f->n++].value = (struct str){ str_c((struct str){ in.p, used }), used };
+            f->field[f->n++].value = (struct str){str_c((struct str){in.p, used}), used};
         }
         f->state = FORM_EDGE;
         return used + edge.n;
@@ -6213,7 +6470,7 @@ form_push(void *to, const char *p, size_t n)
     do {
         struct buf whole = f->acc;
 
-        f->acc.p += at;             /* form_step() sees the rest only */
+        f->acc.p += at; /* form_step() sees the rest only */
         f->acc.n -= at;
         used = form_step(f);
         f->acc = whole;
@@ -6236,7 +6493,7 @@ form_reply(struct conn *c, const struct form *f, const struct buf *record)
                          str_c(url_of(c->key, "/")));
     struct meta m;
 
-    meta_parse((struct str){ record->p, record->n - TAIL }, &m);
+    meta_parse((struct str){record->p, record->n - TAIL}, &m);
     etag = meta_get(&m, "etag");
     reply_etag(c, etag);
     c->status = str_is(status, "200") ? 200 : str_is(status, "201") ? 201 : 204;
@@ -6270,10 +6527,11 @@ form_store(struct conn *c, struct form *f)
         return f->d.size < f->min ? "EntityTooSmall" : "EntityTooLarge";
     }
     sums_end(&f->s);
-    c->headers = 0;                 /* from here on the form's fields are the headers */
+    c->headers = 0; /* from here on the form's fields are the headers */
     for (size_t i = 0; i < f->n; i++)
-        if (f->field[i].name.n && !memchr(f->field[i].value.p, '\n', f->field[i].value.n)
-            && !str_starts(f->field[i].name, str_of("if-")))
+        if (f->field[i].name.n &&
+            !memchr(f->field[i].value.p, '\n', f->field[i].value.n) &&
+            !str_starts(f->field[i].name, str_of("if-")))
             c->header[c->headers++] = f->field[i];
     meta_put(&record, "key", c->key);
     bad = record_headers(c, &record);
@@ -6305,10 +6563,10 @@ op_PostObject(struct conn *c)
     b = str_from(type, (size_t)(at - type.p) + 9);
     b = str_trim(str_cut(&b, ';'));
     if (b.n > 2 && *b.p == '"')
-        b = (struct str){ b.p + 1, b.n - 2 };
+        b = (struct str){b.p + 1, b.n - 2};
     f->c = c;
     f->edge = str_of(text_f("\r\n--%s", str_c(b)));
-    f->s.on[SUM_MD5] = f->s.on[SUM_CRC64] = !g.sink_fast;
+    sums_default(&f->s);
     sums_start(&f->s);
     f->d.sums = &f->s;
     bad = body_read(c, form_push, f, NULL);
@@ -6329,12 +6587,15 @@ stats_text(struct buf *b)
     struct shared *s = g.sh;
     uint64_t n = read_count(&s->recent_n);
 
-    buf_f(b, "connections %" PRIu64 "\nopen %" PRIu64 "\nopen_max %" PRIu64
+    buf_f(b,
+          "connections %" PRIu64 "\nopen %" PRIu64 "\nopen_max %" PRIu64
           "\nrequests %" PRIu64 "\nbytes_in %" PRIu64 "\nbytes_out %" PRIu64
-          "\nsignature_failures %" PRIu64 "\nhandshakes %" PRIu64 "\nresumed %" PRIu64 "\n",
+          "\nsignature_failures %" PRIu64 "\nhandshakes %" PRIu64 "\nresumed %" PRIu64
+          "\n",
           read_count(&s->connections), read_count(&s->open), read_count(&s->open_max),
           read_count(&s->requests), read_count(&s->bytes_in), read_count(&s->bytes_out),
-          read_count(&s->bad_signatures), read_count(&s->handshakes), read_count(&s->resumed));
+          read_count(&s->bad_signatures), read_count(&s->handshakes),
+          read_count(&s->resumed));
     for (int i = 0; i < OPS; i++)
         if (read_count(&s->op[i]))
             buf_f(b, "op.%s %" PRIu64 "\nbody.%s %" PRIu64 "\n", op_name[i],
@@ -6428,7 +6689,6 @@ door_open(struct conn *c)
     struct buf body = {0};
 
     buf_s(&body, "");
-    c->door = true;
     c->status = 200;
     if (c->left > TEXT_MAX || c->chunked_in || body_read(c, sink_buf, &body, NULL)) {
         c->status = 400;
@@ -6453,11 +6713,11 @@ door_open(struct conn *c)
 static int
 proxy_dial(struct str host, const char *port)
 {
-    struct addrinfo hint = { .ai_socktype = SOCK_STREAM }, *list0, *a;
+    struct addrinfo hint = {.ai_socktype = SOCK_STREAM}, *list0, *a;
     int fd = -1;
 
     if (host.n > 2 && *host.p == '[')
-        host = (struct str){ host.p + 1, host.n - 2 };
+        host = (struct str){host.p + 1, host.n - 2};
     if (getaddrinfo(str_c(host), port, &hint, &list0) != 0)
         return -1;
     for (a = list0; a && fd < 0; a = a->ai_next) {
@@ -6476,14 +6736,14 @@ static void
 proxy_relay(struct conn *c, int up)
 {
     static char piece[65536];
-    struct pollfd p[2] = { { c->peer.fd, POLLIN, 0 }, { up, POLLIN, 0 } };
+    struct pollfd p[2] = {{c->peer.fd, POLLIN, 0}, {up, POLLIN, 0}};
 
     while (p[0].fd >= 0 || p[1].fd >= 0) {
         if (poll(p, 2, 120000) <= 0)
             break;
         for (int i = 0; i < 2; i++) {
             int to = i ? c->peer.fd : up;
-            struct peer side = { .fd = to };
+            struct peer side = {.fd = to};
             ssize_t n;
 
             if (p[i].fd < 0 || !p[i].revents)
@@ -6506,8 +6766,8 @@ proxy_allowed(struct conn *c)
 {
     struct str v = conn_header(c, "proxy-authorization");
 
-    return !g.proxy_auth || str_is(v, text_f("Basic %s", b64_of(g.proxy_auth,
-                                                               strlen(g.proxy_auth))));
+    return !g.proxy_auth ||
+           str_is(v, text_f("Basic %s", b64_of(g.proxy_auth, strlen(g.proxy_auth))));
 }
 
 static void
@@ -6529,11 +6789,12 @@ proxy_head(struct conn *c)
     struct buf b = {0};
     const char *end = c->target.p + c->target.n;
 
-    buf_f(&b, "%s %.*s HTTP/1.1\r\n", str_c(c->method), (int)(end - c->path.p), c->path.p);
+    buf_f(&b, "%s %.*s HTTP/1.1\r\n", str_c(c->method), (int)(end - c->path.p),
+          c->path.p);
     for (size_t i = 0; i < c->headers; i++)
-        if (!str_starts(c->header[i].name, str_of("proxy-"))
-            && !str_is(c->header[i].name, "connection")
-            && !str_is(c->header[i].name, "keep-alive"))
+        if (!str_starts(c->header[i].name, str_of("proxy-")) &&
+            !str_is(c->header[i].name, "connection") &&
+            !str_is(c->header[i].name, "keep-alive"))
             buf_f(&b, "%s: %s\r\n", str_c(c->header[i].name), str_c(c->header[i].value));
     buf_s(&b, "Connection: close\r\n\r\n");
     return buf_view(&b);
@@ -6544,7 +6805,7 @@ proxy_run(struct conn *c)
 {
     bool tunnel = str_is(c->method, "CONNECT");
     struct str host = tunnel ? c->target : str_from(c->target, 7), port;
-    struct peer side = { .fd = -1 };
+    struct peer side = {.fd = -1};
     int up;
 
     if (!tunnel && !str_starts(c->target, str_of("http://"))) {
@@ -6561,7 +6822,7 @@ proxy_run(struct conn *c)
     }
     port = host;
     host = str_cut(&port, '/');
-    for (port = host; port.n && port.p[port.n - 1] != ':' && port.p[port.n - 1] != ']'; )
+    for (port = host; port.n && port.p[port.n - 1] != ':' && port.p[port.n - 1] != ']';)
         port.n--;
     port = port.n && port.p[port.n - 1] == ':' ? str_from(host, port.n) : str_of("");
     if (port.n)
@@ -6577,7 +6838,7 @@ proxy_run(struct conn *c)
         struct str head = str_of("HTTP/1.1 200 Connection established\r\n\r\n");
 
         if (c->f[F_CONNECT_HUGE].on)
-            c->f[F_HUGE_HEAD] = (struct fired){ true, 100000, "" };
+            c->f[F_HUGE_HEAD] = (struct fired){true, 100000, ""};
         if (c->f[F_CONNECT_HUGE].on || c->f[F_HUGE_HEAD].on || c->f[F_MANY_HEADS].on)
             head = reply_head_text(c, -1);
         conn_write(c, head.p, c->f[F_CUT_HEAD].on ? head.n / 2 : head.n, 0);
@@ -6597,34 +6858,37 @@ proxy_run(struct conn *c)
 
 enum { BODY_OWN = 1, BUCKET = 2, PUBLIC = 4, KEY = 8 };
 
-static const struct { const char *(*run)(struct conn *); int flags; } op_row[OPS] = {
-    [OP_ListBuckets] = { op_ListBuckets, 0 },
-    [OP_CreateBucket] = { op_CreateBucket, BODY_OWN },
-    [OP_DeleteBucket] = { op_DeleteBucket, BUCKET },
-    [OP_HeadBucket] = { op_HeadBucket, BUCKET | PUBLIC },
-    [OP_GetBucketLocation] = { op_GetBucketLocation, BUCKET },
-    [OP_GetBucketVersioning] = { op_GetBucketVersioning, BUCKET },
-    [OP_ListObjects] = { op_ListObjects, BUCKET | PUBLIC },
-    [OP_ListObjectsV2] = { op_ListObjectsV2, BUCKET | PUBLIC },
-    [OP_ListMultipartUploads] = { op_ListMultipartUploads, BUCKET },
-    [OP_DeleteObjects] = { op_DeleteObjects, BUCKET | BODY_OWN },
-    [OP_PostObject] = { op_PostObject, BUCKET | BODY_OWN | PUBLIC },
-    [OP_PutObject] = { op_PutObject, BUCKET | BODY_OWN | KEY },
-    [OP_CopyObject] = { op_CopyObject, BUCKET | KEY },
-    [OP_GetObject] = { op_GetObject, BUCKET | PUBLIC | KEY },
-    [OP_HeadObject] = { op_HeadObject, BUCKET | PUBLIC | KEY },
-    [OP_DeleteObject] = { op_DeleteObject, BUCKET | KEY },
-    [OP_GetObjectAttributes] = { op_GetObjectAttributes, BUCKET | KEY },
-    [OP_GetObjectTagging] = { op_GetObjectTagging, BUCKET | KEY },
-    [OP_CreateMultipartUpload] = { op_CreateMultipartUpload, BUCKET | KEY },
-    [OP_UploadPart] = { op_UploadPart, BUCKET | BODY_OWN | KEY },
-    [OP_UploadPartCopy] = { op_UploadPartCopy, BUCKET | KEY },
-    [OP_ListParts] = { op_ListParts, BUCKET | KEY },
-    [OP_CompleteMultipartUpload] = { op_CompleteMultipartUpload, BUCKET | BODY_OWN | KEY },
-    [OP_AbortMultipartUpload] = { op_AbortMultipartUpload, BUCKET | KEY },
+static const struct {
+    const char *(*run)(struct conn *);
+    int flags;
+} op_row[OPS] = {
+    [OP_ListBuckets] = {op_ListBuckets, 0},
+    [OP_CreateBucket] = {op_CreateBucket, BODY_OWN},
+    [OP_DeleteBucket] = {op_DeleteBucket, BUCKET},
+    [OP_HeadBucket] = {op_HeadBucket, BUCKET | PUBLIC},
+    [OP_GetBucketLocation] = {op_GetBucketLocation, BUCKET},
+    [OP_GetBucketVersioning] = {op_GetBucketVersioning, BUCKET},
+    [OP_ListObjects] = {op_ListObjects, BUCKET | PUBLIC},
+    [OP_ListObjectsV2] = {op_ListObjectsV2, BUCKET | PUBLIC},
+    [OP_ListMultipartUploads] = {op_ListMultipartUploads, BUCKET},
+    [OP_DeleteObjects] = {op_DeleteObjects, BUCKET | BODY_OWN},
+    [OP_PostObject] = {op_PostObject, BUCKET | BODY_OWN | PUBLIC},
+    [OP_PutObject] = {op_PutObject, BUCKET | BODY_OWN | KEY},
+    [OP_CopyObject] = {op_CopyObject, BUCKET | KEY},
+    [OP_GetObject] = {op_GetObject, BUCKET | PUBLIC | KEY},
+    [OP_HeadObject] = {op_HeadObject, BUCKET | PUBLIC | KEY},
+    [OP_DeleteObject] = {op_DeleteObject, BUCKET | KEY},
+    [OP_GetObjectAttributes] = {op_GetObjectAttributes, BUCKET | KEY},
+    [OP_GetObjectTagging] = {op_GetObjectTagging, BUCKET | KEY},
+    [OP_CreateMultipartUpload] = {op_CreateMultipartUpload, BUCKET | KEY},
+    [OP_UploadPart] = {op_UploadPart, BUCKET | BODY_OWN | KEY},
+    [OP_UploadPartCopy] = {op_UploadPartCopy, BUCKET | KEY},
+    [OP_ListParts] = {op_ListParts, BUCKET | KEY},
+    [OP_CompleteMultipartUpload] = {op_CompleteMultipartUpload, BUCKET | BODY_OWN | KEY},
+    [OP_AbortMultipartUpload] = {op_AbortMultipartUpload, BUCKET | KEY},
 };
 
-/* Bucket and key from Host or path.  A virtual host needs --virtual-host. */
+/* Bucket and key from Host or path. A virtual host needs --virtual-host. */
 static bool
 route_name(struct conn *c)
 {
@@ -6633,10 +6897,11 @@ route_name(struct conn *c)
 
     while (host.n && isdigit((unsigned char)host.p[host.n - 1]))
         host.n--;
-    host = host.n && host.p[host.n - 1] == ':' ? (struct str){ host.p, host.n - 1 } : c->host;
-    if (n && host.n > n + 1 && strncasecmp(host.p + host.n - n, g.vhost, n) == 0
-        && host.p[host.n - n - 1] == '.') {
-        c->bucket = str_lower((struct str){ host.p, host.n - n - 1 });
+    host =
+        host.n && host.p[host.n - 1] == ':' ? (struct str){host.p, host.n - 1} : c->host;
+    if (n && host.n > n + 1 && strncasecmp(host.p + host.n - n, g.vhost, n) == 0 &&
+        host.p[host.n - n - 1] == '.') {
+        c->bucket = str_lower((struct str){host.p, host.n - n - 1});
     } else {
         raw = str_cut(&path, '/');
         if (!url_read(raw, false, &c->bucket))
@@ -6649,11 +6914,34 @@ route_name(struct conn *c)
 static bool
 route_foreign(const struct conn *c)
 {
-    static const char *const name[] = { "acl", "cors", "lifecycle", "policy", "versions",
-        "website", "logging", "notification", "replication", "encryption", "object-lock",
-        "publicAccessBlock", "ownershipControls", "requestPayment", "accelerate", "analytics",
-        "inventory", "metrics", "restore", "select", "retention", "legal-hold", "torrent",
-        "intelligent-tiering", "policyStatus", "session", "append", "renameObject" };
+    static const char *const name[] = {"acl",
+                                       "cors",
+                                       "lifecycle",
+                                       "policy",
+                                       "versions",
+                                       "website",
+                                       "logging",
+                                       "notification",
+                                       "replication",
+                                       "encryption",
+                                       "object-lock",
+                                       "publicAccessBlock",
+                                       "ownershipControls",
+                                       "requestPayment",
+                                       "accelerate",
+                                       "analytics",
+                                       "inventory",
+                                       "metrics",
+                                       "restore",
+                                       "select",
+                                       "retention",
+                                       "legal-hold",
+                                       "torrent",
+                                       "intelligent-tiering",
+                                       "policyStatus",
+                                       "session",
+                                       "append",
+                                       "renameObject"};
 
     for (size_t i = 0; i < sizeof name / sizeof *name; i++)
         if (conn_has(c, name[i]))
@@ -6674,34 +6962,40 @@ route_bucket(const struct conn *c)
         return conn_has(c, "delete") ? OP_DeleteObjects : OP_PostObject;
     if (!str_is(c->method, "GET") || conn_has(c, "tagging"))
         return OP_Unknown;
-    return conn_has(c, "location") ? OP_GetBucketLocation
-         : conn_has(c, "versioning") ? OP_GetBucketVersioning
-         : conn_has(c, "uploads") ? OP_ListMultipartUploads
-         : str_is(conn_query(c, "list-type"), "2") ? OP_ListObjectsV2 : OP_ListObjects;
+    return conn_has(c, "location")                   ? OP_GetBucketLocation
+           : conn_has(c, "versioning")               ? OP_GetBucketVersioning
+           : conn_has(c, "uploads")                  ? OP_ListMultipartUploads
+           : str_is(conn_query(c, "list-type"), "2") ? OP_ListObjectsV2
+                                                     : OP_ListObjects;
 }
 
 static int
 route_object(const struct conn *c)
 {
-    bool upload = conn_has(c, "uploadId"), copy = conn_header(c, "x-amz-copy-source").p != NULL;
+    bool upload = conn_has(c, "uploadId"),
+         copy = conn_header(c, "x-amz-copy-source").p != NULL;
 
     if (str_is(c->method, "PUT"))
         return conn_has(c, "tagging") ? OP_Unknown
-             : upload ? (copy ? OP_UploadPartCopy : OP_UploadPart)
-             : copy ? OP_CopyObject : OP_PutObject;
+               : upload               ? (copy ? OP_UploadPartCopy : OP_UploadPart)
+               : copy                 ? OP_CopyObject
+                                      : OP_PutObject;
     if (str_is(c->method, "POST"))
         return conn_has(c, "uploads") ? OP_CreateMultipartUpload
-             : upload ? OP_CompleteMultipartUpload : OP_Unknown;
+               : upload               ? OP_CompleteMultipartUpload
+                                      : OP_Unknown;
     if (str_is(c->method, "DELETE"))
         return conn_has(c, "tagging") ? OP_Unknown
-             : upload ? OP_AbortMultipartUpload : OP_DeleteObject;
+               : upload               ? OP_AbortMultipartUpload
+                                      : OP_DeleteObject;
     if (str_is(c->method, "HEAD"))
         return OP_HeadObject;
     if (!str_is(c->method, "GET"))
         return OP_Unknown;
-    return conn_has(c, "tagging") ? OP_GetObjectTagging
-         : conn_has(c, "attributes") ? OP_GetObjectAttributes
-         : upload ? OP_ListParts : OP_GetObject;
+    return conn_has(c, "tagging")      ? OP_GetObjectTagging
+           : conn_has(c, "attributes") ? OP_GetObjectAttributes
+           : upload                    ? OP_ListParts
+                                       : OP_GetObject;
 }
 
 static int
@@ -6751,8 +7045,8 @@ fault_answer(struct conn *c)
         return c->f[F_ERROR].text;
     if (c->f[F_REDIRECT_301].on) {
         reply_head(c, "x-amz-bucket-region: %s", c->f[F_REDIRECT_301].text);
-        xml_put(&c->extra, "Endpoint", str_of(text_f("s3.%s.amazonaws.com",
-                                                     c->f[F_REDIRECT_301].text)));
+        xml_put(&c->extra, "Endpoint",
+                str_of(text_f("s3.%s.amazonaws.com", c->f[F_REDIRECT_301].text)));
         return "PermanentRedirect";
     }
     if (c->f[F_REDIRECT_307].on) {
@@ -6762,23 +7056,27 @@ fault_answer(struct conn *c)
     }
     if (c->f[F_BAD_REGION].on) {
         reply_head(c, "x-amz-bucket-region: %s", c->f[F_BAD_REGION].text);
-        c->why = text_f("The authorization header is malformed; the region is wrong; expecting "
-                        "'%s'", c->f[F_BAD_REGION].text);
+        c->why = text_f(
+            "The authorization header is malformed; the region is wrong; expecting "
+            "'%s'",
+            c->f[F_BAD_REGION].text);
         xml_put(&c->extra, "Region", str_of(c->f[F_BAD_REGION].text));
         return "AuthorizationHeaderMalformed";
     }
     return NULL;
 }
 
-/* Faults whose answer is no S3 error document.  True: the reply is ready. */
+/* Faults whose answer is no S3 error document. True: the reply is ready. */
 static bool
 fault_odd(struct conn *c)
 {
     if (c->f[F_HTML_ERROR].on) {
         c->status = (int)c->f[F_HTML_ERROR].num;
         reply_head(c, "Content-Type: text/html");
-        buf_f(&c->rbody, "<!DOCTYPE html>\n<html><head><title>%d</title></head><body><h1>%d "
-              "Oops</h1><hr>proxy/1.0</body></html>\n", c->status, c->status);
+        buf_f(&c->rbody,
+              "<!DOCTYPE html>\n<html><head><title>%d</title></head><body><h1>%d "
+              "Oops</h1><hr>proxy/1.0</body></html>\n",
+              c->status, c->status);
         return true;
     }
     if (c->f[F_EMPTY_ERROR].on) {
@@ -6786,7 +7084,8 @@ fault_odd(struct conn *c)
         return true;
     }
     if (c->f[F_OK_ERROR].on) {
-        const char *code = *c->f[F_OK_ERROR].text ? c->f[F_OK_ERROR].text : "InternalError";
+        const char *code =
+            *c->f[F_OK_ERROR].text ? c->f[F_OK_ERROR].text : "InternalError";
 
         reply_trickle(c);
         reply_error_body(c, code, "We encountered an internal error. Please try again.");
@@ -6794,7 +7093,8 @@ fault_odd(struct conn *c)
         reply_xml(c, 200);
         return true;
     }
-    if (c->f[F_EMPTY_COMPLETE].on && strcmp(c->f[F_EMPTY_COMPLETE].text, "applied") != 0) {
+    if (c->f[F_EMPTY_COMPLETE].on &&
+        strcmp(c->f[F_EMPTY_COMPLETE].text, "applied") != 0) {
         c->status = 200;
         return true;
     }
@@ -6821,8 +7121,8 @@ admit(struct conn *c)
 {
     int flags = op_row[c->op].flags;
 
-    if (c->anonymous && c->op != OP_PostObject
-        && !(flags & PUBLIC && bucket_public(c->bucket)))
+    if (c->anonymous && c->op != OP_PostObject &&
+        !(flags & PUBLIC && bucket_public(c->bucket)))
         return "AccessDenied";
     if (c->op == OP_Unknown)
         return route_foreign(c) ? "NotImplemented" : "MethodNotAllowed";
@@ -6850,8 +7150,8 @@ perform(struct conn *c)
         return bad;
     }
     bad = fault_answer(c);
-    if (bad || c->f[F_HTML_ERROR].on || c->f[F_EMPTY_ERROR].on || c->f[F_OK_ERROR].on
-        || (c->f[F_EMPTY_COMPLETE].on && strcmp(c->f[F_EMPTY_COMPLETE].text, "applied"))) {
+    if (bad || c->f[F_HTML_ERROR].on || c->f[F_EMPTY_ERROR].on || c->f[F_OK_ERROR].on ||
+        (c->f[F_EMPTY_COMPLETE].on && strcmp(c->f[F_EMPTY_COMPLETE].text, "applied"))) {
         const char *cut = c->chunked_in ? NULL : body_read(c, NULL, NULL, NULL);
 
         return cut ? cut : bad ? bad : fault_odd(c) ? NULL : "InternalError";
@@ -6883,11 +7183,14 @@ conn_clear(struct conn *c)
     c->pace_in = was.pace_in;
     c->pace_out = was.pace_out;
     c->idle_s = was.idle_s;
+    c->counted = was.counted;
+    c->door = was.door;
+    c->slot = was.slot;
     c->op = OP_Unknown;
     ram_reset();
 }
 
-/* One request.  Returns when the next may come; ends the process otherwise. */
+/* One request. Returns when the next may come; ends the process otherwise. */
 static void
 serve_one(struct conn *c)
 {
@@ -6900,14 +7203,18 @@ serve_one(struct conn *c)
         peer_timeout(c->peer.fd, SO_RCVTIMEO, g.body_ms);
     c->now_ms = os_now_ms();
     c->requests++;
+    c->door = !got && str_starts(c->path, str_of("/_s3d/"));
+    if (!c->door)
+        conn_count(c);
     if (got > 0) {
         c->why = bad;
-        c->chunked_in = true;       /* whatever follows cannot be trusted */
-        reply_error(c, strstr(bad, "too large") ? "RequestHeaderSectionTooLarge" : "BadRequest");
+        c->chunked_in = true; /* whatever follows cannot be trusted */
+        reply_error(c, strstr(bad, "too large") ? "RequestHeaderSectionTooLarge"
+                                                : "BadRequest");
         reply_send(c);
         return;
     }
-    if (str_starts(c->path, str_of("/_s3d/"))) {
+    if (c->door) {
         door_open(c);
         return;
     }
@@ -6916,7 +7223,8 @@ serve_one(struct conn *c)
     c->op = g.proxy ? OP_Unknown : route(c);
     count(&g.sh->op[c->op], 1);
     if (g.heads)
-        os_append("heads", (struct str){ text_f("%s\r\n", c->head.p), c->head.n + 2 }, 1 << 20);
+        os_append("heads", (struct str){text_f("%s\r\n", c->head.p), c->head.n + 2},
+                  1 << 20);
     faults_match(c, false);
     c->now_ms += (int64_t)(c->f[F_SKEWED_CLOCK].num * 1000);
     if (c->f[F_IDLE_CLOSE].on)
@@ -6968,7 +7276,7 @@ serve_tls(struct conn *c)
 }
 
 __attribute__((noreturn)) static void
-child(int fd, uint64_t id)
+child(int fd, uint64_t id, int slot)
 {
     static struct conn c;
     static char input[HEAD_MAX];
@@ -6981,23 +7289,24 @@ child(int fd, uint64_t id)
     g.lock[0] = g.lock[1] = -1;
     c.peer = peer_plain(fd);
     c.id = id;
+    c.slot = slot;
     c.in = input;
     c.idle_s = (double)g.idle_ms / 1000;
     config_refresh();
     conn_clear(&c);
     faults_match(&c, true);
     if (c.f[F_DROP].on) {
-        c.method = c.target = (struct str){ "-", 1 };
+        c.method = c.target = (struct str){"-", 1};
         conn_end(&c);
     }
     peer_timeout(fd, SO_RCVTIMEO, g.body_ms);
     if (g.tls)
         serve_tls(&c);
     for (;;) {
-        struct pollfd p = { fd, POLLIN, 0 };
+        struct pollfd p = {fd, POLLIN, 0};
 
         conn_clear(&c);
-        if (c.peer.tls)         /* records may be waiting inside: the read itself must wait */
+        if (c.peer.tls) /* records may be waiting inside: the read itself must wait */
             peer_timeout(fd, SO_RCVTIMEO, (int64_t)(c.idle_s * 1000));
         else if (c.in_at == c.in_n && poll(&p, 1, (int)(c.idle_s * 1000)) <= 0)
             conn_end(&c);
@@ -7019,8 +7328,9 @@ on_signal(int sig)
 static int
 listen_on(int family, int64_t *port)
 {
-    struct sockaddr_in a4 = { .sin_family = AF_INET };
-    struct sockaddr_in6 a6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    struct sockaddr_in a4 = {.sin_family = AF_INET};
+    struct sockaddr_in6 a6 = {.sin6_family = AF_INET6,
+                              .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     struct sockaddr *a = family == AF_INET ? (struct sockaddr *)(void *)&a4
                                            : (struct sockaddr *)(void *)&a6;
     socklen_t n = family == AF_INET ? sizeof a4 : sizeof a6;
@@ -7043,13 +7353,13 @@ write_port(void)
     char *temp = text_f("%s.%ld", g.port_file, (long)getpid());
     FILE *f = fopen(temp, "w");
 
-    if (!f || fprintf(f, "%d\n", (int)g.port) < 0 || fclose(f) != 0
-        || rename(temp, g.port_file) < 0)
+    if (!f || fprintf(f, "%d\n", (int)g.port) < 0 || fclose(f) != 0 ||
+        rename(temp, g.port_file) < 0)
         die("cannot write %s: %s", g.port_file, strerror(errno));
 }
 
-static pid_t children[CHILDREN_MAX];
-static size_t children_n;
+static pid_t children[CHILDREN_MAX]; /* by slot; 0: free */
+static int children_n;
 
 static void
 reap(void)
@@ -7057,25 +7367,28 @@ reap(void)
     pid_t pid;
 
     while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
-        for (size_t i = 0; i < children_n; i++)
+        for (int i = 0; i < CHILDREN_MAX; i++)
             if (children[i] == pid) {
-                children[i] = children[--children_n];
-                break;
+                children[i] = 0;
+                children_n--;
+                if (__atomic_load_n(&g.sh->real[i], __ATOMIC_RELAXED))
+                    __atomic_fetch_sub(&g.sh->open, 1, __ATOMIC_RELAXED);
             }
-    __atomic_store_n(&g.sh->open, children_n, __ATOMIC_RELAXED);
 }
 
 static void
 accept_one(int listener, const int *fds, int n)
 {
-    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), slot = 0;
     uint64_t id;
     pid_t pid;
 
     if (fd < 0)
         return;
-    id = __atomic_add_fetch(&g.sh->request_id, 1, __ATOMIC_RELAXED);
-    count(&g.sh->connections, 1);
+    while (children[slot])
+        slot++;
+    g.sh->real[slot] = 0;
+    id = __atomic_add_fetch(&g.sh->connection_id, 1, __ATOMIC_RELAXED);
     pid = fork();
     if (pid == 0) {
         sigset_t none;
@@ -7084,22 +7397,20 @@ accept_one(int listener, const int *fds, int n)
             close(fds[i]);
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
-        child(fd, id);
+        child(fd, id, slot);
     }
     close(fd);
     if (pid < 0)
         return;
-    children[children_n++] = pid;
-    __atomic_store_n(&g.sh->open, children_n, __ATOMIC_RELAXED);
-    if (children_n > read_count(&g.sh->open_max))
-        __atomic_store_n(&g.sh->open_max, children_n, __ATOMIC_RELAXED);
+    children[slot] = pid;
+    children_n++;
 }
 
 /* The parent: accept, fork, reap, until told to stop. */
 static void
 serve(const int *fds, int n)
 {
-    struct sigaction sa = { .sa_handler = on_signal };
+    struct sigaction sa = {.sa_handler = on_signal};
     sigset_t block, open;
     struct pollfd p[2];
 
@@ -7113,7 +7424,7 @@ serve(const int *fds, int n)
     sigaction(SIGINT, &sa, NULL);
     while (!stop_asked) {
         for (int i = 0; i < n; i++)
-            p[i] = (struct pollfd){ children_n < CHILDREN_MAX ? fds[i] : -1, POLLIN, 0 };
+            p[i] = (struct pollfd){children_n < CHILDREN_MAX ? fds[i] : -1, POLLIN, 0};
         if (ppoll(p, (nfds_t)n, NULL, &open) > 0)
             for (int i = 0; i < n; i++)
                 if (p[i].revents)
@@ -7123,8 +7434,9 @@ serve(const int *fds, int n)
             reap();
         }
     }
-    for (size_t i = 0; i < children_n; i++)
-        kill(children[i], SIGKILL);
+    for (int i = 0; i < CHILDREN_MAX; i++)
+        if (children[i])
+            kill(children[i], SIGKILL);
     while (waitpid(-1, NULL, 0) > 0)
         continue;
 }
@@ -7165,7 +7477,7 @@ static int
 ctl(int argc, char **argv)
 {
     static char piece[65536];
-    struct sockaddr_in a = { .sin_family = AF_INET };
+    struct sockaddr_in a = {.sin_family = AF_INET};
     const char *what = argc > 1 ? argv[1] : "stats", *arg = argc > 2 ? argv[2] : NULL;
     bool get = !strcmp(what, "stats") || !strcmp(what, "log") || !strcmp(what, "heads");
     struct buf body = {0}, in = {0};
@@ -7183,12 +7495,15 @@ ctl(int argc, char **argv)
     fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connect(fd, (struct sockaddr *)(void *)&a, sizeof a) < 0)
         die("port %s: %s", str_c(line), strerror(errno));
-    if (!get && arg)
-        buf_s(&body, arg);
-    while (!get && !arg && strcmp(what, "reset") && (n = read(0, piece, sizeof piece)) > 0)
+    for (int i = 2; !get && i < argc; i++)
+        buf_f(&body, "%s\n", argv[i]);
+    while (!get && !arg && strcmp(what, "reset") &&
+           (n = read(0, piece, sizeof piece)) > 0)
         buf_add(&body, piece, (size_t)n);
-    head = str_of(text_f("%s /_s3d/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-                         "Content-Length: %zu\r\n\r\n", get ? "GET" : "POST", what, body.n));
+    head =
+        str_of(text_f("%s /_s3d/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                      "Content-Length: %zu\r\n\r\n",
+                      get ? "GET" : "POST", what, body.n));
     if (!os_write(fd, head.p, head.n) || !os_write(fd, body.p, body.n))
         die("cannot write: %s", strerror(errno));
     while ((n = read(fd, piece, sizeof piece)) > 0)
@@ -7197,7 +7512,7 @@ ctl(int argc, char **argv)
     fd = str_starts(line, str_of("HTTP/1.1 200 ")) ? 0 : 1;
     arg = line.n ? memmem(line.p, line.n, "\r\n\r\n", 4) : NULL;
     line = arg ? str_from(line, (size_t)(arg - line.p) + 4) : str_of("no answer\n");
-    if (argc > 2 && get) {              /* one value; a counter never touched is 0 */
+    if (argc > 2 && get) { /* one value; a counter never touched is 0 */
         const char *value = "0";
 
         while (line.p) {
@@ -7236,19 +7551,29 @@ sum_main(const char *name)
 static bool
 option_simple(const char *name, const char *value, bool *took)
 {
-    static const struct { const char *name; int64_t *to; } num[] = {
-        { "--port", &g.port }, { "--seed", &g.seed }, { "--rate", &g.rate },
-        { "--rate-conn", &g.rate_conn }, { "--min-part", &g.min_part },
-        { "--list-max", &g.list_max }, { "--idle", &g.idle_ms },
-        { "--body-timeout", &g.body_ms } };
-    static const struct { const char *name, **to; } text[] = {
-        { "--dir", &g.dir }, { "--region", &g.region }, { "--virtual-host", &g.vhost },
-        { "--proxy-auth", &g.proxy_auth }, { "--port-file", &g.port_file },
-        { "--cert", &g.cert }, { "--keyfile", &g.keyfile } };
-    static const struct { const char *name; bool *to; } flag[] = {
-        { "--sink", &g.sink }, { "--sink-fast", &g.sink_fast }, { "--ipv6", &g.ipv6 },
-        { "--cors", &g.cors }, { "--quiet", &g.quiet }, { "--proxy", &g.proxy },
-        { "--heads", &g.heads }, { "--die-with-parent", &g.die_with_parent } };
+    static const struct {
+        const char *name;
+        int64_t *to;
+    } num[] = {{"--port", &g.port},         {"--seed", &g.seed},
+               {"--rate", &g.rate},         {"--rate-conn", &g.rate_conn},
+               {"--min-part", &g.min_part}, {"--list-max", &g.list_max},
+               {"--idle", &g.idle_ms},      {"--body-timeout", &g.body_ms}};
+    static const struct {
+        const char *name, **to;
+    } text[] = {{"--dir", &g.dir},
+                {"--region", &g.region},
+                {"--virtual-host", &g.vhost},
+                {"--proxy-auth", &g.proxy_auth},
+                {"--port-file", &g.port_file},
+                {"--cert", &g.cert},
+                {"--keyfile", &g.keyfile}};
+    static const struct {
+        const char *name;
+        bool *to;
+    } flag[] = {{"--sink", &g.sink},   {"--sink-fast", &g.sink_fast},
+                {"--ipv6", &g.ipv6},   {"--cors", &g.cors},
+                {"--quiet", &g.quiet}, {"--proxy", &g.proxy},
+                {"--heads", &g.heads}, {"--die-with-parent", &g.die_with_parent}};
 
     *took = true;
     for (size_t i = 0; i < sizeof num / sizeof *num; i++)
@@ -7341,7 +7666,8 @@ main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "sum") == 0)
         return sum_main(argc > 2 ? argv[2] : NULL);
     signal(SIGPIPE, SIG_IGN);
-    g.sh = mmap(NULL, sizeof *g.sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    g.sh = mmap(NULL, sizeof *g.sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                -1, 0);
     if (g.sh == MAP_FAILED)
         die("no memory to share");
     options(argc, argv);

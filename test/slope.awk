@@ -94,7 +94,8 @@ function strip(s,    out, what, text)
 # Facts may hide in strings: a text told twice, an exit code's number, a limit's value.
 function string_seen(text,    s)
 {
-    if (length(text) >= 40 && text ~ / / && text in told) # without a blank it is data, as a root's name
+    # Words, that is: lines of two certificates may well be equal.
+    if (length(text) >= 40 && text ~ / / && text in told)
         finding("strings", FNR, "the same text stands in line " told[text] ": \"" text "\"")
     else
         told[text] = FNR
@@ -162,6 +163,7 @@ function owned(name, at,    p)
 function function_starts(line,    above)
 {
     f_name = d_name
+    f_forks = 0
     f_line = d_first_line
     f_params = d_any ? d_params + 1 : 0
     if (!d_own_line)
@@ -313,10 +315,12 @@ function called(t, line)
         finding("calls", line, t "() is not used here: " forbidden[t])
     if (t == "mmap" && code[line] code[line + 1] code[line + 2] !~ /MAP_ANON/)
         finding("calls", line, "mmap() of a file: a source that shrinks would kill us")
-    if (t == "_exit" && f_name ~ /_child$/) # the process that ends is a child of that function's own
-        return
-    if (t ~ /^(exit|_exit|_Exit|abort)$/ && room_at[line] !~ /^(13|16|17)$/ && f_name != "bug")
-        finding("endings", line, t "() in room " room_at[line] ": only 13, 16 and 17 may end a process")
+    if (t == "fork")
+        f_forks = 1
+    # What is forked on the spot may leave, by _exit; else an end is for those who began.
+    if (t ~ /^(exit|_exit|_Exit|abort)$/ && room_at[line] !~ /^(13|16|17)$/ && f_name != "bug" &&
+        !(t == "_exit" && (f_forks || f_name ~ /_child$/)))
+        finding("endings", line, t "() in room " room_at[line] ": only 13, 16, 17 and a child may end a process")
 }
 
 # Numbers that say what a name should say.
@@ -330,7 +334,7 @@ function literal(t, line)
 
 function exit_numbers(s, line)
 {
-    if (s ~ /(^|[^A-Za-z0-9_])_?exit\([0-9]/ || s ~ /fail_set\([^,]*, *[0-9]/ ||
+    if ((s ~ /(^|[^A-Za-z0-9_])_?exit\([0-9]/ && room_at[line] >= 13) || s ~ /fail_set\([^,]*, *[0-9]/ ||
         s ~ /[.>]code *(=|==|!=) *[0-9]/ || (f_name ~ /^(cli_.*|main)$/ && s ~ /return ([2-9]|[1-9][0-9]+);/))
         finding("exits", line, "an exit code by its number: " s)
 }
@@ -394,6 +398,13 @@ function directive_words(s, line,    t)
     }
 }
 
+function name_of(s)
+{
+    sub(/^# *(define|undef) +/, "", s)
+    sub(/[^A-Za-z0-9_].*/, "", s)
+    return s
+}
+
 function directive_line(s, line,    name)
 {
     if (s ~ /^# *(if|ifdef|ifndef|elif)/) {
@@ -407,12 +418,9 @@ function directive_line(s, line,    name)
         if (room_at[line] !~ /^[235]$/)
             ifs++
     }
-    if (s ~ /^# *define /) {
-        name = s
-        sub(/^# *define +/, "", name)
-        s = name
-        sub(/[^A-Za-z0-9_].*/, "", name)
-        s = substr(s, length(name) + 1)
+    if (s ~ /^# *define / && !(name_of(s) in undefined)) {
+        name = name_of(s)
+        sub(/^# *define +[A-Za-z0-9_]+/, "", s)
         if (name != "main")
             owned(name, line)
     }
@@ -434,7 +442,7 @@ BEGIN {
     n = split("sprintf vsprintf strcpy stpcpy strcat strncpy strncat:use a struct buf or snprintf;" \
               "gets scanf sscanf fscanf strtok:use spans;" \
               "atoi atol atoll atof strtol strtoll strtoul strtoull strtod:use num_parse;" \
-              "system popen execl execlp execle:no shell;" \
+              "system popen:no shell;" \
               "alloca:the stack has a ceiling that nobody sees;" \
               "realloc:it may leave a secret behind;" \
               "rand srand random drand48:use os_random;" \
@@ -485,8 +493,10 @@ FNR == NR {
     if (code[FNR] ~ /^# *define [A-Z_]+ +[0-9]+ *$/ && room == 0) {
         split(code[FNR], word, / +/)
         if (length(word[3]) >= 4)
-            limit[word[3]] = word[2]
+            limit[word[3]] = limit[word[3]] (limit[word[3]] == "" ? "" : " or ") word[2]
     }
+    if (code[FNR] ~ /^# *undef /) # a help for a few lines, which needs no room's sign
+        undefined[name_of(code[FNR])] = 1
     directive[FNR] = code[FNR] ~ /^ *#/ || (directive[FNR - 1] && code[FNR - 1] ~ /\\$/)
 }
 

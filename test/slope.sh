@@ -79,21 +79,21 @@ exported()
     if ! ${CC:-cc} ${CPPFLAGS-} -I"$dir/vendor/build/bearssl/inc" "$@" -std=c99 -O0 -w -c \
         -o "$work/s3up.o" "$dir/s3up.c" 2>"$work/cc"; then
         printf '1\tit does not compile: %s\n' "$(grep -m 1 error "$work/cc")"
-        return
+        return 1
     fi
     $NM -g -P "$work/s3up.o" | $AWK '$2 !~ /^[Uwv]$/ { print $1 }' >"$work/names"
 }
 
 rule_symbols()
 {
-    exported
+    exported || return
     grep -q '^main$' "$work/names" || printf '1\tthere is no main\n'
     grep -vE '^(main|s3up_.*)$' "$work/names" | sed 's/^/1	a name that others could trip over: /'
 }
 
 rule_no_main()
 {
-    exported -DS3UP_NO_MAIN
+    exported -DS3UP_NO_MAIN || return
     grep -q '^s3up_main$' "$work/names" || printf '1\twith S3UP_NO_MAIN there is no s3up_main\n'
     grep -v '^s3up_' "$work/names" | sed 's/^/1	with S3UP_NO_MAIN, a name that others could trip over: /'
 }
@@ -337,6 +337,7 @@ self_test()
     add prefix 'a function with the prefix of another room' 2 "$(fun url_helper 'return 0;')"
     add prefix 'a variable without prefix' 2 'static int calls;'
     add prefix 'a macro without prefix' 2 '#define HELPER 1'
+    add '' 'a macro without prefix that does not last' 2 "$(printf '#define HELPER 1\n#undef HELPER')"
     add layout 'a definition on one line' 2 'static int sum_one(void) { return 1; }'
     try layout 'something behind main' s3up.c "\$a\\
 static int\\
@@ -379,13 +380,17 @@ d
     add calls 'mmap of a file' 1 "$(fun num_map 'return !mmap(NULL, 9, 1, MAP_SHARED, fd, 0);' 'int fd, int MAP_SHARED')"
     add '' 'mmap of memory' 1 "$(fun num_map 'return !mmap(NULL, 9, 1, MAP_SHARED | MAP_ANONYMOUS, -1, 0);' \
         'int MAP_SHARED, int MAP_ANONYMOUS')"
-    add endings 'exit in a low room' 2 "$(fun sum_die '_exit(S3UP_USAGE);')"
+    add endings '_exit in a low room' 2 "$(fun sum_die '_exit(S3UP_USAGE);')"
+    add endings 'exit of a child' 2 "$(fun sum_child 'exit(S3UP_USAGE);')"
+    add '' '_exit of a child' 2 "$(fun sum_child '_exit(1);')$(fun sum_run 'if (!fork()) _exit(1);')"
     add exits 'exit with a number' 17 "$(fun cli_die 'exit(2);')"
     add exits 'a returned exit code as a number' 17 "$(fun cli_two 'return 2;')"
     add exits 'a failure with a number' 17 "$(fun cli_two 'return fail_set(f, 2, "x");' 'struct fail *f')"
     add exits 'an exit code in a text' 17 "$(fun cli_two 'return printf("exit 8 means locked");')"
     add strings 'a long text twice' 17 "$(fun cli_say 'printf("this text has a length of forty, at the least");
     return printf("this text has a length of forty, at the least");')"
+    add '' 'a long word twice' 17 "$(fun cli_say 'printf("this_text_has_a_length_of_forty_at_the_least");
+    return printf("this_text_has_a_length_of_forty_at_the_least");')"
     add limits 'a limit as a number' 2 "$(fun sum_all 'return sum_calls < 65536;')"
     add limits 'a limit in a text' 17 "$(fun cli_say 'return printf("at most 4,096 names");')"
     try version 'the version in s3up.c' s3up.c 's/"%s.n", S3UP_VERSION/"4.5.6"/'

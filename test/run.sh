@@ -1,0 +1,50 @@
+#!/bin/sh
+# run.sh: runs test suites side by side and adds up what they say.
+#
+#   test/run.sh 'NAME COMMAND...' ...
+#
+# A suite prints what fails and ends with a line "N passed, M failed". One that ends without such
+# a line, or with another exit code than its count deserves, has failed as a whole. JOBS says
+# how many run at once (2). What was skipped is shown, and is counted nowhere.
+set -u
+JOBS=${JOBS:-2}
+logs=$(mktemp -d) || exit 2
+trap 'rm -rf "$logs"' EXIT
+trap 'exit 130' INT TERM
+
+# Tests must not meet the settings of whoever runs them.
+for name in $(env | sed -n 's/^\(AWS_[A-Z0-9_]*\|S3UP_[A-Z0-9_]*\|SSL_CERT_[A-Z]*\)=.*/\1/p') \
+    http_proxy https_proxy HTTPS_PROXY no_proxy NO_PROXY all_proxy ALL_PROXY; do
+    unset "$name"
+done
+
+n=0
+for suite; do
+    n=$((n + 1))
+    printf '%s\n' "${suite#* }" >"$logs/$n.cmd"
+done
+seq "$n" | xargs -P "$JOBS" -I '{}' sh -c \
+    "sh $logs/{}.cmd >$logs/{}.log 2>&1 </dev/null; echo \$? >$logs/{}.code"
+
+passed=0 failed=0 n=0
+for suite; do
+    n=$((n + 1))
+    log=$logs/$n.log
+    counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed.*/\1 \2/p' "$log" | tail -n 1)
+    good=${counts% *} bad=${counts#* }
+    code=$(cat "$logs/$n.code")
+    grep '^SKIPPED' "$log" | sed "s/^/${suite%% *}: /"
+    if [ -z "$counts" ]; then
+        good=0 bad=1
+    elif [ "$code" -ne 0 ] && [ "$bad" -eq 0 ]; then
+        bad=1
+    fi
+    if [ "$bad" -ne 0 ]; then
+        echo "---- ${suite%% *} (exit $code): ${suite#* }"
+        grep -v '^SKIPPED' "$log" | tail -n 60 | sed 's|^|    |'
+    fi
+    printf '%-12s %6s passed, %s failed\n' "${suite%% *}" "$good" "$bad"
+    passed=$((passed + good)) failed=$((failed + bad))
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
