@@ -6278,6 +6278,7 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
     int rc;
 
     http_finish(&st->conn);
+    st->error = (struct s3_error){.status = 0}; /* of an earlier call: no longer true */
     if (s3_build(st, call, f) < 0)
         return S3_FINAL;
     for (;;) {
@@ -7259,43 +7260,73 @@ xfer_checksum_header(struct s3_call *call, enum sum_kind kind,
         s3_header(call, "x-amz-sdk-checksum-algorithm", span_of(names[kind].algorithm));
 }
 
-/* Whether the key is taken: 1, 0, or -1 if the store will not say. */
+/* 0 if the key is free. */
 static int
-xfer_exists(struct store *st, struct span bucket, struct span key, struct fail *f)
+xfer_taken(struct store *st, const struct s3_call *call, struct fail *f)
 {
     struct fail now = {S3UP_OK, ""};
 
-    if (s3_head_object(st, bucket, key, &now) == 0)
-        return 1;
-    if (now.code == S3UP_MISSING)
-        return 0;
-    return fail_set(f, now.code, "%s", now.text);
-}
-
-/* Sends the call of a PutObject, only where no object is: what a store that does not know
- * the condition makes of it is told apart. */
-static int
-xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
-{
-    int taken = xfer_exists(st, call->bucket, call->key, f);
-    struct fail now = {S3UP_OK, ""};
-    struct s3_call plain = *call;
-
-    if (taken < 0)
-        return -1;
-    if (taken)
+    if (s3_head_object(st, call->bucket, call->key, &now) == 0)
         return fail_set(f, S3UP_EXISTS, "s3://%.*s/%.*s exists already",
                         (int)call->bucket.n, call->bucket.p, (int)call->key.n,
                         call->key.p);
+    return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
+}
+
+/* Is what is stored there what this call sent? If the reply to a first attempt is lost,
+ * the second is refused because of the first: the token tells such an object from one
+ * that somebody else wrote. */
+static bool
+xfer_is_ours(struct store *st, const struct s3_call *call, struct span token)
+{
+    struct fail unread = {S3UP_OK, ""};
+
+    return s3_head_object(st, call->bucket, call->key, &unread) == 0 &&
+           span_eq(s3_value(st, "x-amz-meta-s3up-id"), token);
+}
+
+/* Sends the call of a PutObject, only where no object is. What stores say to a condition
+ * is told apart: taken, by us or by others; come again; never heard of it. */
+static int
+xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
+{
+    struct s3_call plain = *call;
+    unsigned char token[16];
+    struct buf id = buf_upto(4 * sizeof token);
+    struct fail now;
+    unsigned n = 0;
+    int rc;
+
+    if (!os_random(token, sizeof token))
+        return fail_sys(f, "find random numbers for", "a token");
+    hex_put(&id, token, sizeof token);
     s3_header(call, "if-none-match", SPAN("*"));
-    if (s3_put_object(st, call, &now) == 0)
-        return 0;
-    if (st->error.status != 501)
-        return fail_set(f, now.code, "%s", now.text);
-    log_say(LOG_WARN,
-            "this store cannot write under a condition: whether the object exists "
-            "was looked up before, and another writer could come in between");
-    return s3_put_object(st, &plain, f);
+    s3_header(call, "x-amz-meta-s3up-id", buf_span(&id));
+    for (;; s3_pause(st, n++, false)) {
+        now = (struct fail){S3UP_OK, ""};
+        rc = s3_put_object(st, call, &now);
+        if (rc == 0 || n == st->config.retries || os_stop ||
+            !span_is(span_of(st->error.code), "ConditionalRequestConflict"))
+            break;
+    }
+    if (rc < 0 && st->error.status == 412) {
+        rc = xfer_is_ours(st, call, buf_span(&id)) ? 0 : -1;
+        if (rc < 0)
+            (void)fail_set(f, S3UP_EXISTS,
+                           "s3://%.*s/%.*s exists already: somebody else wrote it a "
+                           "moment ago",
+                           (int)call->bucket.n, call->bucket.p, (int)call->key.n,
+                           call->key.p);
+    } else if (rc < 0 && st->error.status == 501) {
+        log_say(LOG_WARN,
+                "this store cannot write under a condition: whether the object exists "
+                "was looked up before, and another writer could come in between");
+        rc = s3_put_object(st, &plain, f);
+    } else if (rc < 0) {
+        (void)fail_set(f, now.code, "%s", now.text);
+    }
+    buf_free(&id);
+    return rc;
 }
 
 /* Uploads a file in one request. */
@@ -7318,6 +7349,8 @@ xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
         return fail_set(f, S3UP_USAGE,
                         "%s is larger than the 5 GiB that one request can carry",
                         file->path);
+    if (job->no_clobber && xfer_taken(st, call, f) < 0)
+        return -1;
     if (!is_unsigned)
         sum_init(&sums.at[sums.n++], SUM_SHA256);
     if (has_kind)
