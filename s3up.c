@@ -6356,9 +6356,15 @@ s3_query(struct s3_call *call, const char *name, struct span value)
         call->query[call->queries++] = (struct s3_pair){name, value};
 }
 
+/* Of a field that is set twice the last counts, and is the only one. */
 static void
 s3_header(struct s3_call *call, const char *name, struct span value)
 {
+    for (unsigned i = 0; i < call->heads; i++)
+        if (!strcmp(call->head[i].name, name)) {
+            call->head[i].value = value;
+            return;
+        }
     if (call->heads < S3_PAIRS)
         call->head[call->heads++] = (struct s3_pair){name, value};
 }
@@ -7587,6 +7593,7 @@ done:
 
 /* What the options and the environment say. */
 struct cli {
+    const char *verb; /* for messages */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
     uint64_t retries, timeout, lifetime; /* timeout and lifetime in seconds */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
@@ -7747,9 +7754,9 @@ cli_is_option(const struct cli_option *o, struct span name)
 }
 
 static const struct cli_option *
-cli_find_option(struct span name, unsigned verb)
+cli_find_option(const struct cli *c, struct span name, unsigned verb)
 {
-    const char *near = NULL;
+    const char *near = NULL, *why = "there is no such option";
     unsigned distance = 4;
     char word[64];
 
@@ -7765,23 +7772,26 @@ cli_find_option(struct span name, unsigned verb)
         }
     }
     for (size_t i = 0; i < CLI_OPTIONS; i++)
-        if (cli_is_option(&cli_options[i], name)) {
-            log_say(LOG_ERROR, "--%s does not belong to this command%s%s%s", word,
-                    near ? "; did you mean --" : "", near ? near : "", near ? "?" : "");
-            return NULL;
-        }
-    log_say(LOG_ERROR, "there is no option --%s%s%s", word,
-            near ? "; did you mean --" : "", near ? near : "");
+        if (cli_is_option(&cli_options[i], name))
+            why = "it does not belong to this command";
+    if (near)
+        log_say(LOG_ERROR, "%s --%s: %s; did you mean --%s?", c->verb, word, why, near);
+    else
+        log_say(LOG_ERROR, "%s --%s: %s; s3up help %s shows those it has", c->verb, word,
+                why, c->verb);
     return NULL;
 }
 
 static const struct cli_option *
-cli_find_letter(char letter, unsigned verb)
+cli_find_letter(const struct cli *c, char letter, unsigned verb)
 {
     for (size_t i = 0; i < CLI_OPTIONS; i++)
         if (cli_options[i].letter == letter && cli_options[i].verbs & verb)
             return &cli_options[i];
-    log_say(LOG_ERROR, "this command has no option -%c", letter);
+    log_say(LOG_ERROR,
+            "%s -%c: there is no such option; s3up help %s shows those it has. A "
+            "file whose name begins with - goes behind a --",
+            c->verb, letter, c->verb);
     return NULL;
 }
 
@@ -7796,61 +7806,108 @@ cli_keep(struct cli *c, struct span a, struct span b)
     return c->text.bad ? SPAN("") : span_at(c->text.p + at, a.n + b.n);
 }
 
-/* A header field for the object; the last of a name wins. */
+/* Fields that s3up fills itself: said twice, a request could be read in two ways. */
 static bool
+cli_is_ours(struct span name)
+{
+    static const char *const ours[] = {"host",
+                                       "content-length",
+                                       "transfer-encoding",
+                                       "connection",
+                                       "expect",
+                                       "authorization",
+                                       "proxy-authorization",
+                                       "user-agent",
+                                       "x-amz-date",
+                                       "x-amz-content-sha256",
+                                       "x-amz-security-token",
+                                       "x-amz-meta-s3up-id"};
+
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (span_is(name, ours[i]))
+            return true;
+    return false;
+}
+
+/* A header field for the object; the last of a name wins. NULL, or why not. */
+static const char *
 cli_add_field(struct cli *c, const char *prefix, struct span name, struct span value)
 {
     struct span kept;
 
-    if (c->n == S3_PAIRS / 2 || !http_is_token(name))
-        return false;
+    for (size_t i = 0; i < value.n; i++)
+        if (((unsigned char)value.p[i] < ' ' && value.p[i] != '\t') || value.p[i] == 127)
+            return "a control character cannot be sent in a header";
+    if (!http_is_token(name))
+        return "the name is empty, or has characters that a header's name cannot have";
     kept = cli_keep(c, span_of(prefix), name);
     buf_char(&c->text, 0);
     for (size_t i = 0; i < kept.n; i++)
         c->text.p[(size_t)(kept.p - c->text.p) + i] = span_lower(kept.p[i]);
+    if (c->text.bad)
+        return "there are too many headers";
+    if (cli_is_ours(kept))
+        return "s3up sets this header itself";
     for (unsigned i = 0; i < c->n; i++)
         if (span_is(kept, c->heads[i].name)) {
             c->heads[i].value = value;
-            return true;
+            return NULL;
         }
+    if (c->n == S3_PAIRS / 2)
+        return "there can be no more than 12 headers and metadata";
     c->heads[c->n++] = (struct s3_pair){kept.p, value};
-    return !c->text.bad;
+    return NULL;
 }
 
-/* Puts an option's value into its place; false if it is malformed. */
-static bool
+/* Puts an option's value into its place; NULL, or what is wrong with it. */
+static const char *
 cli_set(struct cli *c, const struct cli_option *o, const char *value)
 {
     void *at = (char *)c + o->at;
     struct span v = span_of(value), name;
 
+    if (o->kind != CLI_FLAG && !v.n)
+        return "it is empty";
     switch (o->kind) {
     case CLI_FLAG:
         *(bool *)at = true;
-        return true;
+        return NULL;
     case CLI_TEXT:
         *(const char **)at = value;
-        return v.n > 0;
+        return NULL;
     case CLI_NUMBER:
-        return num_parse(v, UINT32_MAX, at);
+        return num_parse(v, UINT32_MAX, at) ? NULL : "it must be a whole number";
     case CLI_AGE:
-        return num_age(v, at) && *(uint64_t *)at > 0 && *(uint64_t *)at < UINT32_MAX;
+        return num_age(v, at) && *(uint64_t *)at > 0 && *(uint64_t *)at < UINT32_MAX
+                   ? NULL
+                   : "it must be more than nothing, as in 30s, 5m, 12h or 7d";
     case CLI_FIELD:
-        return v.n && cli_add_field(c, "", span_of(o->field), v);
+        return cli_add_field(c, "", span_of(o->field), v);
     case CLI_META:
-        return span_has(v, '=') && span_cut(&v, '=', &name) &&
-               cli_add_field(c, "x-amz-meta-", name, v);
+        return span_has(v, '=') && span_cut(&v, '=', &name)
+                   ? cli_add_field(c, "x-amz-meta-", name, v)
+                   : "there is no = in it";
     case CLI_RAW:
-        return span_has(v, ':') && span_cut(&v, ':', &name) &&
-               cli_add_field(c, "", name, span_trim(v));
+        return span_has(v, ':') && span_cut(&v, ':', &name)
+                   ? cli_add_field(c, "", name, span_trim(v))
+                   : "there is no : in it";
     }
-    return false;
+    return NULL;
 }
 
+/* Says what is wrong with the value of an option or of its variable. What follows a name,
+ * as a header's value, may be a secret: only the name is shown. */
 static bool
-cli_bad_value(const struct cli_option *o, const char *value)
+cli_bad_value(const char *source, const struct cli_option *o, const char *value,
+              const char *why)
 {
-    log_say(LOG_ERROR, "--%s wants %s, and \"%s\" is none", o->name, o->value, value);
+    struct span shown = span_of(value), rest = shown;
+
+    if (o->kind == CLI_META || o->kind == CLI_RAW)
+        (void)span_cut(&rest, o->kind == CLI_RAW ? ':' : '=', &shown);
+    shown = span_first(shown, 200);
+    log_say(LOG_ERROR, "%s wants %s, and \"%.*s\" is none: %s", source, o->value,
+            (int)shown.n, shown.n ? shown.p : "", why);
     return false;
 }
 
@@ -7865,11 +7922,12 @@ cli_option(struct cli *c, unsigned verb, int *at)
     for (const char *letter = word + 1; is_long || *letter; letter++) {
         struct span rest = span_of(word + 2), name = rest;
         const struct cli_option *o;
-        const char *value = NULL;
+        const char *value = NULL, *why;
+        char source[64] = "--";
 
         if (is_long)
             (void)span_cut(&rest, '=', &name);
-        o = is_long ? cli_find_option(name, verb) : cli_find_letter(*letter, verb);
+        o = is_long ? cli_find_option(c, name, verb) : cli_find_letter(c, *letter, verb);
         if (!o)
             return false;
         if (o->kind != CLI_FLAG) {
@@ -7881,11 +7939,13 @@ cli_option(struct cli *c, unsigned verb, int *at)
                 return false;
             }
         } else if (is_long && rest.p) {
-            log_say(LOG_ERROR, "--%s takes no value", o->name);
+            log_say(LOG_ERROR, "--%s takes no value, but got \"%s\"", o->name, rest.p);
             return false;
         }
-        if (!cli_set(c, o, value))
-            return cli_bad_value(o, value);
+        why = cli_set(c, o, value);
+        s3_copy_name(source + 2, sizeof source - 2, span_of(o->name));
+        if (why)
+            return cli_bad_value(source, o, value, why);
         if (is_long || value)
             return true;
     }
@@ -7913,7 +7973,7 @@ cli_variables(struct cli *c, unsigned verb)
 {
     for (size_t i = 0; i < CLI_OPTIONS; i++) {
         const struct cli_option *o = &cli_options[i];
-        const char *value;
+        const char *value, *why;
         char name[64];
 
         cli_variable(o, name);
@@ -7921,23 +7981,22 @@ cli_variables(struct cli *c, unsigned verb)
         if (!value ||
             (o->kind == CLI_FLAG && (!strcmp(value, "0") || !strcmp(value, "false"))))
             continue;
-        if (!cli_set(c, o, value)) {
-            log_say(LOG_ERROR, "%s is set to \"%s\", which is no %s", name, value,
-                    o->value);
-            return false;
-        }
+        why = cli_set(c, o, value);
+        if (why)
+            return cli_bad_value(name, o, value, why);
     }
     return true;
 }
 
 /* Sorts the words behind the verb into options and others. The others end up in words. */
 static bool
-cli_parse(struct cli *c, unsigned verb, int argc, char **argv)
+cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
 {
     bool only_words = false;
     int kept = 0;
 
-    *c = (struct cli){.retries = CLI_RETRIES, .timeout = 60, .lifetime = 3600};
+    *c = (struct cli){
+        .verb = name, .retries = CLI_RETRIES, .timeout = 60, .lifetime = 3600};
     c->text = buf_upto(4 * REQ_TEXT);
     if (!buf_need(&c->text, 4 * REQ_TEXT - 1)) {
         log_say(LOG_ERROR, "no memory");
@@ -8298,13 +8357,14 @@ static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
     struct cli_tally tally = {0, 0, 0, false};
+    struct xfer_job unused;
     struct span bucket, key;
     int last = c->count - 1;
 
     if (c->count < 2)
         return fail_set(f, S3UP_USAGE,
                         "put needs a FILE and a target, s3://BUCKET[/KEY]");
-    if (!cli_uri(c->words[last], &bucket, &key, f))
+    if (!cli_uri(c->words[last], &bucket, &key, f) || !cli_checksum(c, &unused, f))
         return -1;
     for (int i = 0; i < last; i++) {
         int code;
@@ -8780,6 +8840,11 @@ cli_find_verb(const char *word)
     const char *near = NULL;
     unsigned distance = 4;
 
+    if (word[0] == '-') {
+        log_say(LOG_ERROR, "%s stands before the command: s3up COMMAND [OPTION...]",
+                word);
+        return NULL;
+    }
     for (size_t i = 0; i < CLI_VERBS; i++) {
         if (!strcmp(word, cli_verbs[i].name))
             return &cli_verbs[i];
@@ -9045,6 +9110,16 @@ cli_version(const struct cli *c)
     return S3UP_OK;
 }
 
+/* Is help asked for among the words behind a verb? */
+static bool
+cli_wants_help(int argc, char **argv)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+            return true;
+    return false;
+}
+
 /* Runs a verb that speaks to a store. */
 static int
 cli_run(const struct verb *verb, const struct cli *c)
@@ -9091,7 +9166,11 @@ main(int argc, char **argv)
     verb = cli_find_verb(word);
     if (!verb)
         return S3UP_USAGE;
-    if (!cli_parse(&cli, verb->bit, argc - 2, argv + 2))
+    if (cli_wants_help(argc - 2, argv + 2)) {
+        cli_help_verb(verb);
+        return cli_finish(S3UP_OK);
+    }
+    if (!cli_parse(&cli, verb->name, verb->bit, argc - 2, argv + 2))
         code = S3UP_USAGE;
     else if (verb->run)
         code = cli_run(verb, &cli);

@@ -841,6 +841,87 @@ sec_races() {
     is "$(ls -A | tr '\n' ' ')" 'late mine new theirs '
 }
 
+# ---- bad input ----
+
+# What is wrong is refused before anything is sent, by name, with the reason and a way out.
+sec_options() {
+    printf hi >a
+    refused 2 'put --regoin|no such option|did you mean --region?' put --regoin x a s3://bkt
+    refused 2 'ls --zzzzzz|no such option|s3up help ls' ls --zzzzzz
+    refused 2 'put --recursive|does not belong|s3up help put' put --recursive a s3://bkt
+    refused 2 'presign --dry-run|does not belong' presign --dry-run s3://bkt/a
+    refused 2 'put -Z|no such option|s3up help put|--' put -Z a s3://bkt
+    refused 2 'get -x|--' get s3://bkt/a -x
+    refused 2 '"pt"|did you mean "put"?' pt a s3://bkt
+    refused 2 '"upload"|s3up help' upload a s3://bkt
+    refused 2 '--json|before the command|s3up COMMAND [OPTION' --json put a s3://bkt
+    refused 2 '--json takes no value' put --json=1 a s3://bkt
+    refused 2 '--retries needs N' put a s3://bkt --retries
+    refused 2 '-e|--endpoint-url needs URL' put a s3://bkt -e
+    refused 2 '--region|empty' put --region= a s3://bkt
+    for value in 0 x 1.5h -1 '' 99999999999999999999 5mm; do
+        refused 2 "--timeout wants TIME|\"$value\"" put --timeout "$value" a s3://bkt
+    done
+    refused 2 '30s|5m|12h|7d' put --timeout 0 a s3://bkt
+    for value in x -1 1s 99999999999; do
+        refused 2 "--retries wants N|\"$value\"|whole number" put --retries "$value" a s3://bkt
+    done
+    refused 2 'addressing|auto, path or virtual|"foo"' put --addressing foo a s3://bkt
+    refused 2 'checksum|"foo"|auto, sha256|none' put --checksum foo a a s3://bkt
+    is "$(grep -c . "$W/err")" 1
+    refused 2 '--metadata|NAME=VALUE|"x"|no =' put --metadata x a s3://bkt
+    refused 2 '--metadata|name' put --metadata =x a s3://bkt
+    refused 2 '--metadata|"a b"|name' put --metadata 'a b=x' a s3://bkt
+    refused 2 "--header|'NAME: VALUE'|\"x\"|no :" put --header x a s3://bkt
+    for end in '\r' '\n' '\r\nx-amz-acl: public-read' '\001' '\177'; do
+        refused 2 '"x-a"|control character' put --header "x-a: 1$(printf "$end.")" a s3://bkt
+        refused 2 '"a"|control character' put --metadata "a=$(printf "$end.")" a s3://bkt
+        refused 2 'control character' put --content-type "a$(printf "$end.")" a s3://bkt
+    done
+    for name in Host Content-Length Transfer-Encoding Connection Authorization Expect \
+        X-Amz-Date X-Amz-Content-SHA256 x-amz-security-token x-amz-meta-s3up-id; do
+        refused 2 "\"$name\"|itself" put --header "$name: hush-hush" a s3://bkt
+        check_not has "$W/err" hush-hush
+    done
+    set --
+    for n in 1 2 3 4 5 6 7 8 9 10 11 12 13; do
+        set -- "$@" --metadata "k$n=v"
+    done
+    refused 2 'no more than 12' put "$@" a s3://bkt
+    shift 2
+    ends 0 put "$@" a s3://bkt/opt/meta
+    refused 2 's3://bkt/x names an object' mb s3://bkt/x
+    # As variables.
+    (
+        export S3UP_TIMEOUT=soon
+        refused 2 'S3UP_TIMEOUT wants TIME|"soon"' put a s3://bkt
+    )
+    (
+        export S3UP_HEADER='x-a hush-hush'
+        refused 2 'S3UP_HEADER|no :' put a s3://bkt
+        export S3UP_HEADER='Host: hush-hush'
+        refused 2 'S3UP_HEADER|"Host"' put a s3://bkt
+        check_not has "$W/err" hush-hush
+        ends 0 ls s3://bkt/opt/
+    )
+    # Help is given wherever it is asked for.
+    ends 0 help put
+    cp "$W/out" help
+    for words in 'put --help' 'put -h' 'put a b --json --help' 'put --zzz -h'; do
+        # shellcheck disable=SC2086
+        ends 0 $words
+        check cmp -s help "$W/out"
+        silent err
+    done
+    # A header that is given twice is sent once, and the user's own wins.
+    sum=$("$S3D" sum md5 <a)
+    ends 0 put --checksum md5 --header "Content-MD5: ${sum#* }" -n \
+        --header 'If-None-Match: *' a s3://bkt/opt/twice
+    ends 9 put --retries 1 --checksum md5 --header 'Content-MD5: AAAAAAAAAAAAAAAAAAAAAA==' \
+        a s3://bkt/opt/wrong
+    check gone s3://bkt/opt/wrong
+}
+
 # ---- when it is asked to stop ----
 
 some_file() { # is there anything here that is not on the list?
