@@ -27,7 +27,7 @@
 #include <arpa/inet.h>   /* inet_pton: addresses as text */
 #include <errno.h>       /* errno: why a system call failed, kept in struct fail */
 #include <fcntl.h>       /* open and its flags */
-#include <limits.h>      /* PATH_MAX */
+#include <limits.h>      /* PATH_MAX, NAME_MAX */
 #include <netdb.h>       /* getaddrinfo, in a child of its own */
 #include <netinet/in.h>  /* the two families of addresses */
 #include <netinet/tcp.h> /* TCP_NODELAY and the keepalive options */
@@ -1760,14 +1760,20 @@ os_sync_folder(const char *path)
     return good;
 }
 
-/* A new file beside path, under a name that nobody can foresee or has prepared. */
+/* A new file beside path, under a name that nobody can foresee or has prepared. Of a name
+ * that leaves no room for more, only the beginning is taken. */
 static int
 os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
 {
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    size_t n = strlen(base);
     unsigned char token[8];
     int fd = -1;
 
-    buf_str(name, path);
+    if (n > NAME_MAX - 1 - 2 * sizeof token)
+        for (n = NAME_MAX - 1 - 2 * sizeof token; n && (base[n] & 0xc0) == 0x80;)
+            n--; /* not into the middle of a character */
+    buf_put(name, span_at(path, (size_t)(base - path) + n));
     buf_char(name, '.');
     if (!os_random(token, sizeof token))
         return fail_sys(f, "find random numbers for", path);
@@ -6274,6 +6280,7 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
     st->error =
         (struct s3_error){.status = 0}; /* what is there later is about this call */
     http_finish(&st->conn);
+    st->error = (struct s3_error){.status = 0}; /* of an earlier call: no longer true */
     if (s3_build(st, call, f) < 0)
         return S3_FINAL;
     for (;;) {
@@ -6351,9 +6358,15 @@ s3_query(struct s3_call *call, const char *name, struct span value)
         call->query[call->queries++] = (struct s3_pair){name, value};
 }
 
+/* Of a field that is set twice the last counts, and is the only one. */
 static void
 s3_header(struct s3_call *call, const char *name, struct span value)
 {
+    for (unsigned i = 0; i < call->heads; i++)
+        if (!strcmp(call->head[i].name, name)) {
+            call->head[i].value = value;
+            return;
+        }
     if (call->heads < S3_PAIRS)
         call->head[call->heads++] = (struct s3_pair){name, value};
 }
@@ -7298,43 +7311,73 @@ xfer_checksum_header(struct s3_call *call, enum sum_kind kind,
         s3_header(call, "x-amz-sdk-checksum-algorithm", span_of(names[kind].algorithm));
 }
 
-/* Whether the key is taken: 1, 0, or -1 if the store will not say. */
+/* 0 if the key is free. */
 static int
-xfer_exists(struct store *st, struct span bucket, struct span key, struct fail *f)
+xfer_taken(struct store *st, const struct s3_call *call, struct fail *f)
 {
     struct fail now = {S3UP_OK, ""};
 
-    if (s3_head_object(st, bucket, key, &now) == 0)
-        return 1;
-    if (now.code == S3UP_MISSING)
-        return 0;
-    return fail_set(f, now.code, "%s", now.text);
-}
-
-/* Sends the call of a PutObject, only where no object is: what a store that does not know
- * the condition makes of it is told apart. */
-static int
-xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
-{
-    int taken = xfer_exists(st, call->bucket, call->key, f);
-    struct fail now = {S3UP_OK, ""};
-    struct s3_call plain = *call;
-
-    if (taken < 0)
-        return -1;
-    if (taken)
+    if (s3_head_object(st, call->bucket, call->key, &now) == 0)
         return fail_set(f, S3UP_EXISTS, "s3://%.*s/%.*s exists already",
                         (int)call->bucket.n, call->bucket.p, (int)call->key.n,
                         call->key.p);
+    return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
+}
+
+/* Is what is stored there what this call sent? If the reply to a first attempt is lost,
+ * the second is refused because of the first: the token tells such an object from one
+ * that somebody else wrote. */
+static bool
+xfer_is_ours(struct store *st, const struct s3_call *call, struct span token)
+{
+    struct fail unread = {S3UP_OK, ""};
+
+    return s3_head_object(st, call->bucket, call->key, &unread) == 0 &&
+           span_eq(s3_value(st, "x-amz-meta-s3up-id"), token);
+}
+
+/* Sends the call of a PutObject, only where no object is. What stores say to a condition
+ * is told apart: taken, by us or by others; come again; never heard of it. */
+static int
+xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
+{
+    struct s3_call plain = *call;
+    unsigned char token[16];
+    struct buf id = buf_upto(4 * sizeof token);
+    struct fail now;
+    unsigned n = 0;
+    int rc;
+
+    if (!os_random(token, sizeof token))
+        return fail_sys(f, "find random numbers for", "a token");
+    hex_put(&id, token, sizeof token);
     s3_header(call, "if-none-match", SPAN("*"));
-    if (s3_put_object(st, call, &now) == 0)
-        return 0;
-    if (st->error.status != 501)
-        return fail_set(f, now.code, "%s", now.text);
-    log_say(LOG_WARN,
-            "this store cannot write under a condition: whether the object exists "
-            "was looked up before, and another writer could come in between");
-    return s3_put_object(st, &plain, f);
+    s3_header(call, "x-amz-meta-s3up-id", buf_span(&id));
+    for (;; s3_pause(st, n++, false)) {
+        now = (struct fail){S3UP_OK, ""};
+        rc = s3_put_object(st, call, &now);
+        if (rc == 0 || n == st->config.retries || os_stop ||
+            !span_is(span_of(st->error.code), "ConditionalRequestConflict"))
+            break;
+    }
+    if (rc < 0 && st->error.status == 412) {
+        rc = xfer_is_ours(st, call, buf_span(&id)) ? 0 : -1;
+        if (rc < 0)
+            (void)fail_set(f, S3UP_EXISTS,
+                           "s3://%.*s/%.*s exists already: somebody else wrote it a "
+                           "moment ago",
+                           (int)call->bucket.n, call->bucket.p, (int)call->key.n,
+                           call->key.p);
+    } else if (rc < 0 && st->error.status == 501) {
+        log_say(LOG_WARN,
+                "this store cannot write under a condition: whether the object exists "
+                "was looked up before, and another writer could come in between");
+        rc = s3_put_object(st, &plain, f);
+    } else if (rc < 0) {
+        (void)fail_set(f, now.code, "%s", now.text);
+    }
+    buf_free(&id);
+    return rc;
 }
 
 /* Uploads a file in one request. */
@@ -7357,6 +7400,8 @@ xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
         return fail_set(f, S3UP_USAGE,
                         "%s is larger than the 5 GiB that one request can carry",
                         file->path);
+    if (job->no_clobber && xfer_taken(st, call, f) < 0)
+        return -1;
     if (!is_unsigned)
         sum_init(&sums.at[sums.n++], SUM_SHA256);
     if (has_kind)
@@ -7520,26 +7565,50 @@ xfer_name(const char *temp, const char *path, bool no_clobber, struct fail *f)
     return os_sync_folder(path) ? 0 : fail_sys(f, "write", path);
 }
 
-/* Downloads to a file: under another name first, then, whole and checked, under its
- * own. */
+/* Downloads into what is there and no plain file: a device, or a FIFO. It is written, and
+ * never replaced: /dev/null must stay what it is. */
+static int
+xfer_get_device(struct store *st, struct xfer_get *g, struct fail *f)
+{
+    g->fd = os_open(g->path, O_WRONLY | O_NOCTTY, 0);
+    if (g->fd < 0)
+        return fail_sys(f, "write", g->path);
+    (void)xfer_get_to(st, g, f);
+    if (close(g->fd) != 0 && f->code == S3UP_OK)
+        return fail_sys(f, "write", g->path);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* Downloads to a file: under another name first, then, whole and checked, under its own.
+ * A file that it replaces hands its owner and mode on, and a link to one stays. */
 static int
 xfer_get_file(struct store *st, struct xfer_get *g, const char *path, bool no_clobber,
               struct fail *f)
 {
     struct buf temp = buf_upto(PATH_MAX);
+    char *real = NULL;
     struct stat info;
     int rc = -1;
 
+    g->path = path;
     if (stat(path, &info) == 0) {
         if (S_ISDIR(info.st_mode))
             return fail_set(f, S3UP_USAGE, "cannot write %s: it is a folder", path);
         if (no_clobber)
             return fail_set(f, S3UP_EXISTS, "%s exists already", path);
+        if (!S_ISREG(info.st_mode))
+            return xfer_get_device(st, g, f);
+        real = realpath(path, NULL);
+        if (!real)
+            return fail_sys(f, "find", path);
     }
-    g->path = path;
-    g->fd = os_temp(path, 0666, &temp, f);
+    g->fd = os_temp(real ? real : path, real ? 0600 : 0666, &temp, f);
     if (g->fd < 0)
         goto done;
+    if (real) { /* what is refused here stays as closed as it is now */
+        (void)!fchown(g->fd, info.st_uid, info.st_gid);
+        (void)fchmod(g->fd, info.st_mode & 0777);
+    }
     if (xfer_get_to(st, g, f) == 0) {
         if (fsync(g->fd) != 0)
             (void)fail_sys(f, "write", path);
@@ -7549,11 +7618,12 @@ xfer_get_file(struct store *st, struct xfer_get *g, const char *path, bool no_cl
     if (close(g->fd) != 0 && rc == 0)
         rc = fail_sys(f, "write", path);
     if (rc == 0)
-        rc = xfer_name(buf_text(&temp), path, no_clobber, f);
+        rc = xfer_name(buf_text(&temp), real ? real : path, no_clobber, f);
     if (rc < 0)
         (void)unlink(buf_text(&temp)); /* gone already if only the folder's sync failed */
 done:
     buf_free(&temp);
+    free(real);
     return rc;
 }
 
@@ -7568,6 +7638,7 @@ done:
 
 /* What the options and the environment say. */
 struct cli {
+    const char *verb; /* for messages */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
     uint64_t retries, timeout, lifetime; /* timeout and lifetime in seconds */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
@@ -7728,9 +7799,9 @@ cli_is_option(const struct cli_option *o, struct span name)
 }
 
 static const struct cli_option *
-cli_find_option(struct span name, unsigned verb)
+cli_find_option(const struct cli *c, struct span name, unsigned verb)
 {
-    const char *near = NULL;
+    const char *near = NULL, *why = "there is no such option";
     unsigned distance = 4;
     char word[64];
 
@@ -7746,23 +7817,26 @@ cli_find_option(struct span name, unsigned verb)
         }
     }
     for (size_t i = 0; i < CLI_OPTIONS; i++)
-        if (cli_is_option(&cli_options[i], name)) {
-            log_say(LOG_ERROR, "--%s does not belong to this command%s%s%s", word,
-                    near ? "; did you mean --" : "", near ? near : "", near ? "?" : "");
-            return NULL;
-        }
-    log_say(LOG_ERROR, "there is no option --%s%s%s", word,
-            near ? "; did you mean --" : "", near ? near : "");
+        if (cli_is_option(&cli_options[i], name))
+            why = "it does not belong to this command";
+    if (near)
+        log_say(LOG_ERROR, "%s --%s: %s; did you mean --%s?", c->verb, word, why, near);
+    else
+        log_say(LOG_ERROR, "%s --%s: %s; s3up help %s shows those it has", c->verb, word,
+                why, c->verb);
     return NULL;
 }
 
 static const struct cli_option *
-cli_find_letter(char letter, unsigned verb)
+cli_find_letter(const struct cli *c, char letter, unsigned verb)
 {
     for (size_t i = 0; i < CLI_OPTIONS; i++)
         if (cli_options[i].letter == letter && cli_options[i].verbs & verb)
             return &cli_options[i];
-    log_say(LOG_ERROR, "this command has no option -%c", letter);
+    log_say(LOG_ERROR,
+            "%s -%c: there is no such option; s3up help %s shows those it has. A "
+            "file whose name begins with - goes behind a --",
+            c->verb, letter, c->verb);
     return NULL;
 }
 
@@ -7777,61 +7851,108 @@ cli_keep(struct cli *c, struct span a, struct span b)
     return c->text.bad ? SPAN("") : span_at(c->text.p + at, a.n + b.n);
 }
 
-/* A header field for the object; the last of a name wins. */
+/* Fields that s3up fills itself: said twice, a request could be read in two ways. */
 static bool
+cli_is_ours(struct span name)
+{
+    static const char *const ours[] = {"host",
+                                       "content-length",
+                                       "transfer-encoding",
+                                       "connection",
+                                       "expect",
+                                       "authorization",
+                                       "proxy-authorization",
+                                       "user-agent",
+                                       "x-amz-date",
+                                       "x-amz-content-sha256",
+                                       "x-amz-security-token",
+                                       "x-amz-meta-s3up-id"};
+
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (span_is(name, ours[i]))
+            return true;
+    return false;
+}
+
+/* A header field for the object; the last of a name wins. NULL, or why not. */
+static const char *
 cli_add_field(struct cli *c, const char *prefix, struct span name, struct span value)
 {
     struct span kept;
 
-    if (c->n == S3_PAIRS / 2 || !http_is_token(name))
-        return false;
+    for (size_t i = 0; i < value.n; i++)
+        if (((unsigned char)value.p[i] < ' ' && value.p[i] != '\t') || value.p[i] == 127)
+            return "a control character cannot be sent in a header";
+    if (!http_is_token(name))
+        return "the name is empty, or has characters that a header's name cannot have";
     kept = cli_keep(c, span_of(prefix), name);
     buf_char(&c->text, 0);
     for (size_t i = 0; i < kept.n; i++)
         c->text.p[(size_t)(kept.p - c->text.p) + i] = span_lower(kept.p[i]);
+    if (c->text.bad)
+        return "there are too many headers";
+    if (cli_is_ours(kept))
+        return "s3up sets this header itself";
     for (unsigned i = 0; i < c->n; i++)
         if (span_is(kept, c->heads[i].name)) {
             c->heads[i].value = value;
-            return true;
+            return NULL;
         }
+    if (c->n == S3_PAIRS / 2)
+        return "there can be no more than 12 headers and metadata";
     c->heads[c->n++] = (struct s3_pair){kept.p, value};
-    return !c->text.bad;
+    return NULL;
 }
 
-/* Puts an option's value into its place; false if it is malformed. */
-static bool
+/* Puts an option's value into its place; NULL, or what is wrong with it. */
+static const char *
 cli_set(struct cli *c, const struct cli_option *o, const char *value)
 {
     void *at = (char *)c + o->at;
     struct span v = span_of(value), name;
 
+    if (o->kind != CLI_FLAG && !v.n)
+        return "it is empty";
     switch (o->kind) {
     case CLI_FLAG:
         *(bool *)at = true;
-        return true;
+        return NULL;
     case CLI_TEXT:
         *(const char **)at = value;
-        return v.n > 0;
+        return NULL;
     case CLI_NUMBER:
-        return num_parse(v, UINT32_MAX, at);
+        return num_parse(v, UINT32_MAX, at) ? NULL : "it must be a whole number";
     case CLI_AGE:
-        return num_age(v, at) && *(uint64_t *)at > 0 && *(uint64_t *)at < UINT32_MAX;
+        return num_age(v, at) && *(uint64_t *)at > 0 && *(uint64_t *)at < UINT32_MAX
+                   ? NULL
+                   : "it must be more than nothing, as in 30s, 5m, 12h or 7d";
     case CLI_FIELD:
-        return v.n && cli_add_field(c, "", span_of(o->field), v);
+        return cli_add_field(c, "", span_of(o->field), v);
     case CLI_META:
-        return span_has(v, '=') && span_cut(&v, '=', &name) &&
-               cli_add_field(c, "x-amz-meta-", name, v);
+        return span_has(v, '=') && span_cut(&v, '=', &name)
+                   ? cli_add_field(c, "x-amz-meta-", name, v)
+                   : "there is no = in it";
     case CLI_RAW:
-        return span_has(v, ':') && span_cut(&v, ':', &name) &&
-               cli_add_field(c, "", name, span_trim(v));
+        return span_has(v, ':') && span_cut(&v, ':', &name)
+                   ? cli_add_field(c, "", name, span_trim(v))
+                   : "there is no : in it";
     }
-    return false;
+    return NULL;
 }
 
+/* Says what is wrong with the value of an option or of its variable. What follows a name,
+ * as a header's value, may be a secret: only the name is shown. */
 static bool
-cli_bad_value(const struct cli_option *o, const char *value)
+cli_bad_value(const char *source, const struct cli_option *o, const char *value,
+              const char *why)
 {
-    log_say(LOG_ERROR, "--%s wants %s, and \"%s\" is none", o->name, o->value, value);
+    struct span shown = span_of(value), rest = shown;
+
+    if (o->kind == CLI_META || o->kind == CLI_RAW)
+        (void)span_cut(&rest, o->kind == CLI_RAW ? ':' : '=', &shown);
+    shown = span_first(shown, 200);
+    log_say(LOG_ERROR, "%s wants %s, and \"%.*s\" is none: %s", source, o->value,
+            (int)shown.n, shown.n ? shown.p : "", why);
     return false;
 }
 
@@ -7846,11 +7967,12 @@ cli_option(struct cli *c, unsigned verb, int *at)
     for (const char *letter = word + 1; is_long || *letter; letter++) {
         struct span rest = span_of(word + 2), name = rest;
         const struct cli_option *o;
-        const char *value = NULL;
+        const char *value = NULL, *why;
+        char source[64] = "--";
 
         if (is_long)
             (void)span_cut(&rest, '=', &name);
-        o = is_long ? cli_find_option(name, verb) : cli_find_letter(*letter, verb);
+        o = is_long ? cli_find_option(c, name, verb) : cli_find_letter(c, *letter, verb);
         if (!o)
             return false;
         if (o->kind != CLI_FLAG) {
@@ -7862,11 +7984,13 @@ cli_option(struct cli *c, unsigned verb, int *at)
                 return false;
             }
         } else if (is_long && rest.p) {
-            log_say(LOG_ERROR, "--%s takes no value", o->name);
+            log_say(LOG_ERROR, "--%s takes no value, but got \"%s\"", o->name, rest.p);
             return false;
         }
-        if (!cli_set(c, o, value))
-            return cli_bad_value(o, value);
+        why = cli_set(c, o, value);
+        s3_copy_name(source + 2, sizeof source - 2, span_of(o->name));
+        if (why)
+            return cli_bad_value(source, o, value, why);
         if (is_long || value)
             return true;
     }
@@ -7894,7 +8018,7 @@ cli_variables(struct cli *c, unsigned verb)
 {
     for (size_t i = 0; i < CLI_OPTIONS; i++) {
         const struct cli_option *o = &cli_options[i];
-        const char *value;
+        const char *value, *why;
         char name[64];
 
         cli_variable(o, name);
@@ -7902,23 +8026,22 @@ cli_variables(struct cli *c, unsigned verb)
         if (!value ||
             (o->kind == CLI_FLAG && (!strcmp(value, "0") || !strcmp(value, "false"))))
             continue;
-        if (!cli_set(c, o, value)) {
-            log_say(LOG_ERROR, "%s is set to \"%s\", which is no %s", name, value,
-                    o->value);
-            return false;
-        }
+        why = cli_set(c, o, value);
+        if (why)
+            return cli_bad_value(name, o, value, why);
     }
     return true;
 }
 
 /* Sorts the words behind the verb into options and others. The others end up in words. */
 static bool
-cli_parse(struct cli *c, unsigned verb, int argc, char **argv)
+cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
 {
     bool only_words = false;
     int kept = 0;
 
-    *c = (struct cli){.retries = CLI_RETRIES, .timeout = 60, .lifetime = 3600};
+    *c = (struct cli){
+        .verb = name, .retries = CLI_RETRIES, .timeout = 60, .lifetime = 3600};
     c->text = buf_upto(4 * REQ_TEXT);
     if (!buf_need(&c->text, 4 * REQ_TEXT - 1)) {
         log_say(LOG_ERROR, "no memory");
@@ -8279,13 +8402,14 @@ static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
     struct cli_tally tally = {0, 0, 0, false};
+    struct xfer_job unused;
     struct span bucket, key;
     int last = c->count - 1;
 
     if (c->count < 2)
         return fail_set(f, S3UP_USAGE,
                         "put needs a FILE and a target, s3://BUCKET[/KEY]");
-    if (!cli_uri(c->words[last], &bucket, &key, f))
+    if (!cli_uri(c->words[last], &bucket, &key, f) || !cli_checksum(c, &unused, f))
         return -1;
     for (int i = 0; i < last; i++) {
         int code;
@@ -8765,6 +8889,11 @@ cli_find_verb(const char *word)
     const char *near = NULL;
     unsigned distance = 4;
 
+    if (word[0] == '-') {
+        log_say(LOG_ERROR, "%s stands before the command: s3up COMMAND [OPTION...]",
+                word);
+        return NULL;
+    }
     for (size_t i = 0; i < CLI_VERBS; i++) {
         if (!strcmp(word, cli_verbs[i].name))
             return &cli_verbs[i];
@@ -9030,6 +9159,16 @@ cli_version(const struct cli *c)
     return S3UP_OK;
 }
 
+/* Is help asked for among the words behind a verb? */
+static bool
+cli_wants_help(int argc, char **argv)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+            return true;
+    return false;
+}
+
 /* Runs a verb that speaks to a store. */
 static int
 cli_run(const struct verb *verb, const struct cli *c)
@@ -9076,7 +9215,11 @@ main(int argc, char **argv)
     verb = cli_find_verb(word);
     if (!verb)
         return S3UP_USAGE;
-    if (!cli_parse(&cli, verb->bit, argc - 2, argv + 2))
+    if (cli_wants_help(argc - 2, argv + 2)) {
+        cli_help_verb(verb);
+        return cli_finish(S3UP_OK);
+    }
+    if (!cli_parse(&cli, verb->name, verb->bit, argc - 2, argv + 2))
         code = S3UP_USAGE;
     else if (verb->run)
         code = cli_run(verb, &cli);
