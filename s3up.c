@@ -6372,8 +6372,8 @@ s3_header(struct s3_call *call, const char *name, struct span value)
 }
 
 /* Finds out where a bucket is: from the refusal itself, else by asking for the bucket's
- * head, which says it even to strangers; else by a question that is refused in words, as a
- * HEAD cannot be. */
+ * head, which says it even to strangers; else by a question that is refused in words, as
+ * a HEAD cannot be. */
 static bool
 s3_find_region(struct store *st, struct span bucket)
 {

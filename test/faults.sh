@@ -242,9 +242,9 @@ T
 tables="$tables $!"
 store=slower limit=1000
 table >slower.out <<'T' &
-stall=30           big                  0/2   5/2   nothing came
-stall-body=30      big                  0/2   5/2   nothing came
-slow-read=300      big                  0/2   5/2   nothing came
+stall=30           big                  0/2   5/2   stalled
+stall-body=30      big                  0/2   5/2   stalled
+slow-read=300      big                  0/2   5/2   stalled
 slow-read=100000   put                  -     0/1   good
 slow-write=100000  get                  -     0/1   good
 T
