@@ -65,7 +65,7 @@
 #define TIB         ((uint64_t)1 << 40)
 #define KEY_MAX     1024  /* bytes of an object's key, by the S3 specification */
 #define URL_MAX     2048  /* bytes of an endpoint address; no real one comes near */
-#define FAIL_TEXT   768   /* bytes of one failure message; a key of 1,024 is cut */
+#define FAIL_TEXT   2048  /* bytes of one failure message; a key of 1,024 fits */
 #define XML_DEPTH   16    /* the deepest S3 reply has 5 levels */
 #define XML_NAME    128   /* bytes of an element's name; the longest in S3 has 41 */
 #define JSON_DEPTH  32    /* a stack of bits in one word */
@@ -1495,15 +1495,23 @@ struct fail {
 __attribute__((format(printf, 3, 4))) static int
 fail_set(struct fail *f, enum s3up_exit code, const char *form, ...)
 {
+    char whole[4 * FAIL_TEXT] = "";
+    size_t n, half = sizeof f->text / 2;
     va_list args;
 
     if (f->code != S3UP_OK)
         return -1;
     f->code = code;
     va_start(args, form);
-    (void)vsnprintf(f->text, sizeof f->text, form,
-                    args); /* a long one is cut, not lost */
+    (void)vsnprintf(whole, sizeof whole, form, args);
     va_end(args);
+    n = strlen(whole);
+    if (n >= sizeof f->text) { /* cut in its middle: the reason stands at the end */
+        memmove(whole + half + 3, whole + n - half + 4, half - 3);
+        memcpy(whole + half, "...", 3);
+        n = strlen(whole);
+    }
+    memcpy(f->text, whole, n + 1);
     return -1;
 }
 
@@ -8084,7 +8092,8 @@ cli_uri(const char *word, struct span *bucket, struct span *key, struct fail *f)
     const char *why = url_s3(span_of(word), bucket, key);
 
     if (why)
-        (void)fail_set(f, S3UP_USAGE, "%s: %s", word, why);
+        (void)fail_set(f, S3UP_USAGE, "%.*s%s: %s", KEY_MAX + 80, word,
+                       strlen(word) > KEY_MAX + 80 ? "..." : "", why);
     return !why;
 }
 

@@ -351,6 +351,13 @@ sec_names() {
     ends 0 put x "s3://bkt/$key"
     ends 0 get "s3://bkt/$key" y
     ends 0 rm "s3://bkt/$key"
+    # However long a name is, why it does not work is not cut off.
+    ends 4 get "s3://bkt/$key" y
+    err "$key" NoSuchKey
+    ends 2 get "s3://bkt/${key}x" y
+    err longer
+    ends 2 get "s3://bkt/$(printf '%020000d' 1)" y
+    err s3://bkt/0000 ... longer
 }
 
 sec_get() {
