@@ -1307,6 +1307,7 @@ test_verdicts(void)
         {400, "RequestLimitExceeded", "", S3_SLOWER, S3UP_LATER},
         {400, "BadDigest", "", S3_ONCE, S3UP_DAMAGED},
         {400, "XAmzContentSHA256Mismatch", "", S3_ONCE, S3UP_DAMAGED},
+        {400, "XAmzContentChecksumMismatch", "", S3_ONCE, S3UP_DAMAGED}, /* MinIO */
         {403, "RequestTimeTooSkewed", "", S3_CLOCK, S3UP_LATER},
         {403, "SignatureDoesNotMatch", "", S3_CLOCK, S3UP_DENIED},
         {301, "PermanentRedirect", "", S3_REGION, S3UP_USAGE},
