@@ -5623,7 +5623,7 @@ cred_from_environment(struct creds *c, struct fail *f)
 }
 
 static int
-cred_from_profile(const struct profile *p, struct creds *c, struct fail *f)
+cred_from_profile(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 {
     if (p->id.n && p->secret.n) {
         buf_put(&c->id, buf_span(&p->id));
@@ -5644,6 +5644,11 @@ cred_from_profile(const struct profile *p, struct creds *c, struct fail *f)
                         "profile %s gets its keys through %s, which s3up does "
                         "not do; let credential_process do it",
                         buf_text(&p->name), buf_text(&p->foreign));
+    if (asked)
+        return fail_set(f, S3UP_DENIED, "profile %s has no keys%s", buf_text(&p->name),
+                        os_env("AWS_ACCESS_KEY_ID")
+                            ? "; without --profile those of the environment count"
+                            : ", in neither file");
     return fail_set(f, S3UP_DENIED,
                     "there are no keys: set AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY, or put them into "
@@ -5672,7 +5677,7 @@ cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 
     if (found)
         return found < 0 ? -1 : 0;
-    return cred_from_profile(p, c, f);
+    return cred_from_profile(p, asked, c, f);
 }
 
 /* ===== ROOM 11 store: one function for each thing that a store can do =====

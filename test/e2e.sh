@@ -792,6 +792,14 @@ sec_modes() {
     done
     ends 0 get --verbose s3://bkt/modes/a -
     check cmp -s a "$W/out"
+    # A profile that is asked for stands for itself: keys in the environment do not count.
+    mkdir .aws
+    printf '[profile bare]\nregion = us-east-1\n' >.aws/config
+    AWS_CONFIG_FILE=.aws/config
+    export AWS_CONFIG_FILE
+    ends 6 ls --profile bare
+    err 'profile bare has no keys' environment
+    unset AWS_CONFIG_FILE
 }
 
 # ---- when it is asked to stop ----
