@@ -5899,6 +5899,17 @@ s3_put_target(const struct s3_call *call, struct buf *out)
     }
 }
 
+/* Only then can a condition have failed: Swift says 412 to strangers, too. */
+static bool
+s3_is_conditional(const struct s3_call *call)
+{
+    for (unsigned i = 0; i < call->heads; i++)
+        if (span_starts(span_of(call->head[i].name), "if-") ||
+            span_starts(span_of(call->head[i].name), "x-amz-copy-source-if-"))
+            return true;
+    return false;
+}
+
 /* One good line: what was asked, what the store said, and what may help. */
 static int
 s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
@@ -5919,6 +5930,8 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
             code = s3_advice[i].exit;
             advice = s3_advice[i].advice;
         }
+    if (e->status == 412 && !s3_is_conditional(call))
+        code = S3UP_SOME;
     s3_put_target(call, &line);
     buf_str(&line, ": the store answered ");
     buf_num(&line, st->conn.head.status);
