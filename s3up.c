@@ -65,7 +65,7 @@
 #define TIB         ((uint64_t)1 << 40)
 #define KEY_MAX     1024  /* bytes of an object's key, by the S3 specification */
 #define URL_MAX     2048  /* bytes of an endpoint address; no real one comes near */
-#define FAIL_TEXT   768   /* bytes of one failure message; a key of 1,024 is cut */
+#define FAIL_TEXT   2048  /* bytes of one failure message; a key of 1,024 fits */
 #define XML_DEPTH   16    /* the deepest S3 reply has 5 levels */
 #define XML_NAME    128   /* bytes of an element's name; the longest in S3 has 41 */
 #define JSON_DEPTH  32    /* a stack of bits in one word */
@@ -1495,15 +1495,23 @@ struct fail {
 __attribute__((format(printf, 3, 4))) static int
 fail_set(struct fail *f, enum s3up_exit code, const char *form, ...)
 {
+    char whole[4 * FAIL_TEXT] = "";
+    size_t n, half = sizeof f->text / 2;
     va_list args;
 
     if (f->code != S3UP_OK)
         return -1;
     f->code = code;
     va_start(args, form);
-    (void)vsnprintf(f->text, sizeof f->text, form,
-                    args); /* a long one is cut, not lost */
+    (void)vsnprintf(whole, sizeof whole, form, args);
     va_end(args);
+    n = strlen(whole);
+    if (n >= sizeof f->text) { /* cut in its middle: the reason stands at the end */
+        memmove(whole + half + 3, whole + n - half + 4, half - 3);
+        memcpy(whole + half, "...", 3);
+        n = strlen(whole);
+    }
+    memcpy(f->text, whole, n + 1);
     return -1;
 }
 
@@ -5621,7 +5629,7 @@ cred_from_environment(struct creds *c, struct fail *f)
 }
 
 static int
-cred_from_profile(const struct profile *p, struct creds *c, struct fail *f)
+cred_from_profile(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 {
     if (p->id.n && p->secret.n) {
         buf_put(&c->id, buf_span(&p->id));
@@ -5642,6 +5650,11 @@ cred_from_profile(const struct profile *p, struct creds *c, struct fail *f)
                         "profile %s gets its keys through %s, which s3up does "
                         "not do; let credential_process do it",
                         buf_text(&p->name), buf_text(&p->foreign));
+    if (asked)
+        return fail_set(f, S3UP_DENIED, "profile %s has no keys%s", buf_text(&p->name),
+                        os_env("AWS_ACCESS_KEY_ID")
+                            ? "; without --profile those of the environment count"
+                            : ", in neither file");
     return fail_set(f, S3UP_DENIED,
                     "there are no keys: set AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY, or put them into "
@@ -5670,7 +5683,7 @@ cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 
     if (found)
         return found < 0 ? -1 : 0;
-    return cred_from_profile(p, c, f);
+    return cred_from_profile(p, asked, c, f);
 }
 
 /* ===== ROOM 11 store: one function for each thing that a store can do =====
@@ -5790,6 +5803,7 @@ static const struct {
     {"IncompleteBody", S3_AGAIN},
     {"BadDigest", S3_ONCE},
     {"XAmzContentSHA256Mismatch", S3_ONCE},
+    {"XAmzContentChecksumMismatch", S3_ONCE},
     {"RequestTimeTooSkewed", S3_CLOCK},
     {"RequestExpired", S3_CLOCK},
     {"RequestInTheFuture", S3_CLOCK},
@@ -5843,6 +5857,8 @@ static const struct {
     {"BadDigest", S3UP_DAMAGED, "the bytes that arrived are not those that were sent"},
     {"XAmzContentSHA256Mismatch", S3UP_DAMAGED,
      "the bytes that arrived are not those sent"},
+    {"XAmzContentChecksumMismatch", S3UP_DAMAGED,
+     "the bytes that arrived are not those sent"},
     {"EntityTooLarge", S3UP_SOME,
      "the store does not take objects or parts of this size"},
     {"PermanentRedirect", S3UP_USAGE,
@@ -5889,6 +5905,17 @@ s3_put_target(const struct s3_call *call, struct buf *out)
     }
 }
 
+/* Only then can a condition have failed: Swift says 412 to strangers, too. */
+static bool
+s3_is_conditional(const struct s3_call *call)
+{
+    for (unsigned i = 0; i < call->heads; i++)
+        if (span_starts(span_of(call->head[i].name), "if-") ||
+            span_starts(span_of(call->head[i].name), "x-amz-copy-source-if-"))
+            return true;
+    return false;
+}
+
 /* One good line: what was asked, what the store said, and what may help. */
 static int
 s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
@@ -5909,6 +5936,8 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
             code = s3_advice[i].exit;
             advice = s3_advice[i].advice;
         }
+    if (e->status == 412 && !s3_is_conditional(call))
+        code = S3UP_SOME;
     s3_put_target(call, &line);
     buf_str(&line, ": the store answered ");
     buf_num(&line, st->conn.head.status);
@@ -8246,7 +8275,8 @@ cli_uri(const char *word, struct span *bucket, struct span *key, struct fail *f)
     const char *why = url_s3(span_of(word), bucket, key);
 
     if (why)
-        (void)fail_set(f, S3UP_USAGE, "%s: %s", word, why);
+        (void)fail_set(f, S3UP_USAGE, "%.*s%s: %s", KEY_MAX + 80, word,
+                       strlen(word) > KEY_MAX + 80 ? "..." : "", why);
     return !why;
 }
 

@@ -350,6 +350,13 @@ sec_names() {
     ends 0 put x "s3://bkt/$key"
     ends 0 get "s3://bkt/$key" y
     ends 0 rm "s3://bkt/$key"
+    # However long a name is, why it does not work is not cut off.
+    ends 4 get "s3://bkt/$key" y
+    err "$key" NoSuchKey
+    ends 2 get "s3://bkt/${key}x" y
+    err longer
+    ends 2 get "s3://bkt/$(printf '%020000d' 1)" y
+    err s3://bkt/0000 ... longer
 }
 
 sec_get() {
@@ -784,6 +791,14 @@ sec_modes() {
     done
     ends 0 get --verbose s3://bkt/modes/a -
     check cmp -s a "$W/out"
+    # A profile that is asked for stands for itself: keys in the environment do not count.
+    mkdir .aws
+    printf '[profile bare]\nregion = us-east-1\n' >.aws/config
+    AWS_CONFIG_FILE=.aws/config
+    export AWS_CONFIG_FILE
+    ends 6 ls --profile bare
+    err 'profile bare has no keys' environment
+    unset AWS_CONFIG_FILE
 }
 
 # ---- writing only what is not there yet ----

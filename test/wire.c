@@ -1307,6 +1307,7 @@ test_verdicts(void)
         {400, "RequestLimitExceeded", "", S3_SLOWER, S3UP_LATER},
         {400, "BadDigest", "", S3_ONCE, S3UP_DAMAGED},
         {400, "XAmzContentSHA256Mismatch", "", S3_ONCE, S3UP_DAMAGED},
+        {400, "XAmzContentChecksumMismatch", "", S3_ONCE, S3UP_DAMAGED}, /* MinIO */
         {403, "RequestTimeTooSkewed", "", S3_CLOCK, S3UP_LATER},
         {403, "SignatureDoesNotMatch", "", S3_CLOCK, S3UP_DENIED},
         {301, "PermanentRedirect", "", S3_REGION, S3UP_USAGE},
@@ -1337,8 +1338,14 @@ test_verdicts(void)
         {302, "", "", S3_FINAL, S3UP_USAGE},
         {308, "", "", S3_FINAL, S3UP_USAGE},
     };
-    struct s3_call call = s3_to("PutObject", "PUT", SPAN("b"), SPAN("k"));
+    struct s3_call call = s3_to("PutObject", "PUT", SPAN("b"), SPAN("k")), plain = call;
+    struct fail unasked = {S3UP_OK, ""};
 
+    s3_header(&call, "if-none-match", SPAN("*"));
+    CASE("verdict: 412 where nothing was asked under a condition");
+    store.error = (struct s3_error){.status = 412};
+    CHECK_NUM(s3_refused(&store, &plain, &unasked), -1);
+    CHECK_NUM(unasked.code, S3UP_SOME);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct fail f = {S3UP_OK, ""};
 
