@@ -181,7 +181,7 @@ expired-token      list                 6/1   6/1   have expired
 no-such-bucket     get,put,list         4/1   4/1   NoSuchBucket
 no-such-upload     part,join            4/1   4/1   NoSuchUpload
 conflict-409       put,join             7/1   7/1   somebody else
-precondition-412   put,big,join         1/1   7/1   PreconditionFailed
+precondition-412   put,big,join         1/1   1/1   PreconditionFailed
 method-501         get,put,big,join,copy,many 1/1 1/1 NotImplemented
 method-501         list                 0/1   0/1   -
 # Replies that are cut. What a GET brings is read by whoever asked for it, so that it is
