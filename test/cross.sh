@@ -129,7 +129,12 @@ one() # NAME
         return
     fi
     for source in test/unit.c test/sigv4.c test/wire.c test/journal.c test/fuzz_*.c; do
-        [ -f "$source" ] && [ "$source" != test/fuzz_main.c ] || continue
+        case $name:$source in
+        *:test/fuzz_main.c) continue ;;
+        # qemu hands over SO_ERROR with the numbers of its own machine; those of mips are others.
+        mips:test/wire.c) continue ;;
+        esac
+        [ -f "$source" ] || continue
         set -- "$source"
         source=$(basename "$source" .c)
         case $source in fuzz_*) set -- "$@" test/fuzz_main.c ;; esac
