@@ -200,6 +200,11 @@ interop: s3up $T/s3d $(if $(wildcard test/oracle.c),$T/oracle)
 	@JOBS=1 test/run.sh $(if $(wildcard test/oracle.py),'oracle test/oracle.sh $T/oracle') 's3d test/s3d_test.sh $T/s3d' \
 		$(if $(wildcard test/interop/run.sh),'servers test/interop/run.sh')
 
+# Prints, and never judges.
+bench: s3up $T/s3d $T/call
+	@test/bench.sh ./s3up
+	@$(if $(wildcard test/bench_wire.sh),test/bench_wire.sh $T/call $T/s3d)
+
 demo: s3up $T/s3d
 	@test/demo.sh ./s3up $T/s3d
 

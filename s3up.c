@@ -27,7 +27,7 @@
 #include <arpa/inet.h>   /* inet_pton: addresses as text */
 #include <errno.h>       /* errno: why a system call failed, kept in struct fail */
 #include <fcntl.h>       /* open and its flags */
-#include <limits.h>      /* PATH_MAX */
+#include <limits.h>      /* PATH_MAX, NAME_MAX */
 #include <netdb.h>       /* getaddrinfo, in a child of its own */
 #include <netinet/in.h>  /* the two families of addresses */
 #include <netinet/tcp.h> /* TCP_NODELAY and the keepalive options */
@@ -1521,6 +1521,8 @@ fail_exit(int error)
         return S3UP_DENIED;
     case EEXIST:
         return S3UP_EXISTS;
+    case EINTR:
+        return S3UP_INTERRUPTED;
     case EINVAL:
     case EISDIR:
     case ELOOP:
@@ -1545,7 +1547,17 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTE, LOG_DEBUG };
 
 static enum log_level log_most = LOG_NOTE; /* -q lowers it, -v raises it */
 
-/* Reads and writes below go on after a signal; a stop is seen by the loops above them. */
+static volatile sig_atomic_t os_stop; /* 0, or the signal that asked us to stop */
+
+/* Did a call fail only because of a signal that is no stop? A stop ends it: a full pipe,
+ * or a FIFO that nobody opens, could hold us for ever. */
+static bool
+os_again(void)
+{
+    return errno == EINTR && !os_stop;
+}
+
+/* A write that a signal interrupts goes on, unless the signal is a stop. */
 static bool
 os_write(int fd, const void *data, size_t n)
 {
@@ -1554,7 +1566,7 @@ os_write(int fd, const void *data, size_t n)
     while (n) {
         ssize_t did = write(fd, p, n);
 
-        if (did < 0 && errno == EINTR)
+        if (did < 0 && os_again())
             continue;
         if (did <= 0) {
             errno = did ? errno : ENOSPC;
@@ -1562,6 +1574,10 @@ os_write(int fd, const void *data, size_t n)
         }
         p += did;
         n -= (size_t)did;
+        if (n && os_stop) { /* the rest would wait as the signal found us waiting */
+            errno = EINTR;
+            return false;
+        }
     }
     return true;
 }
@@ -1667,7 +1683,7 @@ os_open(const char *path, int flags, mode_t mode)
 
     do
         fd = open(path, flags | O_CLOEXEC, mode);
-    while (fd < 0 && errno == EINTR);
+    while (fd < 0 && os_again());
     return fd;
 }
 
@@ -1744,14 +1760,20 @@ os_sync_folder(const char *path)
     return good;
 }
 
-/* A new file beside path, under a name that nobody can foresee or has prepared. */
+/* A new file beside path, under a name that nobody can foresee or has prepared. Of a name
+ * that leaves no room for more, only the beginning is taken. */
 static int
 os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
 {
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    size_t n = strlen(base);
     unsigned char token[8];
     int fd = -1;
 
-    buf_str(name, path);
+    if (n > NAME_MAX - 1 - 2 * sizeof token)
+        for (n = NAME_MAX - 1 - 2 * sizeof token; n && (base[n] & 0xc0) == 0x80;)
+            n--; /* not into the middle of a character */
+    buf_put(name, span_at(path, (size_t)(base - path) + n));
     buf_char(name, '.');
     if (!os_random(token, sizeof token))
         return fail_sys(f, "find random numbers for", path);
@@ -1817,24 +1839,49 @@ os_same(const struct os_id *a, const struct os_id *b)
            a->modified.s == b->modified.s && a->modified.ns == b->modified.ns;
 }
 
-static volatile sig_atomic_t os_stop; /* 0, or the signal that asked us to stop */
-
 static void
 os_on_stop(int signal_number)
 {
     os_stop = signal_number;
 }
 
-/* A stop is a flag that the loops look at. A reader that went away is an error of write,
- * not a death; both are for the program alone, never for one that embeds it. */
+/* A stop is a flag that the loops look at. A reader that went away, or a limit on the
+ * size of files, is an error of write, not a death. All this is for the program alone,
+ * never for one that embeds it. */
 static void
 os_signals(void)
 {
     struct sigaction stop = {.sa_handler = os_on_stop}, ignore = {.sa_handler = SIG_IGN};
+    struct sigaction was;
 
     (void)sigaction(SIGINT, &stop, NULL); /* cannot fail for a signal that exists */
     (void)sigaction(SIGTERM, &stop, NULL);
+    if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN) /* nohup */
+        (void)sigaction(SIGHUP, &stop, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
+    (void)sigaction(SIGXFSZ, &ignore, NULL);
+}
+
+/* Gives the two that are ignored back to a program that will take our place. */
+static void
+os_signals_off(void)
+{
+    struct sigaction usual = {.sa_handler = SIG_DFL};
+
+    (void)sigaction(SIGPIPE, &usual, NULL);
+    (void)sigaction(SIGXFSZ, &usual, NULL);
+}
+
+/* Whoever starts us with 0, 1 or 2 closed would have our next file or connection take
+ * that number, and what we print go there. A folder takes it instead: whoever reads or
+ * writes it gets an error, as if it were closed. */
+static bool
+os_standard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && os_open("/", O_RDONLY | O_DIRECTORY, 0) != fd)
+            return false;
+    return true;
 }
 
 /* Waits, or returns early when asked to stop: the flag is looked at on both sides. */
@@ -5441,6 +5488,7 @@ cred_child(char **argv, int output)
 {
     int null = os_open("/dev/null", O_RDONLY, 0);
 
+    os_signals_off();
     if (null >= 0 && dup2(null, STDIN_FILENO) == STDIN_FILENO &&
         dup2(output, STDOUT_FILENO) == STDOUT_FILENO)
         (void)execvp(argv[0],
@@ -5821,8 +5869,8 @@ s3_judge(const struct s3_error *e)
             return s3_by_code[i].verdict;
     for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
         if (s3_by_status[i].status == e->status)
-            return e->status == 400 && e->region[0]  ? S3_REGION
-                   : e->status == 403 && !e->code[0] ? S3_CLOCK
+            return e->status == 400 && (e->region[0] || !e->code[0]) ? S3_REGION
+                   : e->status == 403 && !e->code[0]                 ? S3_CLOCK
                                                      : s3_by_status[i].verdict;
     return e->status >= 500 ? S3_AGAIN : S3_FINAL;
 }
@@ -6206,7 +6254,7 @@ s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
         *f = (struct fail){S3UP_OK,
                            ""}; /* the page of an error was cut: the status is there */
     }
-    if (good && (!call->root || s3_reply_is(st, call->root)))
+    if (good && (call->root ? s3_reply_is(st, call->root) : !s3_reply_is(st, "Error")))
         return S3_DONE;
     s3_read_error(st);
     if (good)
@@ -6229,7 +6277,10 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
     bool is_head = !strcmp(call->method, "HEAD");
     int rc;
 
+    st->error =
+        (struct s3_error){.status = 0}; /* what is there later is about this call */
     http_finish(&st->conn);
+    st->error = (struct s3_error){.status = 0}; /* of an earlier call: no longer true */
     if (s3_build(st, call, f) < 0)
         return S3_FINAL;
     for (;;) {
@@ -6307,32 +6358,44 @@ s3_query(struct s3_call *call, const char *name, struct span value)
         call->query[call->queries++] = (struct s3_pair){name, value};
 }
 
+/* Of a field that is set twice the last counts, and is the only one. */
 static void
 s3_header(struct s3_call *call, const char *name, struct span value)
 {
+    for (unsigned i = 0; i < call->heads; i++)
+        if (!strcmp(call->head[i].name, name)) {
+            call->head[i].value = value;
+            return;
+        }
     if (call->heads < S3_PAIRS)
         call->head[call->heads++] = (struct s3_pair){name, value};
 }
 
 /* Finds out where a bucket is: from the refusal itself, else by asking for the bucket's
- * head, which says it even to strangers. */
+ * head, which says it even to strangers; else by a question that is refused in words, as
+ * a HEAD cannot be. */
 static bool
 s3_find_region(struct store *st, struct span bucket)
 {
-    struct s3_call call = s3_to("HeadBucket", "HEAD", bucket, SPAN(""));
+    struct s3_call head = s3_to("HeadBucket", "HEAD", bucket, SPAN(""));
+    struct s3_call where = s3_to("GetBucketLocation", "GET", bucket, SPAN(""));
     struct s3_error error = st->error;
-    struct fail unread = {S3UP_OK, ""};
-    struct span region;
+    struct fail unread = {S3UP_OK, ""}, unread2 = {S3UP_OK, ""};
+    bool learned;
 
     if (!bucket.n)
         return false;
     if (error.region[0])
         return s3_learn_region(st, bucket, span_of(error.region));
-    (void)s3_attempt(st, &call, &unread);
-    region =
-        st->conn.answered ? http_value(&st->conn.head, "x-amz-bucket-region") : SPAN("");
+    (void)s3_attempt(st, &head, &unread);
+    s3_query(&where, "location", SPAN(""));
+    learned = (st->conn.answered &&
+               s3_learn_region(st, bucket,
+                               http_value(&st->conn.head, "x-amz-bucket-region"))) ||
+              (s3_attempt(st, &where, &unread2) != S3_DONE && st->conn.answered &&
+               s3_learn_region(st, bucket, span_of(st->error.region)));
     st->error = error;
-    return s3_learn_region(st, bucket, region);
+    return learned;
 }
 
 /* How often each kind of second chance was taken in one call. */
@@ -6801,7 +6864,10 @@ struct s3_list {
     bool is_old;              /* it goes on behind a key: a list of the first version */
     struct buf next, next_id; /* where the next page begins */
     struct buf asked;         /* where the page at hand began */
-    struct buf last; /* the greatest key or prefix seen: the marker of old stores */
+    struct buf last; /* the last key, or a greater prefix: the marker of old stores */
+    bool last_is_prefix;
+    struct buf first; /* what the page began with, when something was read of it */
+    bool is_first;    /* the next entry is that */
     struct s3_entry entry;
 };
 
@@ -6812,6 +6878,7 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
     l->next = buf_upto(8 * KEY_MAX);
     l->next_id = buf_upto(8 * KEY_MAX);
     l->last = buf_upto(8 * KEY_MAX);
+    l->first = buf_upto(8 * KEY_MAX);
     l->asked = buf_upto(16 * KEY_MAX);
     l->entry.name = buf_upto(8 * KEY_MAX);
     l->entry.id = buf_upto(8 * KEY_MAX);
@@ -6822,8 +6889,9 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
 static void
 s3_list_end(struct s3_list *l)
 {
-    struct buf *all[] = {&l->asked,      &l->next,     &l->next_id,    &l->last,
-                         &l->entry.name, &l->entry.id, &l->entry.etag, &l->entry.class};
+    struct buf *all[] = {&l->asked,    &l->next,       &l->next_id,
+                         &l->last,     &l->first,      &l->entry.name,
+                         &l->entry.id, &l->entry.etag, &l->entry.class};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buf_free(all[i]);
@@ -6942,12 +7010,14 @@ s3_list_fetch(struct store *st, struct s3_list *l, struct fail *f)
         return 0;
     if (l->kind != S3_OBJECTS || st->old_lists || l->next.n ||
         (st->error.status != 501 && st->error.status != 405 && st->error.status != 400) ||
-        now.code == S3UP_LATER)
+        (st->error.status == 400 && now.code != S3UP_SOME))
         return fail_set(f, now.code, "%s", now.text);
     st->old_lists = true;
     call = s3_list_call(st, l);
     return s3_run(st, &call, f);
 }
+
+#define S3_REPEATS "the store repeats one page of its list for ever"
 
 /* Where a page begins, as one text. */
 static void
@@ -7004,8 +7074,8 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
         stuck = plain;
     }
     if (stuck)
-        return fail_set(f, S3UP_LATER, "the store repeats one page of its list for ever");
-    l->has_page = true;
+        return fail_set(f, S3UP_LATER, S3_REPEATS);
+    l->has_page = l->is_first = true;
     xml_init(&l->x, buf_span(&st->reply));
     return 1;
 }
@@ -7048,6 +7118,35 @@ s3_list_leaf(struct s3_list *l, struct span name, struct span text)
     return true;
 }
 
+/* Takes note of a whole entry. 1: it is new, 0: a prefix that was listed before, which
+ * some stores repeat behind it, -1: it began the page before this one as well. No order
+ * is asked for: not all stores sort by bytes. */
+static int
+s3_list_note(struct s3_list *l)
+{
+    struct span name = buf_span(&l->entry.name);
+    bool prefix = l->entry.is_prefix;
+    int order = span_cmp(name, buf_span(&l->last));
+
+    if (l->kind != S3_OBJECTS)
+        return 1;
+    if (l->is_first && l->first.n && span_eq(name, buf_span(&l->first)))
+        return -1;
+    if (l->is_first) {
+        buf_clear(&l->first);
+        buf_put(&l->first, name);
+        l->is_first = false;
+    }
+    if (order == 0)
+        return 0;
+    if (order > 0 || (!prefix && !l->last_is_prefix)) {
+        buf_clear(&l->last);
+        buf_put(&l->last, name);
+        l->last_is_prefix = prefix;
+    }
+    return 1;
+}
+
 /* The next entry, into l->entry. 1: there is one, 0: the list is at its end, -1:
  * failed. */
 static int
@@ -7082,11 +7181,12 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         } else if (l->x.depth == depth &&
                    (xml_at(&l->x, items[l->kind]) ||
                     (l->entry.is_prefix && l->kind == S3_OBJECTS))) {
-            if (span_cmp(buf_span(&l->entry.name), buf_span(&l->last)) > 0) {
-                buf_clear(&l->last);
-                buf_put(&l->last, buf_span(&l->entry.name));
-            }
-            return 1;
+            int known = s3_list_note(l);
+
+            if (known < 0)
+                return fail_set(f, S3UP_LATER, S3_REPEATS);
+            if (known)
+                return 1;
         }
     }
 }
@@ -7211,43 +7311,73 @@ xfer_checksum_header(struct s3_call *call, enum sum_kind kind,
         s3_header(call, "x-amz-sdk-checksum-algorithm", span_of(names[kind].algorithm));
 }
 
-/* Whether the key is taken: 1, 0, or -1 if the store will not say. */
+/* 0 if the key is free. */
 static int
-xfer_exists(struct store *st, struct span bucket, struct span key, struct fail *f)
+xfer_taken(struct store *st, const struct s3_call *call, struct fail *f)
 {
     struct fail now = {S3UP_OK, ""};
 
-    if (s3_head_object(st, bucket, key, &now) == 0)
-        return 1;
-    if (now.code == S3UP_MISSING)
-        return 0;
-    return fail_set(f, now.code, "%s", now.text);
-}
-
-/* Sends the call of a PutObject, only where no object is: what a store that does not know
- * the condition makes of it is told apart. */
-static int
-xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
-{
-    int taken = xfer_exists(st, call->bucket, call->key, f);
-    struct fail now = {S3UP_OK, ""};
-    struct s3_call plain = *call;
-
-    if (taken < 0)
-        return -1;
-    if (taken)
+    if (s3_head_object(st, call->bucket, call->key, &now) == 0)
         return fail_set(f, S3UP_EXISTS, "s3://%.*s/%.*s exists already",
                         (int)call->bucket.n, call->bucket.p, (int)call->key.n,
                         call->key.p);
+    return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
+}
+
+/* Is what is stored there what this call sent? If the reply to a first attempt is lost,
+ * the second is refused because of the first: the token tells such an object from one
+ * that somebody else wrote. */
+static bool
+xfer_is_ours(struct store *st, const struct s3_call *call, struct span token)
+{
+    struct fail unread = {S3UP_OK, ""};
+
+    return s3_head_object(st, call->bucket, call->key, &unread) == 0 &&
+           span_eq(s3_value(st, "x-amz-meta-s3up-id"), token);
+}
+
+/* Sends the call of a PutObject, only where no object is. What stores say to a condition
+ * is told apart: taken, by us or by others; come again; never heard of it. */
+static int
+xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
+{
+    struct s3_call plain = *call;
+    unsigned char token[16];
+    struct buf id = buf_upto(4 * sizeof token);
+    struct fail now;
+    unsigned n = 0;
+    int rc;
+
+    if (!os_random(token, sizeof token))
+        return fail_sys(f, "find random numbers for", "a token");
+    hex_put(&id, token, sizeof token);
     s3_header(call, "if-none-match", SPAN("*"));
-    if (s3_put_object(st, call, &now) == 0)
-        return 0;
-    if (st->error.status != 501)
-        return fail_set(f, now.code, "%s", now.text);
-    log_say(LOG_WARN,
-            "this store cannot write under a condition: whether the object exists "
-            "was looked up before, and another writer could come in between");
-    return s3_put_object(st, &plain, f);
+    s3_header(call, "x-amz-meta-s3up-id", buf_span(&id));
+    for (;; s3_pause(st, n++, false)) {
+        now = (struct fail){S3UP_OK, ""};
+        rc = s3_put_object(st, call, &now);
+        if (rc == 0 || n == st->config.retries || os_stop ||
+            !span_is(span_of(st->error.code), "ConditionalRequestConflict"))
+            break;
+    }
+    if (rc < 0 && st->error.status == 412) {
+        rc = xfer_is_ours(st, call, buf_span(&id)) ? 0 : -1;
+        if (rc < 0)
+            (void)fail_set(f, S3UP_EXISTS,
+                           "s3://%.*s/%.*s exists already: somebody else wrote it a "
+                           "moment ago",
+                           (int)call->bucket.n, call->bucket.p, (int)call->key.n,
+                           call->key.p);
+    } else if (rc < 0 && st->error.status == 501) {
+        log_say(LOG_WARN,
+                "this store cannot write under a condition: whether the object exists "
+                "was looked up before, and another writer could come in between");
+        rc = s3_put_object(st, &plain, f);
+    } else if (rc < 0) {
+        (void)fail_set(f, now.code, "%s", now.text);
+    }
+    buf_free(&id);
+    return rc;
 }
 
 /* Uploads a file in one request. */
@@ -7270,6 +7400,8 @@ xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
         return fail_set(f, S3UP_USAGE,
                         "%s is larger than the 5 GiB that one request can carry",
                         file->path);
+    if (job->no_clobber && xfer_taken(st, call, f) < 0)
+        return -1;
     if (!is_unsigned)
         sum_init(&sums.at[sums.n++], SUM_SHA256);
     if (has_kind)
@@ -7300,10 +7432,12 @@ xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
 struct xfer_get {
     struct span bucket, key;
     int fd;
-    uint64_t done;  /* bytes written */
-    uint64_t size;  /* of the object, once known */
-    char etag[128]; /* as it came, for If-Match */
-    bool checkable; /* the ETag is the MD5 of the whole */
+    const char *path; /* of fd, for messages */
+    bool full;        /* it takes no more: nothing that a new attempt would mend */
+    uint64_t done;    /* bytes written */
+    uint64_t size;    /* of the object, once known */
+    char etag[128];   /* as it came, for If-Match */
+    bool checkable;   /* the ETag is the MD5 of the whole */
     struct sum md5;
 };
 
@@ -7373,11 +7507,10 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     if (s3_get_object(st, &call, f) == 0 && xfer_check_head(st, g, f) == 0)
         while ((did = http_read(&st->conn, st->window, sizeof st->window, f)) > 0) {
             if (!os_write(g->fd, st->window, (size_t)did)) {
-                did = -1;
-                if (errno == EPIPE)
-                    (void)fail_set(f, S3UP_CLOSED, "nobody reads the output any more");
-                else
-                    (void)fail_sys(f, "write", "the output");
+                did = errno == EPIPE
+                          ? fail_set(f, S3UP_CLOSED, "nobody reads the output any more")
+                          : fail_sys(f, "write", g->path);
+                g->full = true;
                 break;
             }
             sum_add(&g->md5, st->window, (size_t)did);
@@ -7405,7 +7538,8 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
         idle = g->done > before ? 0 : idle + 1;
         before = g->done;
         /* What was never begun has been tried often enough by s3_run. */
-        if (now.code != S3UP_LATER || !g->done || idle > st->config.retries || os_stop)
+        if (now.code != S3UP_LATER || g->full || !g->done || idle > st->config.retries ||
+            os_stop)
             return fail_set(f, os_stop ? S3UP_INTERRUPTED : now.code, "%s", now.text);
         s3_pause(st, idle, false);
     }
@@ -7431,25 +7565,50 @@ xfer_name(const char *temp, const char *path, bool no_clobber, struct fail *f)
     return os_sync_folder(path) ? 0 : fail_sys(f, "write", path);
 }
 
-/* Downloads to a file: under another name first, then, whole and checked, under its
- * own. */
+/* Downloads into what is there and no plain file: a device, or a FIFO. It is written, and
+ * never replaced: /dev/null must stay what it is. */
+static int
+xfer_get_device(struct store *st, struct xfer_get *g, struct fail *f)
+{
+    g->fd = os_open(g->path, O_WRONLY | O_NOCTTY, 0);
+    if (g->fd < 0)
+        return fail_sys(f, "write", g->path);
+    (void)xfer_get_to(st, g, f);
+    if (close(g->fd) != 0 && f->code == S3UP_OK)
+        return fail_sys(f, "write", g->path);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* Downloads to a file: under another name first, then, whole and checked, under its own.
+ * A file that it replaces hands its owner and mode on, and a link to one stays. */
 static int
 xfer_get_file(struct store *st, struct xfer_get *g, const char *path, bool no_clobber,
               struct fail *f)
 {
     struct buf temp = buf_upto(PATH_MAX);
+    char *real = NULL;
     struct stat info;
     int rc = -1;
 
+    g->path = path;
     if (stat(path, &info) == 0) {
         if (S_ISDIR(info.st_mode))
             return fail_set(f, S3UP_USAGE, "cannot write %s: it is a folder", path);
         if (no_clobber)
             return fail_set(f, S3UP_EXISTS, "%s exists already", path);
+        if (!S_ISREG(info.st_mode))
+            return xfer_get_device(st, g, f);
+        real = realpath(path, NULL);
+        if (!real)
+            return fail_sys(f, "find", path);
     }
-    g->fd = os_temp(path, 0666, &temp, f);
+    g->fd = os_temp(real ? real : path, real ? 0600 : 0666, &temp, f);
     if (g->fd < 0)
         goto done;
+    if (real) { /* what is refused here stays as closed as it is now */
+        (void)!fchown(g->fd, info.st_uid, info.st_gid);
+        (void)fchmod(g->fd, info.st_mode & 0777);
+    }
     if (xfer_get_to(st, g, f) == 0) {
         if (fsync(g->fd) != 0)
             (void)fail_sys(f, "write", path);
@@ -7459,11 +7618,12 @@ xfer_get_file(struct store *st, struct xfer_get *g, const char *path, bool no_cl
     if (close(g->fd) != 0 && rc == 0)
         rc = fail_sys(f, "write", path);
     if (rc == 0)
-        rc = xfer_name(buf_text(&temp), path, no_clobber, f);
+        rc = xfer_name(buf_text(&temp), real ? real : path, no_clobber, f);
     if (rc < 0)
         (void)unlink(buf_text(&temp)); /* gone already if only the folder's sync failed */
 done:
     buf_free(&temp);
+    free(real);
     return rc;
 }
 
@@ -7478,6 +7638,7 @@ done:
 
 /* What the options and the environment say. */
 struct cli {
+    const char *verb; /* for messages */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
     uint64_t retries, timeout, lifetime; /* timeout and lifetime in seconds */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
@@ -7638,9 +7799,9 @@ cli_is_option(const struct cli_option *o, struct span name)
 }
 
 static const struct cli_option *
-cli_find_option(struct span name, unsigned verb)
+cli_find_option(const struct cli *c, struct span name, unsigned verb)
 {
-    const char *near = NULL;
+    const char *near = NULL, *why = "there is no such option";
     unsigned distance = 4;
     char word[64];
 
@@ -7656,23 +7817,26 @@ cli_find_option(struct span name, unsigned verb)
         }
     }
     for (size_t i = 0; i < CLI_OPTIONS; i++)
-        if (cli_is_option(&cli_options[i], name)) {
-            log_say(LOG_ERROR, "--%s does not belong to this command%s%s%s", word,
-                    near ? "; did you mean --" : "", near ? near : "", near ? "?" : "");
-            return NULL;
-        }
-    log_say(LOG_ERROR, "there is no option --%s%s%s", word,
-            near ? "; did you mean --" : "", near ? near : "");
+        if (cli_is_option(&cli_options[i], name))
+            why = "it does not belong to this command";
+    if (near)
+        log_say(LOG_ERROR, "%s --%s: %s; did you mean --%s?", c->verb, word, why, near);
+    else
+        log_say(LOG_ERROR, "%s --%s: %s; s3up help %s shows those it has", c->verb, word,
+                why, c->verb);
     return NULL;
 }
 
 static const struct cli_option *
-cli_find_letter(char letter, unsigned verb)
+cli_find_letter(const struct cli *c, char letter, unsigned verb)
 {
     for (size_t i = 0; i < CLI_OPTIONS; i++)
         if (cli_options[i].letter == letter && cli_options[i].verbs & verb)
             return &cli_options[i];
-    log_say(LOG_ERROR, "this command has no option -%c", letter);
+    log_say(LOG_ERROR,
+            "%s -%c: there is no such option; s3up help %s shows those it has. A "
+            "file whose name begins with - goes behind a --",
+            c->verb, letter, c->verb);
     return NULL;
 }
 
@@ -7687,61 +7851,108 @@ cli_keep(struct cli *c, struct span a, struct span b)
     return c->text.bad ? SPAN("") : span_at(c->text.p + at, a.n + b.n);
 }
 
-/* A header field for the object; the last of a name wins. */
+/* Fields that s3up fills itself: said twice, a request could be read in two ways. */
 static bool
+cli_is_ours(struct span name)
+{
+    static const char *const ours[] = {"host",
+                                       "content-length",
+                                       "transfer-encoding",
+                                       "connection",
+                                       "expect",
+                                       "authorization",
+                                       "proxy-authorization",
+                                       "user-agent",
+                                       "x-amz-date",
+                                       "x-amz-content-sha256",
+                                       "x-amz-security-token",
+                                       "x-amz-meta-s3up-id"};
+
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (span_is(name, ours[i]))
+            return true;
+    return false;
+}
+
+/* A header field for the object; the last of a name wins. NULL, or why not. */
+static const char *
 cli_add_field(struct cli *c, const char *prefix, struct span name, struct span value)
 {
     struct span kept;
 
-    if (c->n == S3_PAIRS / 2 || !http_is_token(name))
-        return false;
+    for (size_t i = 0; i < value.n; i++)
+        if (((unsigned char)value.p[i] < ' ' && value.p[i] != '\t') || value.p[i] == 127)
+            return "a control character cannot be sent in a header";
+    if (!http_is_token(name))
+        return "the name is empty, or has characters that a header's name cannot have";
     kept = cli_keep(c, span_of(prefix), name);
     buf_char(&c->text, 0);
     for (size_t i = 0; i < kept.n; i++)
         c->text.p[(size_t)(kept.p - c->text.p) + i] = span_lower(kept.p[i]);
+    if (c->text.bad)
+        return "there are too many headers";
+    if (cli_is_ours(kept))
+        return "s3up sets this header itself";
     for (unsigned i = 0; i < c->n; i++)
         if (span_is(kept, c->heads[i].name)) {
             c->heads[i].value = value;
-            return true;
+            return NULL;
         }
+    if (c->n == S3_PAIRS / 2)
+        return "there can be no more than 12 headers and metadata";
     c->heads[c->n++] = (struct s3_pair){kept.p, value};
-    return !c->text.bad;
+    return NULL;
 }
 
-/* Puts an option's value into its place; false if it is malformed. */
-static bool
+/* Puts an option's value into its place; NULL, or what is wrong with it. */
+static const char *
 cli_set(struct cli *c, const struct cli_option *o, const char *value)
 {
     void *at = (char *)c + o->at;
     struct span v = span_of(value), name;
 
+    if (o->kind != CLI_FLAG && !v.n)
+        return "it is empty";
     switch (o->kind) {
     case CLI_FLAG:
         *(bool *)at = true;
-        return true;
+        return NULL;
     case CLI_TEXT:
         *(const char **)at = value;
-        return v.n > 0;
+        return NULL;
     case CLI_NUMBER:
-        return num_parse(v, UINT32_MAX, at);
+        return num_parse(v, UINT32_MAX, at) ? NULL : "it must be a whole number";
     case CLI_AGE:
-        return num_age(v, at) && *(uint64_t *)at > 0 && *(uint64_t *)at < UINT32_MAX;
+        return num_age(v, at) && *(uint64_t *)at > 0 && *(uint64_t *)at < UINT32_MAX
+                   ? NULL
+                   : "it must be more than nothing, as in 30s, 5m, 12h or 7d";
     case CLI_FIELD:
-        return v.n && cli_add_field(c, "", span_of(o->field), v);
+        return cli_add_field(c, "", span_of(o->field), v);
     case CLI_META:
-        return span_has(v, '=') && span_cut(&v, '=', &name) &&
-               cli_add_field(c, "x-amz-meta-", name, v);
+        return span_has(v, '=') && span_cut(&v, '=', &name)
+                   ? cli_add_field(c, "x-amz-meta-", name, v)
+                   : "there is no = in it";
     case CLI_RAW:
-        return span_has(v, ':') && span_cut(&v, ':', &name) &&
-               cli_add_field(c, "", name, span_trim(v));
+        return span_has(v, ':') && span_cut(&v, ':', &name)
+                   ? cli_add_field(c, "", name, span_trim(v))
+                   : "there is no : in it";
     }
-    return false;
+    return NULL;
 }
 
+/* Says what is wrong with the value of an option or of its variable. What follows a name,
+ * as a header's value, may be a secret: only the name is shown. */
 static bool
-cli_bad_value(const struct cli_option *o, const char *value)
+cli_bad_value(const char *source, const struct cli_option *o, const char *value,
+              const char *why)
 {
-    log_say(LOG_ERROR, "--%s wants %s, and \"%s\" is none", o->name, o->value, value);
+    struct span shown = span_of(value), rest = shown;
+
+    if (o->kind == CLI_META || o->kind == CLI_RAW)
+        (void)span_cut(&rest, o->kind == CLI_RAW ? ':' : '=', &shown);
+    shown = span_first(shown, 200);
+    log_say(LOG_ERROR, "%s wants %s, and \"%.*s\" is none: %s", source, o->value,
+            (int)shown.n, shown.n ? shown.p : "", why);
     return false;
 }
 
@@ -7756,11 +7967,12 @@ cli_option(struct cli *c, unsigned verb, int *at)
     for (const char *letter = word + 1; is_long || *letter; letter++) {
         struct span rest = span_of(word + 2), name = rest;
         const struct cli_option *o;
-        const char *value = NULL;
+        const char *value = NULL, *why;
+        char source[64] = "--";
 
         if (is_long)
             (void)span_cut(&rest, '=', &name);
-        o = is_long ? cli_find_option(name, verb) : cli_find_letter(*letter, verb);
+        o = is_long ? cli_find_option(c, name, verb) : cli_find_letter(c, *letter, verb);
         if (!o)
             return false;
         if (o->kind != CLI_FLAG) {
@@ -7772,11 +7984,13 @@ cli_option(struct cli *c, unsigned verb, int *at)
                 return false;
             }
         } else if (is_long && rest.p) {
-            log_say(LOG_ERROR, "--%s takes no value", o->name);
+            log_say(LOG_ERROR, "--%s takes no value, but got \"%s\"", o->name, rest.p);
             return false;
         }
-        if (!cli_set(c, o, value))
-            return cli_bad_value(o, value);
+        why = cli_set(c, o, value);
+        s3_copy_name(source + 2, sizeof source - 2, span_of(o->name));
+        if (why)
+            return cli_bad_value(source, o, value, why);
         if (is_long || value)
             return true;
     }
@@ -7804,7 +8018,7 @@ cli_variables(struct cli *c, unsigned verb)
 {
     for (size_t i = 0; i < CLI_OPTIONS; i++) {
         const struct cli_option *o = &cli_options[i];
-        const char *value;
+        const char *value, *why;
         char name[64];
 
         cli_variable(o, name);
@@ -7812,23 +8026,22 @@ cli_variables(struct cli *c, unsigned verb)
         if (!value ||
             (o->kind == CLI_FLAG && (!strcmp(value, "0") || !strcmp(value, "false"))))
             continue;
-        if (!cli_set(c, o, value)) {
-            log_say(LOG_ERROR, "%s is set to \"%s\", which is no %s", name, value,
-                    o->value);
-            return false;
-        }
+        why = cli_set(c, o, value);
+        if (why)
+            return cli_bad_value(name, o, value, why);
     }
     return true;
 }
 
 /* Sorts the words behind the verb into options and others. The others end up in words. */
 static bool
-cli_parse(struct cli *c, unsigned verb, int argc, char **argv)
+cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
 {
     bool only_words = false;
     int kept = 0;
 
-    *c = (struct cli){.retries = CLI_RETRIES, .timeout = 60, .lifetime = 3600};
+    *c = (struct cli){
+        .verb = name, .retries = CLI_RETRIES, .timeout = 60, .lifetime = 3600};
     c->text = buf_upto(4 * REQ_TEXT);
     if (!buf_need(&c->text, 4 * REQ_TEXT - 1)) {
         log_say(LOG_ERROR, "no memory");
@@ -8189,13 +8402,14 @@ static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
     struct cli_tally tally = {0, 0, 0, false};
+    struct xfer_job unused;
     struct span bucket, key;
     int last = c->count - 1;
 
     if (c->count < 2)
         return fail_set(f, S3UP_USAGE,
                         "put needs a FILE and a target, s3://BUCKET[/KEY]");
-    if (!cli_uri(c->words[last], &bucket, &key, f))
+    if (!cli_uri(c->words[last], &bucket, &key, f) || !cli_checksum(c, &unused, f))
         return -1;
     for (int i = 0; i < last; i++) {
         int code;
@@ -8264,6 +8478,7 @@ cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *
                     to_stdout ? "-" : buf_text(&path));
         } else if (to_stdout) {
             get.fd = STDOUT_FILENO;
+            get.path = "standard output";
             (void)xfer_get_to(st, &get, &f);
         } else {
             (void)xfer_get_file(st, &get, buf_text(&path), c->no_clobber, &f);
@@ -8442,11 +8657,12 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
 static int
 cli_stat(const struct cli *c, struct store *st, struct fail *f)
 {
-    static const char *const shown[] = {"content-length",   "etag",
-                                        "last-modified",    "content-type",
-                                        "content-encoding", "cache-control"};
+    static const char *const shown[] = {
+        "content-length",   "etag",          "last-modified",       "content-type",
+        "content-encoding", "cache-control", "content-disposition", "content-language",
+        "expires"};
     const struct head *h = &st->conn.head;
-    struct buf line = buf_upto(64 * KEY_MAX);
+    struct buf line = buf_upto(64 * KEY_MAX), lower = buf_upto(HEAD_MAX);
     struct span bucket, key;
 
     if (c->count != 1)
@@ -8460,22 +8676,24 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     if (c->json)
         cli_json_text(&line, "object", span_of(c->words[0]));
     for (unsigned i = 0; i < h->n; i++) {
-        char name[64];
-        bool show = span_is_nocase(span_first(h->at[i].name, 6), "x-amz-") &&
-                    !span_is_nocase(span_first(h->at[i].name, 8), "x-amz-id");
+        struct span name;
+        bool show;
 
-        s3_copy_name(name, sizeof name, h->at[i].name);
+        buf_clear(&lower);
+        for (size_t k = 0; k < h->at[i].name.n; k++)
+            buf_char(&lower, span_lower(h->at[i].name.p[k]));
+        name = buf_span(&lower);
+        show = span_starts(name, "x-amz-") && !span_starts(name, "x-amz-id") &&
+               !span_is(name, "x-amz-request-id");
         for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
-            show |= span_is_nocase(h->at[i].name, shown[k]);
-        if (!show || !strcmp(name, "x-amz-request-id"))
+            show |= span_is(name, shown[k]);
+        if (!show)
             continue;
-        for (char *p = name; *p; p++)
-            *p = span_lower(*p);
         if (c->json) {
-            cli_json_text(&line, name, h->at[i].value);
+            cli_json_text(&line, buf_text(&lower), h->at[i].value);
             continue;
         }
-        buf_str(&line, name);
+        buf_put(&line, name);
         buf_str(&line, ": ");
         log_put_plain(&line, h->at[i].value);
         buf_char(&line, '\n');
@@ -8483,6 +8701,7 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     buf_str(&line, c->json ? "}\n" : "");
     fputs(buf_text(&line), stdout);
     buf_free(&line);
+    buf_free(&lower);
     return S3UP_OK;
 }
 
@@ -8670,6 +8889,11 @@ cli_find_verb(const char *word)
     const char *near = NULL;
     unsigned distance = 4;
 
+    if (word[0] == '-') {
+        log_say(LOG_ERROR, "%s stands before the command: s3up COMMAND [OPTION...]",
+                word);
+        return NULL;
+    }
     for (size_t i = 0; i < CLI_VERBS; i++) {
         if (!strcmp(word, cli_verbs[i].name))
             return &cli_verbs[i];
@@ -8935,6 +9159,16 @@ cli_version(const struct cli *c)
     return S3UP_OK;
 }
 
+/* Is help asked for among the words behind a verb? */
+static bool
+cli_wants_help(int argc, char **argv)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+            return true;
+    return false;
+}
+
 /* Runs a verb that speaks to a store. */
 static int
 cli_run(const struct verb *verb, const struct cli *c)
@@ -8968,6 +9202,8 @@ main(int argc, char **argv)
     int code;
 
     os_signals();
+    if (!os_standard())
+        return S3UP_LATER; /* and nowhere to say it */
     if (argc < 2) {
         cli_usage(stderr);
         return S3UP_USAGE;
@@ -8979,7 +9215,11 @@ main(int argc, char **argv)
     verb = cli_find_verb(word);
     if (!verb)
         return S3UP_USAGE;
-    if (!cli_parse(&cli, verb->bit, argc - 2, argv + 2))
+    if (cli_wants_help(argc - 2, argv + 2)) {
+        cli_help_verb(verb);
+        return cli_finish(S3UP_OK);
+    }
+    if (!cli_parse(&cli, verb->name, verb->bit, argc - 2, argv + 2))
         code = S3UP_USAGE;
     else if (verb->run)
         code = cli_run(verb, &cli);

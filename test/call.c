@@ -104,16 +104,55 @@ do_list(enum s3_list_kind kind, char **a, struct fail *f)
     while ((rc = s3_list_next(&store, &list, f)) > 0) {
         struct buf name = buf_upto(8192);
 
+        n++;
         json_put(&name, buf_span(&list.entry.name));
-        if (n++ < 2000)
-            printf("%s %s %llu %llu %s %lld\n", list.entry.is_prefix ? "prefix" : "entry",
-                   buf_text(&name), (unsigned long long)list.entry.size,
-                   (unsigned long long)list.entry.number, buf_text(&list.entry.id),
-                   (long long)list.entry.time);
+        printf("%s %s %llu %llu %s %lld\n", list.entry.is_prefix ? "prefix" : "entry",
+               buf_text(&name), (unsigned long long)list.entry.size,
+               (unsigned long long)list.entry.number, buf_text(&list.entry.id),
+               (long long)list.entry.time);
         buf_free(&name);
     }
     printf("listed %u\n", n);
     s3_list_end(&list);
+    return rc;
+}
+
+/* fill BUCKET COUNT: so many objects, or with "upload" behind it unfinished uploads, whose
+ * names are as odd as names can be. Prints them as a list shows them. */
+static int
+do_fill(char **a, struct fail *f)
+{
+    static const char *const odd[] = {
+        "plain",  "a b",       "a+b",      "100%",
+        "%41",    "a&b<c>\"'", "\xc3\xa9", "\xf0\x9f\x98\x80",
+        "a//b",   "../x",      "dir/",     "a\\b",
+        "a\tb",   "a\nb",      "a\rb",     "\x01",
+        "?x=1#f", ";:@=,$",    "~._-",     "\x7f",
+        "]]>",    "&amp;",     "/",        " "};
+    struct buf key = buf_upto(KEY_MAX), id = buf_upto(KEY_MAX);
+    unsigned count = (unsigned)atoi(a[1]);
+    int rc = 0;
+
+    for (unsigned i = 0; i < count && rc == 0; i++) {
+        struct s3_call call =
+            s3_to("Fill", a[2] ? "POST" : "PUT", span_of(a[0]), SPAN(""));
+        struct buf name = buf_upto(8 * KEY_MAX);
+
+        buf_clear(&key);
+        buf_char(&key, (char)('a' + i % 7));
+        buf_str(&key, i % 3 ? "/" : "-");
+        buf_num(&key, i);
+        buf_str(&key, odd[i % (sizeof odd / sizeof *odd)]);
+        call.key = buf_span(&key);
+        buf_clear(&id);
+        rc = a[2] ? s3_create_upload(&store, &call, &id, f)
+                  : s3_put_object(&store, &call, f);
+        json_put(&name, buf_span(&key));
+        printf("entry %s\n", buf_text(&name));
+        buf_free(&name);
+    }
+    buf_free(&key);
+    buf_free(&id);
     return rc;
 }
 
@@ -251,21 +290,14 @@ static const struct {
     int least; /* arguments */
     int (*run)(char **, struct fail *);
 } operations[] = {
-    {"put", 3, do_put},
-    {"get", 2, do_get},
-    {"head", 2, do_head},
-    {"delete", 2, do_delete},
-    {"delete-many", 2, do_delete_many},
-    {"copy", 3, do_copy},
-    {"make", 1, do_make},
-    {"drop", 1, do_drop},
-    {"head-bucket", 1, do_head_bucket},
-    {"buckets", 0, do_buckets},
-    {"list", 1, do_objects},
-    {"uploads", 1, do_uploads},
-    {"parts", 3, do_parts},
-    {"upload", 4, do_upload},
-    {"abort", 3, do_abort},
+    {"put", 3, do_put},         {"fill", 2, do_fill},
+    {"get", 2, do_get},         {"head", 2, do_head},
+    {"delete", 2, do_delete},   {"delete-many", 2, do_delete_many},
+    {"copy", 3, do_copy},       {"make", 1, do_make},
+    {"drop", 1, do_drop},       {"head-bucket", 1, do_head_bucket},
+    {"buckets", 0, do_buckets}, {"list", 1, do_objects},
+    {"uploads", 1, do_uploads}, {"parts", 3, do_parts},
+    {"upload", 4, do_upload},   {"abort", 3, do_abort},
 };
 
 /* Splits ID:SECRET[:TOKEN]. */

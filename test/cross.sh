@@ -13,7 +13,7 @@
 #   riscv64  gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-user-static
 #   plain-x86 and unsigned-char need the system's own compiler, the first also qemu-user-static
 #
-# JOBS says how many machines at a time (2), FUZZ how many inputs each fuzz target gets (500), CC which
+# JOBS says how many machines at a time (2), FUZZ how many inputs each fuzz target gets (100), CC which
 # compiler is the system's own. Programs stay in .build/cross. Ends with "N passed, M failed".
 
 # shellcheck disable=SC2086 # the words of $cc and $qemu are a program and its options each
@@ -146,7 +146,7 @@ one() # NAME
             continue
         fi
         case $source in
-        fuzz_*) run "$source" "$box/$source" -n "${FUZZ:-500}" ;;
+        fuzz_*) run "$source" "$box/$source" -n "${FUZZ:-100}" ;;
         *) run "$source" "$box/$source" ;;
         esac
     done

@@ -164,6 +164,8 @@ hostile_close(int fd)
 
     hostile_seen.fds--;
     hostile_seen.lost |= bad && fd == hostile_seen.writing;
+    if (fd == hostile_seen.writing)
+        hostile_seen.writing = -1; /* the number may come back as another file */
     errno = bad ? error : errno;
     return bad ? -1 : rc;
 }

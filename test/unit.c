@@ -3768,7 +3768,7 @@ test_main(void)
         {"s3up frobnicate", 2, NULL, "s3up help lists them"},
         {"s3up ''", 2, NULL, "there is no command \"\"; s3up help lists them"},
         {"s3up VERSION", 2, NULL, "s3up help lists them"},
-        {"s3up -x", 2, NULL, "there is no command \"-x\""},
+        {"s3up -x", 2, NULL, "stands before the command"},
         {"s3up \033[2J", 2, NULL, "there is no command \"\\x1b[2J\""},
         {"s3up a-word-that-is-much-longer-than-any-command-could-ever-be", 2, NULL,
          "s3up help lists them"},

@@ -35,10 +35,10 @@ without() {
     mkdir "$W/programs"
     for dir in /usr/local/bin /usr/bin /bin /usr/sbin /sbin; do
         for program in "$dir"/*; do
-            ln -s "$program" "$W/bin/${program##*/}" 2>/dev/null
+            ln -s "$program" "$W/programs/${program##*/}" 2>/dev/null
         done
     done
-    for name; do rm -f "$W/bin/$name"; done
+    for name; do rm -f "$W/programs/$name"; done
 }
 
 expect() { # WHAT EXIT WORD...: looks at $code and $out

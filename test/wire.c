@@ -1315,7 +1315,7 @@ test_verdicts(void)
         {400, "AuthorizationHeaderMalformed", "", S3_REGION, S3UP_USAGE},
         {400, "IllegalLocationConstraintException", "", S3_REGION, S3UP_SOME},
         {400, "", "eu-west-1", S3_REGION, S3UP_SOME}, /* HEAD to a newer region */
-        {400, "", "", S3_FINAL, S3UP_SOME},
+        {400, "", "", S3_REGION, S3UP_SOME}, /* HEAD: only another request tells */
         {400, "InvalidArgument", "", S3_FINAL, S3UP_SOME},
         {400, "ExpiredToken", "", S3_FINAL, S3UP_DENIED},
         {401, "", "", S3_FINAL, S3UP_DENIED},
@@ -1918,9 +1918,21 @@ test_moved(void)
     script_end();
 
     CASE("moved, and nobody says where");
-    SCRIPT(3, SAY(MOVED("")), SAY("HTTP/1.1 403 No\r\n" NOTHING), GOOD);
+    SCRIPT(3, SAY(MOVED("")), SAY("HTTP/1.1 403 No\r\n" NOTHING),
+           SAY("HTTP/1.1 403 No\r\n" NOTHING), GOOD);
     expect("HEAD", S3UP_USAGE, "301");
-    CHECK_NUM(seen->requests, 2);
+    CHECK_NUM(seen->requests, 3);
+    script_end();
+
+    CASE("a HEAD to the wrong region, and only a refusal in words says which is right");
+    SCRIPT(0, SAY("HTTP/1.1 400 Bad\r\n" NOTHING), SAY("HTTP/1.1 400 Bad\r\n" NOTHING),
+           SAY("HTTP/1.1 400 Bad\r\nContent-Length: 82\r\n\r\n"
+               "<Error><Code>AuthorizationHeaderMalformed</Code>"
+               "<Region>eu-west-1</Region></Error>"),
+           GOOD);
+    expect("HEAD", S3UP_OK, "");
+    CHECK_NUM(seen->requests, 4);
+    CHECK(was_sent(1, "GET /bucket?location") && was_sent(0, "/eu-west-1/s3/"));
     script_end();
 
     CASE("moved in circles");

@@ -1,0 +1,1149 @@
+#!/bin/sh
+# e2e.sh: s3up as its users meet it, from the words of the command line to the bytes in a
+# store: every command, every exit code, what goes wrong and what is said about it.
+#
+#   test/e2e.sh S3UP S3D [SECTION...]
+#
+# S3UP is the program, S3D the compiled test/s3d.c. Needs sh and what POSIX has beside it;
+# what needs more (curl, openssl, root, other shells) is skipped aloud where it is missing.
+# E2E_SLOW=1 adds what takes a minute. Ends with `N passed, M failed`; 1 if any failed.
+#
+# Each section runs in a subshell and an empty folder of its own, so that what it exports,
+# changes or leaves behind ends with it. All that s3up ever says is kept in $W/said, and at
+# the end no secret may stand there.
+set -u
+LC_ALL=C
+export LC_ALL
+[ $# -ge 2 ] || { echo "usage: test/e2e.sh S3UP S3D [SECTION...]" >&2; exit 2; }
+S3UP=$(cd "$(dirname "$1")" && pwd)/${1##*/}
+S3D=$(cd "$(dirname "$2")" && pwd)/${2##*/}
+shift 2
+if ! [ -x "$S3UP" ] || ! [ -x "$S3D" ]; then
+    echo "e2e: $S3UP and $S3D must be built" >&2
+    exit 2
+fi
+for v in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
+    case $v in
+    AWS_* | S3UP_* | SSL_CERT_* | *_proxy | *_PROXY) unset "$v" ;;
+    esac
+done
+W=$(mktemp -d) || exit 2
+umask 022
+mkdir "$W/home"
+touch "$W/passed" "$W/failed" "$W/said" "$W/pids"
+HOME=$W/home
+export HOME
+trap 'stop_all; rm -rf "$W"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+KEY=E2EACCESS SECRET='sEcReT/of+e2e/0123456789abcdefghijklmnop'
+TKEY=E2ETEMP TSECRET='oThErSeCrEt/of+e2e/ABCDEFGHIJKLMNOP0123'
+TOKEN='IQoJtOkEn/of+e2e==abcdefghijklmnopqrstuvwxyz0123456789'
+if command -v timeout >/dev/null; then limit='timeout 30'; else limit=; fi
+
+# ---- what tests are made of ----
+
+stop_all() { # only what was started here, by its number
+    while read -r pid; do
+        kill "$pid" 2>/dev/null
+    done <"$W/pids"
+}
+
+pass() {
+    echo . >>"$W/passed"
+}
+
+fail() { # WORD...: what should have been
+    echo "${last:-}: $*" >>"$W/failed"
+    printf 'FAILED %s: %s\n    %s\n' "$section" "${last:-}" "$*"
+    [ ! -s "$W/err" ] || head -n 4 "$W/err" | cut -c 1-300 | sed 's/^/    | /'
+}
+
+skip() {
+    printf 'SKIPPED %s: %s\n' "$section" "$*"
+}
+
+check() { # COMMAND...: it must succeed
+    if "$@"; then pass; else fail "not so: $*"; fi
+}
+
+check_not() {
+    if "$@"; then fail "must not be: $*"; else pass; fi
+}
+
+is() { # GOT WANTED
+    if [ "$1" = "$2" ]; then pass; else fail "got <$1>, wanted <$2>"; fi
+}
+
+# Runs s3up. Its output is in $W/out and $W/err, its exit code in rc.
+run() {
+    last="s3up $*"
+    $limit "$S3UP" "$@" <"${IN:-/dev/null}" >"$W/out" 2>"$W/err"
+    rc=$?
+    case ${1-}:$rc in
+    presign:0) cat "$W/err" >>"$W/said" ;;
+    *) cat "$W/out" "$W/err" >>"$W/said" ;;
+    esac
+}
+
+ends() { # CODE ARG...: s3up ends so
+    want=$1
+    shift
+    run "$@"
+    if [ "$rc" = "$want" ]; then pass; else fail "exit code $rc, wanted $want"; fi
+}
+
+# Starts s3up and leaves it alone: its number is in pid. `ended CODE` waits for its end.
+begin() { # ARG...
+    last="s3up $*"
+    "$S3UP" "$@" <"${IN:-/dev/null}" >"$W/out" 2>"$W/err" &
+    pid=$!
+}
+
+ended() { # CODE
+    n=0 # a program that hangs must not hang us
+    while kill -s 0 "$pid" 2>/dev/null; do
+        n=$((n + 1))
+        [ $n != 400 ] || kill -s KILL "$pid"
+        sleep 0.05
+    done
+    wait "$pid"
+    rc=$?
+    cat "$W/out" "$W/err" >>"$W/said"
+    if [ "$rc" = "$1" ]; then pass; else fail "exit code $rc, wanted $1"; fi
+}
+
+has() { # FILE TEXT
+    case $(cat "$1") in
+    *"$2"*) return 0 ;;
+    esac
+    return 1
+}
+
+err() { # TEXT...: each is on stderr
+    for text; do
+        if has "$W/err" "$text"; then pass; else fail "stderr lacks <$text>"; fi
+    done
+}
+
+out() {
+    for text; do
+        if has "$W/out" "$text"; then pass; else
+            fail "stdout lacks <$text>: $(head -c 300 "$W/out")"
+        fi
+    done
+}
+
+silent() { # out, err
+    for stream; do
+        if [ ! -s "$W/$stream" ]; then pass; else
+            fail "std$stream is not empty: $(head -c 300 "$W/$stream")"
+        fi
+    done
+}
+
+# A command line that must be refused: CODE, texts of the message with | between them, and
+# the arguments. Nothing may be sent, printed, or left behind.
+refused() {
+    code=$1 texts=$2
+    shift 2
+    before=$(ls -A) sent=$(ctl stats requests)
+    ends "$code" "$@"
+    silent out
+    is "$(ctl stats requests)" "$sent"
+    is "$(ls -A)" "$before"
+    if has "$W/err" 's3up: error: '; then pass; else fail "no line says s3up: error:"; fi
+    IFS='|'
+    # shellcheck disable=SC2086 # the texts are to be split
+    set -- $texts
+    unset IFS
+    err "$@"
+}
+
+# Every line is one flat JSON object; there is one at least.
+json() {
+    if awk '{
+        gsub(/"([^"\\\001-\037]|\\["\\\/bfnrt]|\\u[0-9a-fA-F][0-9a-fA-F][0-9a-fA-F][0-9a-fA-F])*"/, "s")
+        gsub(/-?(0|[1-9][0-9]*)(\.[0-9]+)?/, "n")
+        if ($0 !~ /^\{s:(s|n|true|false|null)(,s:(s|n|true|false|null))*\}$/) exit bad = 1
+    } END { exit bad || NR == 0 }' "$1"; then pass; else
+        fail "not one JSON object a line: $(head -c 300 "$1")"
+    fi
+}
+
+# ---- stores ----
+
+# Starts a store; its port is in the file $W/NAME.port. An exported PORT is the one that
+# ctl, fault and calm speak to.
+store() { # NAME OPTION...
+    name=$1
+    shift
+    "$S3D" --dir "$W/$name.store" --port-file "$W/$name.port" --quiet "$@" \
+        >"$W/$name.log" 2>&1 &
+    echo $! >>"$W/pids"
+    n=0
+    while [ ! -s "$W/$name.port" ]; do
+        n=$((n + 1))
+        [ $n -lt 400 ] || { echo "e2e: the store does not start: $(cat "$W/$name.log")"; exit 2; }
+        sleep 0.02
+    done
+}
+
+ctl() {
+    "$S3D" ctl "$PORT" "$@" </dev/null
+}
+
+fault() { # RULE...
+    printf '%s\n' "$@" | "$S3D" ctl "$PORT" faults
+}
+
+quirk() { # NAME...; none: the store is well-behaved again
+    printf '%s\n' "$@" | "$S3D" ctl "$PORT" quirks
+}
+
+calm() {
+    ctl faults
+}
+
+# The bytes of an object in the store, as the store itself sees them.
+same() { # FILE URI
+    run get "$2" "$W/same"
+    cmp -s "$1" "$W/same"
+}
+
+gone() { # URI
+    run stat "$1"
+    [ "$rc" = 4 ]
+}
+
+bytes() { # N: a file of that many bytes that no two places of look alike
+    awk -v n="$1" 'BEGIN { for (i = 0; i * 8 < n; i++) printf "%08d", i * 7919 % 100000000 }' |
+        head -c "$1"
+}
+
+# Waits until a command succeeds, for 10 seconds at most.
+until_so() {
+    n=0
+    until "$@" >/dev/null 2>&1; do
+        n=$((n + 1))
+        [ $n -lt 500 ] || return 1
+        sleep 0.02
+    done
+}
+
+# ---- commands ----
+
+sec_put() {
+    printf 'hello\n' >a
+    ends 0 put a s3://bkt/put/a
+    err 'a -> s3://bkt/put/a (6 bytes)'
+    silent out
+    check same a s3://bkt/put/a
+    ends 0 put a s3://bkt/put/dir/
+    check same a s3://bkt/put/dir/a
+    ends 0 put a s3://bkt
+    check same a s3://bkt/a
+    ends 0 put a s3://bkt/
+    mkdir -p sub
+    printf 'other\n' >sub/b
+    : >empty
+    ends 0 put a sub/b empty s3://bkt/many/
+    check same a s3://bkt/many/a
+    check same sub/b s3://bkt/many/b
+    check same empty s3://bkt/many/empty
+    ends 0 put a sub/b s3://bkt
+    check same sub/b s3://bkt/b
+    ends 0 put sub/b s3://bkt/put/a
+    check same sub/b s3://bkt/put/a
+    ln -s sub/b link
+    ends 0 put link s3://bkt/put/
+    check same sub/b s3://bkt/put/link
+    bytes 300000 >big
+    for sum in auto sha256 crc64nvme crc32c crc32 md5 none; do
+        ends 0 put --checksum $sum big s3://bkt/put/big-$sum
+        check same big s3://bkt/put/big-$sum
+    done
+    ends 0 put --content-type text/x-odd --metadata Color=blue --metadata shape='a=b c' \
+        --cache-control no-store --storage-class STANDARD --header 'Content-Language: eo' \
+        a s3://bkt/put/meta
+    ends 0 stat s3://bkt/put/meta
+    out 'content-type: text/x-odd' 'x-amz-meta-color: blue' 'x-amz-meta-shape: a=b c' \
+        'cache-control: no-store'
+    ends 0 put --content-type text/one --header 'content-type: text/two' a s3://bkt/put/meta
+    ends 0 stat s3://bkt/put/meta
+    out 'content-type: text/two'
+    printf x >page.html
+    ends 0 put page.html s3://bkt/put/
+    ends 0 stat s3://bkt/put/page.html
+    out 'content-type: text/html'
+    ends 0 put -n a s3://bkt/put/new
+    ends 7 put -n sub/b s3://bkt/put/new
+    err 's3://bkt/put/new' 'exists already'
+    ends 7 put --no-clobber sub/b s3://bkt/put/new
+    ends 7 put --no-overwrite sub/b s3://bkt/put/new
+    check same a s3://bkt/put/new
+}
+
+# Names that shells, terminals and XML stumble over.
+sec_names() {
+    mkdir in back
+    nl=$(printf 'line\nend') esc=$(printf 'esc\033[31m') bad=$(printf 'bad\377\376')
+    long=$(printf '%0255d' 7) wide=$(printf '%085d' 0 | sed 's/0/日/g')
+    for name in 'two words' "$nl" "$esc" "$bad" '-dash' 'grüße-日本' 'a+b&c=d%20e?f#g' \
+        "quote'\"" '*' '~' 'back\slash' '<&>' 'trailing ' "$long" "$wide"; do
+        printf '%s' "$name" >"in/$name"
+    done
+    ends 0 put in/* s3://bkt/names/
+    for name in in/*; do
+        name=${name#in/}
+        ends 0 get "s3://bkt/names/$name" back/
+        is "$(cat "back/$name")" "$name"
+    done
+    (
+        cd in || exit
+        ends 0 put -- -dash s3://bkt/names/
+        ends 2 put -dash s3://bkt/names/dash
+    )
+    printf 1 >-x
+    ends 0 get -- s3://bkt/names/-dash -x
+    is "$(cat ./-x)" -dash
+    ends 0 ls -r s3://bkt/names/
+    out 'names/line\x0aend' 'names/esc\x1b[31m' 'names/grüße-日本'
+    is "$(grep -c names/ "$W/out")" 15
+    ends 0 ls --json -r s3://bkt/names/
+    json "$W/out"
+    out '"key":"names/line\u000aend"' 'names/esc\u001b[31m' '"key":"names/back\u005cslash"'
+    ends 0 rm "s3://bkt/names/$nl" "s3://bkt/names/$esc" "s3://bkt/names/$bad" \
+        's3://bkt/names/<&>' 's3://bkt/names/two words'
+    for name in "$nl" "$esc" "$bad" '<&>' 'two words'; do
+        check gone "s3://bkt/names/$name"
+    done
+    is "$("$S3UP" ls -r s3://bkt/names/ | wc -l | tr -d ' ')" 10
+    # A control character that XML cannot carry, and bytes that are no UTF-8.
+    hostile=$(printf 's3://bkt/names/c\001\002') bad="s3://bkt/names/$bad"
+    for way in alone together; do
+        ends 0 put in/-dash "$hostile"
+        ends 0 put in/-dash "$bad"
+        ends 0 ls --json s3://bkt/names/
+        json "$W/out"
+        out 'names/c\u0001\u0002' 'names/bad\udcff\udcfe'
+        if [ $way = alone ]; then
+            ends 0 rm "$hostile"
+            ends 0 rm "$bad"
+        else
+            ends 0 rm "$hostile" s3://bkt/names/-dash "$bad" 's3://bkt/names/*'
+            check gone s3://bkt/names/-dash
+            check gone 's3://bkt/names/*'
+        fi
+        check gone "$hostile"
+        check gone "$bad"
+    done
+    # Slashes and dots in keys mean nothing.
+    for key in a//b ./c ../d e/../f g/./h /i; do
+        printf '%s' "$key" >x
+        ends 0 put x "s3://bkt/$key"
+        ends 0 get "s3://bkt/$key" y
+        is "$(cat y)" "$key"
+    done
+    key=$(printf '%01024d' 1)
+    ends 0 put x "s3://bkt/$key"
+    ends 0 get "s3://bkt/$key" y
+    ends 0 rm "s3://bkt/$key"
+}
+
+sec_get() {
+    bytes 100000 >a
+    printf b >b
+    ends 0 put a b s3://bkt/get/
+    ends 0 get s3://bkt/get/a
+    check cmp -s a ./a
+    ends 0 get s3://bkt/get/a copy
+    check cmp -s a copy
+    err 's3://bkt/get/a -> copy (100000 bytes)'
+    silent out
+    mkdir d
+    ends 0 get s3://bkt/get/a d
+    check cmp -s a d/a
+    rm d/a
+    ends 0 get s3://bkt/get/a d/
+    check cmp -s a d/a
+    ends 0 get s3://bkt/get/a -
+    check cmp -s a "$W/out"
+    ends 0 get s3://bkt/get/a s3://bkt/get/b d
+    check cmp -s b d/b
+    mkdir e
+    (cd e && ends 0 get s3://bkt/get/a s3://bkt/get/b && check cmp -s ../b b)
+    ends 0 get s3://bkt/get/b s3://bkt/get/b -
+    is "$(cat "$W/out")" bb
+    : >none
+    ends 0 put none s3://bkt/get/
+    ends 0 get s3://bkt/get/none d
+    check test -f d/none
+    echo old >copy
+    ends 7 get -n s3://bkt/get/a copy
+    err copy 'exists already'
+    is "$(cat copy)" old
+    ends 0 get -n s3://bkt/get/a fresh
+    check cmp -s a fresh
+    ends 4 get s3://bkt/get/nothing copy
+    err s3://bkt/get/nothing
+    is "$(cat copy)" old
+    ends 4 get s3://nobucket/get/a copy
+    err NoSuchBucket nobucket
+    ends 1 get s3://bkt/get/a s3://bkt/get/nothing d
+    check cmp -s a d/a
+    # Only what was named is there: no temporary file is.
+    is "$(ls -A d)" "$(printf 'a\nb\nnone')"
+    is "$(ls -A | tr '\n' ' ')" 'a b copy d e fresh none '
+}
+
+sec_ls() {
+    mkdir m
+    i=0
+    while [ $i -lt 1100 ]; do
+        : >"m/$((10000 + i))"
+        i=$((i + 1))
+    done
+    ends 0 put -q m/* s3://lists/m/
+    silent out err
+    printf 12345 >x
+    ends 0 put x s3://lists/x
+    ends 0 put x s3://lists/d/e/f
+    bytes 1610613 >y
+    ends 0 put y s3://lists/d/y
+    ends 0 ls
+    out bkt lists
+    ends 0 ls s3://
+    out bkt lists
+    ends 0 ls --json
+    json "$W/out"
+    out '"bucket":"lists"' '"time":"20'
+    ends 0 ls s3://lists
+    is "$(grep -c . "$W/out")" 3
+    out 'PRE  d/' 'PRE  m/' ' 5  x'
+    ends 0 ls s3://lists/
+    is "$(grep -c . "$W/out")" 3
+    ends 0 ls s3://lists/d
+    is "$(grep -c . "$W/out")" 1
+    ends 0 ls s3://lists/d/
+    out 'PRE  d/e/' ' 1610613  d/y'
+    ends 0 ls --human s3://lists/d/
+    out ' 1.5M  d/y'
+    ends 0 ls --human-readable s3://lists/x
+    out ' 5  x'
+    ends 0 ls -r s3://lists
+    is "$(grep -c . "$W/out")" 1103
+    ends 0 ls --recursive s3://lists/m/1
+    is "$(grep -c . "$W/out")" 1100
+    is "$(sort "$W/out" | uniq | wc -l | tr -d ' ')" 1100
+    ends 0 ls -r --json s3://lists
+    json "$W/out"
+    is "$(grep -c . "$W/out")" 1103
+    out '{"key":"d/y","size":1610613,"etag":"' '"storage_class":"STANDARD"' '"time":"20'
+    ends 0 ls --json s3://lists
+    out '{"prefix":"d/"}'
+    ends 4 ls s3://lists/zzz
+    err s3://lists/zzz 'nothing begins with'
+    ends 4 ls s3://nobucket
+    err nobucket NoSuchBucket
+    ends 0 mb s3://hollow
+    ends 0 ls s3://hollow
+    silent out err
+    # Stores that speak the old list, or another dialect.
+    for q in no-list-v2 list-v1-no-nextmarker list-no-marker encoding-type-ignored \
+        xml-namespace-prefix; do
+        quirk $q
+        ends 0 ls -r s3://lists
+        is "$(grep -c . "$W/out")" 1103
+    done
+    quirk list-loop
+    ends 5 ls -r s3://lists
+    err 'repeats one page'
+    check test "$(grep -c . "$W/out")" -lt 2300
+    quirk ''
+    # More than 1,000 in one command, some of them not there.
+    i=0
+    set --
+    while [ $i -lt 1100 ]; do
+        set -- "$@" "s3://lists/m/$((10000 + i))"
+        i=$((i + 1))
+    done
+    ends 0 rm --dry-run "$@"
+    ends 0 ls -r s3://lists/m
+    is "$(grep -c . "$W/out")" 1100
+    ctl reset
+    ends 0 rm s3://lists/m/nothing "$@" s3://lists/x
+    is "$(ctl stats requests)" 2
+    ends 0 ls -r s3://lists
+    is "$(grep -c . "$W/out")" 2
+}
+
+sec_stat() {
+    printf hi >a
+    ends 0 put --metadata k=v a s3://bkt/stat/a
+    ends 0 stat s3://bkt/stat/a
+    out 'content-length: 2' 'etag: "49f68a5c8493ec2c0bf489821c21fc3b"' 'last-modified: ' \
+        'x-amz-meta-k: v'
+    silent err
+    ends 0 stat --json s3://bkt/stat/a
+    json "$W/out"
+    out '"object":"s3://bkt/stat/a"' '49f68a5c8493ec2c0bf489821c21fc3b' '"x-amz-meta-k":"v"'
+    long=$(printf '%0100d' 7)
+    ends 0 put --metadata "$long=v" --content-disposition 'attachment; filename="a b"' \
+        --header 'Content-Language: de' a s3://bkt/stat/a
+    ends 0 stat s3://bkt/stat/a
+    out "x-amz-meta-$long: v" 'content-disposition: attachment; filename="a b"' \
+        'content-language: de'
+    # A HEAD that is refused for its region cannot say so; nor can it say which is right.
+    ends 0 stat --region eu-west-9 s3://bkt/stat/a
+    ends 0 stat --region eu-west-9 s3://bkt
+    ends 7 put -n --region eu-west-9 a s3://bkt/stat/a
+    ends 0 put -n --region eu-west-9 a s3://bkt/stat/new
+    ends 0 stat s3://bkt
+    ends 4 stat s3://bkt/stat/nothing
+    err s3://bkt/stat/nothing
+    ends 4 stat s3://nobucket/a
+}
+
+sec_rm() {
+    printf hi >a
+    ends 0 put a s3://bkt/rm/1
+    ends 0 put a s3://bkt/rm/2
+    ends 0 put a s3://bkt/rm/3
+    ends 0 rm s3://bkt/rm/1
+    check gone s3://bkt/rm/1
+    ends 0 rm s3://bkt/rm/1
+    ends 0 rm s3://bkt/rm/2 s3://bkt/rm/nothing s3://bkt/rm/2
+    check gone s3://bkt/rm/2
+    ends 0 mb s3://second
+    ends 0 put a s3://second/x
+    ends 0 rm s3://second/x s3://bkt/rm/3
+    check gone s3://second/x
+    check gone s3://bkt/rm/3
+    ends 0 put a s3://bkt/rm/keep
+    ends 0 put a s3://bkt/rm/go
+    fault 'DeleteObjects * delete-error=keep'
+    ends 1 rm s3://bkt/rm/go s3://bkt/rm/keep
+    err s3://bkt/rm/keep 'was not deleted'
+    calm
+    check gone s3://bkt/rm/go
+    check same a s3://bkt/rm/keep
+    # All are looked at before any goes.
+    refused 2 's3://second|names no object|rb' rm s3://bkt/rm/keep s3://second
+    check same a s3://bkt/rm/keep
+    # No variable makes anything more be deleted than what was named.
+    export S3UP_FORCE=1 S3UP_RECURSIVE=1 S3UP_ALL=1 S3UP_OVERWRITE=1 S3UP_RESTART=1
+    ends 0 rm s3://bkt/rm/kee
+    ends 0 rm s3://bkt/rm/
+    ends 1 rb s3://bkt
+    check same a s3://bkt/rm/keep
+}
+
+sec_buckets() {
+    ends 0 mb s3://made-here
+    silent out
+    ends 0 ls
+    out made-here
+    ends 0 mb s3://made-here
+    printf hi >a
+    ends 0 put a s3://made-here/x
+    ends 1 rb s3://made-here
+    err made-here BucketNotEmpty
+    ends 0 rm s3://made-here/x
+    ends 0 rb --dry-run s3://made-here
+    ends 0 stat s3://made-here
+    ends 0 rb s3://made-here
+    ends 4 rb s3://made-here
+    err NoSuchBucket
+    ends 4 stat s3://made-here
+    ends 1 mb s3://UPPER
+    err InvalidBucketName UPPER
+    ends 0 mb --dry-run s3://never-made
+    ends 4 stat s3://never-made
+}
+
+# What can fetch a URL here; the answer goes to stdout.
+fetch() { # URL
+    if command -v curl >/dev/null; then
+        curl -s -f "$1"
+    elif command -v wget >/dev/null; then
+        wget -q -O - "$1"
+    else
+        return 99
+    fi
+}
+
+sec_presign() {
+    printf 'a presigned one\n' >a
+    ends 0 put a "s3://bkt/pre sign/ü&+"
+    ends 0 presign "s3://bkt/pre sign/ü&+"
+    silent err
+    out 'X-Amz-Expires=3600&' "http://127.0.0.1:$PORT/bkt/pre%20sign/%C3%BC%26%2B?" \
+        X-Amz-Signature=
+    url=$(cat "$W/out")
+    ends 0 presign --get --expires 7d s3://bkt/a
+    out 'X-Amz-Expires=604800&'
+    ends 0 presign --expires-in 90s s3://bkt/a
+    out 'X-Amz-Expires=90&'
+    ends 0 presign --put s3://bkt/pre/put
+    put=$(cat "$W/out")
+    refused 2 7d presign --expires 8d s3://bkt/a
+    refused 2 'either|--get|--put' presign --get --put s3://bkt/a
+    refused 2 's3://bkt names no object' presign s3://bkt
+    (
+        unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+        ends 6 presign s3://bkt/a
+        err AWS_ACCESS_KEY_ID
+    )
+    if ! command -v curl >/dev/null && ! command -v wget >/dev/null; then
+        skip "presigned URLs are not fetched: no curl, no wget"
+        return
+    fi
+    last="GET of what presign printed"
+    is "$(fetch "$url")" "a presigned one"
+    is "$(fetch "$(echo "$url" | sed 's/X-Amz-Expires=3600/X-Amz-Expires=3601/')")" ""
+    ends 0 presign --expires 1 s3://bkt/a
+    url=$(cat "$W/out")
+    sleep 2
+    last="GET of a URL that has expired"
+    is "$(fetch "$url")" ""
+    if ! command -v curl >/dev/null; then
+        skip "presign --put is not tried: no curl"
+        return
+    fi
+    curl -s -f -T a "$put"
+    check same a s3://bkt/pre/put
+}
+
+sec_help() {
+    ends 0 version
+    silent err
+    is "$(grep -c '^s3up [0-9]*\.[0-9]*\.[0-9]* ' "$W/out")" 1
+    cp "$W/out" v
+    for word in --version -V; do
+        ends 0 "$word"
+        check cmp -s v "$W/out"
+    done
+    ends 0 help
+    silent err
+    cp "$W/out" h
+    for code in 0 1 2 3 4 5 6 7 8 9 130 141 143; do
+        is "$(grep -c "^ *$code  [a-z]" h)" 1
+    done
+    for word in --help -h; do
+        ends 0 "$word"
+        check cmp -s h "$W/out"
+    done
+    ends 2
+    silent out
+    check cmp -s h "$W/err"
+    sed -n 's/^  s3up \([a-z]*\) .*/\1/p' h >verbs
+    is "$(tr '\n' ' ' <verbs)" 'put get ls stat rm mb rb presign help version '
+    for verb in $(cat verbs); do
+        ends 0 help "$verb"
+        silent err
+        out "s3up $verb"
+        sed -n 's/^  \(-[a-z], \|    \)--\([a-z-]*\).*/\2/p' "$W/out" >"opts.$verb"
+        awk 'length > 130 { exit 1 }' "$W/out" || fail "a line of help is too long"
+    done
+    # Every option belongs to exactly the commands whose help has it: the parser, the man
+    # page and the completions agree.
+    cat opts.* | sort -u >opts
+    check test "$(grep -c . opts)" -ge 25
+    ends 0 help man
+    cp "$W/out" man
+    ends 0 help completion bash
+    cp "$W/out" bash
+    ends 0 help completion zsh
+    cp "$W/out" zsh
+    ends 0 help completion fish
+    cp "$W/out" fish
+    for verb in $(cat verbs); do
+        words=$(sed -n "s/^    $verb) options='\(.*\)' ;;/\1/p" bash | tr ' ' '\n' | sed 's/^--//')
+        last="help $verb and completion"
+        is "$words" "$(cat "opts.$verb")"
+        is "$(sed -n "s/.*seen_subcommand_from $verb' -l \([a-z-]*\) .*/\1/p" fish)" "$words"
+        is "$(sed -n "/^    $verb) /,/;;/s/.*'--\([a-z-]*\).*/\1/p" zsh)" "$words"
+    done
+    for opt in $(cat opts); do
+        their=
+        for verb in $(cat verbs); do
+            last="s3up $verb --$opt"
+            said=$("$S3UP" "$verb" "--$opt" 2>&1 </dev/null)
+            rc=$?
+            if grep -qx -e "$opt" "opts.$verb"; then
+                their="$their${their:+, }$verb"
+                case $said in
+                *'not belong'* | *'no option'*) fail "it is in help, but refused: $said" ;;
+                *) pass ;;
+                esac
+            else
+                case $rc:$said in
+                2:*"--$opt"*'not belong'*) pass ;;
+                *) fail "it is not in help, but: $said" ;;
+                esac
+            fi
+        done
+        last="--$opt in the man page"
+        dashed=$(echo "$opt" | sed 's/-/\\\\-/g')
+        check grep -q "^\.B .*\\\\-\\\\-$dashed" man
+        check grep -q "($their)\.\$" man
+    done
+    if command -v man >/dev/null && command -v groff >/dev/null; then
+        last='help man, rendered'
+        is "$(groff -ww -man -Tascii -P-cbou man 2>&1 >man.txt)" ''
+        is "$(MANWIDTH=80 man --warnings -l ./man 2>&1 >/dev/null)" ''
+        for section_name in NAME SYNOPSIS COMMANDS OPTIONS 'EXIT STATUS' ENVIRONMENT FILES; do
+            check grep -q "$section_name" man.txt
+        done
+    else
+        skip "the man page is not rendered: install man-db and groff"
+    fi
+    for shell in bash zsh fish; do
+        if command -v $shell >/dev/null; then
+            last="help completion $shell, read by $shell -n"
+            is "$($shell -n ./$shell 2>&1)" ''
+        else
+            skip "no $shell to read the completion for it"
+        fi
+    done
+    if command -v bash >/dev/null; then
+        last='completion in bash'
+        is "$(bash -c '. ./bash; COMP_WORDS=(s3up pre); COMP_CWORD=1; _s3up
+            echo ${COMPREPLY[*]}')" presign
+        is "$(bash -c '. ./bash; COMP_WORDS=(s3up put --no-c); COMP_CWORD=2; _s3up
+            echo ${COMPREPLY[*]}')" --no-clobber
+    fi
+    refused 2 'foo|s3up help' help foo
+    refused 2 'bash|zsh|fish' help completion ksh
+    refused 2 'bash|zsh|fish' help completion
+    refused 2 'get|one command' help put get
+    refused 2 'x' version x
+}
+
+# --dry-run, --json, -q, -v
+sec_modes() {
+    printf 'hello\n' >a
+    ends 0 put a s3://bkt/modes/a
+    ctl reset
+    ends 0 put --dry-run a s3://bkt/modes/b
+    err 'would put a -> s3://bkt/modes/b (6 bytes)'
+    ends 0 put --dryrun -n a s3://bkt/modes/b
+    ends 0 get --dry-run s3://bkt/modes/a c
+    err 'would get s3://bkt/modes/a -> c'
+    ends 0 get --dry-run s3://bkt/modes/a -
+    silent out
+    ends 0 rm --dry-run s3://bkt/modes/a
+    err 'would delete s3://bkt/modes/a'
+    ends 0 mb --dry-run s3://modes
+    err 's3://modes'
+    ends 0 rb --dry-run s3://bkt
+    err 's3://bkt'
+    ends 4 put --dry-run nothing s3://bkt/modes/b
+    is "$(ctl log | grep -c -v -e ' GET ' -e ' HEAD ')" 0
+    check test ! -e c
+    check gone s3://bkt/modes/b
+    check same a s3://bkt/modes/a
+
+    ends 0 put --json a s3://bkt/modes/j
+    json "$W/out"
+    out '"event":"done"' '"source":"a"' '"target":"s3://bkt/modes/j"' '"size":6' \
+        '"etag":"b1946ac92492d2347c6235b4d2611184"'
+    silent err
+    ends 0 get --json s3://bkt/modes/j j
+    json "$W/out"
+    out '"event":"done"' '"source":"s3://bkt/modes/j"' '"target":"j"' '"size":6'
+    ends 0 get --json s3://bkt/modes/j -
+    check cmp -s a "$W/out"
+    json "$W/err"
+    ends 1 put --json a nothing s3://bkt/modes/
+    json "$W/out"
+    is "$(grep -c . "$W/out")" 2
+    out '"event":"error"' '"source":"nothing"' '"code":4' 'No such file'
+    err 'cannot open nothing: No such file or directory'
+    ends 4 stat --json s3://bkt/modes/none
+    json "$W/out"
+    out '"code":4'
+    ends 4 get --json s3://bkt/modes/none -
+    silent out
+
+    for words in 'put a s3://bkt/modes/q' 'get s3://bkt/modes/q q' 'rm s3://bkt/modes/q'; do
+        # shellcheck disable=SC2086
+        ends 0 ${words%% *} -q ${words#* }
+        silent out err
+    done
+    ends 4 get -q s3://bkt/modes/none q
+    err NoSuchKey
+
+    for words in 'put a s3://bkt/modes/v' 'get s3://bkt/modes/v v' 'ls s3://bkt/modes/' \
+        'stat s3://bkt/modes/v' 'rm s3://bkt/modes/v'; do
+        # shellcheck disable=SC2086
+        ends 0 ${words%% *} -v ${words#* }
+        err '/bkt' ' HTTP/1.1' '> host: 127.0.0.1:' '> authorization: ***' '< HTTP/1.1 20'
+    done
+    ends 0 get --verbose s3://bkt/modes/a -
+    check cmp -s a "$W/out"
+}
+
+# ---- writing only what is not there yet ----
+
+sec_races() {
+    printf 'mine\n' >mine
+    printf 'theirs\n' >theirs
+    # Somebody else writes between our look and our write.
+    fault 'HeadObject * stall=1 n=1'
+    ctl reset
+    begin put -n mine s3://bkt/race/a
+    until_so busy
+    "$S3UP" put -q theirs s3://bkt/race/a
+    ended 7
+    err s3://bkt/race/a 'exists already' 'somebody else'
+    check same theirs s3://bkt/race/a
+    calm
+    # The same, in a store that refuses the condition, or ignores it.
+    quirk if-none-match-501
+    ends 0 put -n mine s3://bkt/race/b
+    err 'warning: ' condition
+    check same mine s3://bkt/race/b
+    ends 7 put -n theirs s3://bkt/race/b
+    check same mine s3://bkt/race/b
+    quirk no-if-none-match
+    ends 0 put -n mine s3://bkt/race/c
+    ends 7 put -n theirs s3://bkt/race/c
+    check same mine s3://bkt/race/c
+    quirk ''
+    # Our own first attempt is not somebody else's object.
+    for how in lost-reply cut-head cut-reply; do
+        ctl reset
+        fault "PutObject * $how n=1"
+        ends 0 put -n mine s3://bkt/race/$how
+        check same mine s3://bkt/race/$how
+        calm
+    done
+    ends 0 put --json -n mine s3://bkt/race/json
+    out '"etag":"d92bf619dc8282f474be4bfbce48183f"'
+    fault 'PutObject * lost-reply n=1'
+    ends 0 put --json -n mine s3://bkt/race/json2
+    out '"etag":"d92bf619dc8282f474be4bfbce48183f"' '"size":5'
+    calm
+    # Two writers at once: one of them is told to come again.
+    fault 'PutObject * conflict-409 n=1'
+    ends 0 put -n mine s3://bkt/race/d
+    check same mine s3://bkt/race/d
+    fault 'PutObject * conflict-409'
+    ends 7 put --retries 2 -n mine s3://bkt/race/e
+    err s3://bkt/race/e 409
+    calm
+    # Without -n a lost reply is nothing: the same is written again.
+    fault 'PutObject * lost-reply n=1'
+    ends 0 put theirs s3://bkt/race/a
+    calm
+    # Two files for one name, none of them there.
+    ends 0 get -n s3://bkt/race/a new
+    fault 'GetObject * slow-write=500'
+    begin get -n s3://bkt/race/a late
+    until_so busy
+    sleep 0.1
+    printf 'mine\n' >late
+    ended 7
+    err late
+    is "$(cat late)" mine
+    is "$(ls -A | tr '\n' ' ')" 'late mine new theirs '
+}
+
+# ---- bad input ----
+
+# What is wrong is refused before anything is sent, by name, with the reason and a way out.
+sec_options() {
+    printf hi >a
+    refused 2 'put --regoin|no such option|did you mean --region?' put --regoin x a s3://bkt
+    refused 2 'ls --zzzzzz|no such option|s3up help ls' ls --zzzzzz
+    refused 2 'put --recursive|does not belong|s3up help put' put --recursive a s3://bkt
+    refused 2 'presign --dry-run|does not belong' presign --dry-run s3://bkt/a
+    refused 2 'put -Z|no such option|s3up help put|--' put -Z a s3://bkt
+    refused 2 'get -x|--' get s3://bkt/a -x
+    refused 2 '"pt"|did you mean "put"?' pt a s3://bkt
+    refused 2 '"upload"|s3up help' upload a s3://bkt
+    refused 2 '--json|before the command|s3up COMMAND [OPTION' --json put a s3://bkt
+    refused 2 '--json takes no value' put --json=1 a s3://bkt
+    refused 2 '--retries needs N' put a s3://bkt --retries
+    refused 2 '-e|--endpoint-url needs URL' put a s3://bkt -e
+    refused 2 '--region|empty' put --region= a s3://bkt
+    for value in 0 x 1.5h -1 '' 99999999999999999999 5mm; do
+        refused 2 "--timeout wants TIME|\"$value\"" put --timeout "$value" a s3://bkt
+    done
+    refused 2 '30s|5m|12h|7d' put --timeout 0 a s3://bkt
+    for value in x -1 1s 99999999999; do
+        refused 2 "--retries wants N|\"$value\"|whole number" put --retries "$value" a s3://bkt
+    done
+    refused 2 'addressing|auto, path or virtual|"foo"' put --addressing foo a s3://bkt
+    refused 2 'checksum|"foo"|auto, sha256|none' put --checksum foo a a s3://bkt
+    is "$(grep -c . "$W/err")" 1
+    refused 2 '--metadata|NAME=VALUE|"x"|no =' put --metadata x a s3://bkt
+    refused 2 '--metadata|name' put --metadata =x a s3://bkt
+    refused 2 '--metadata|"a b"|name' put --metadata 'a b=x' a s3://bkt
+    refused 2 "--header|'NAME: VALUE'|\"x\"|no :" put --header x a s3://bkt
+    for end in '\r' '\n' '\r\nx-amz-acl: public-read' '\001' '\177'; do
+        refused 2 '"x-a"|control character' put --header "x-a: 1$(printf "$end.")" a s3://bkt
+        refused 2 '"a"|control character' put --metadata "a=$(printf "$end.")" a s3://bkt
+        refused 2 'control character' put --content-type "a$(printf "$end.")" a s3://bkt
+    done
+    for name in Host Content-Length Transfer-Encoding Connection Authorization Expect \
+        X-Amz-Date X-Amz-Content-SHA256 x-amz-security-token x-amz-meta-s3up-id; do
+        refused 2 "\"$name\"|itself" put --header "$name: hush-hush" a s3://bkt
+        check_not has "$W/err" hush-hush
+    done
+    set --
+    for n in 1 2 3 4 5 6 7 8 9 10 11 12 13; do
+        set -- "$@" --metadata "k$n=v"
+    done
+    refused 2 'no more than 12' put "$@" a s3://bkt
+    shift 2
+    ends 0 put "$@" a s3://bkt/opt/meta
+    refused 2 's3://bkt/x names an object' mb s3://bkt/x
+    # As variables.
+    (
+        export S3UP_TIMEOUT=soon
+        refused 2 'S3UP_TIMEOUT wants TIME|"soon"' put a s3://bkt
+    )
+    (
+        export S3UP_HEADER='x-a hush-hush'
+        refused 2 'S3UP_HEADER|no :' put a s3://bkt
+        export S3UP_HEADER='Host: hush-hush'
+        refused 2 'S3UP_HEADER|"Host"' put a s3://bkt
+        check_not has "$W/err" hush-hush
+        ends 0 ls s3://bkt/opt/
+    )
+    # Help is given wherever it is asked for.
+    ends 0 help put
+    cp "$W/out" help
+    for words in 'put --help' 'put -h' 'put a b --json --help' 'put --zzz -h'; do
+        # shellcheck disable=SC2086
+        ends 0 $words
+        check cmp -s help "$W/out"
+        silent err
+    done
+    # A header that is given twice is sent once, and the user's own wins.
+    sum=$("$S3D" sum md5 <a)
+    ends 0 put --checksum md5 --header "Content-MD5: ${sum#* }" -n \
+        --header 'If-None-Match: *' a s3://bkt/opt/twice
+    ends 9 put --retries 1 --checksum md5 --header 'Content-MD5: AAAAAAAAAAAAAAAAAAAAAA==' \
+        a s3://bkt/opt/wrong
+    check gone s3://bkt/opt/wrong
+}
+
+# ---- when it is asked to stop ----
+
+some_file() { # is there anything here that is not on the list?
+    # shellcheck disable=SC2010 # the names are ours
+    ls -A | grep -q -v -x -e "${1:-}"
+}
+
+busy() { # has a request come since the last reset?
+    [ "$(ctl stats requests)" -gt 0 ]
+}
+
+sec_signals() {
+    bytes 300000 >a
+    printf keep >old
+    ends 0 put a s3://bkt/sig/a
+    mkdir here
+    cd here || return
+    fault 'GetObject * slow-write=50000'
+    for signal in INT:130 TERM:143 HUP:129; do
+        begin get s3://bkt/sig/a new
+        until_so some_file
+        kill -s "${signal%:*}" "$pid"
+        ended "${signal#*:}"
+        err interrupted
+        is "$(ls -A)" ''
+    done
+    cp ../old new
+    begin get s3://bkt/sig/a new
+    until_so some_file new
+    kill -s INT "$pid"
+    ended 130
+    is "$(ls -A) $(cat new)" 'new keep'
+    rm new
+    begin get s3://bkt/sig/a s3://bkt/sig/a ./
+    until_so some_file
+    kill -s INT "$pid"
+    ended 130
+    is "$(ls -A)" ''
+    calm
+    fault 'ListObjectsV2 * stall=10'
+    ctl reset
+    begin ls s3://bkt
+    until_so busy
+    kill -s TERM "$pid"
+    ended 143
+    silent out
+    calm
+
+    (
+        trap '' HUP # as nohup does
+        fault 'GetObject * slow-write=500000'
+        begin get s3://bkt/sig/a kept
+        until_so some_file
+        kill -s HUP "$pid"
+        ended 0
+        check cmp -s ../a kept
+        rm kept
+    )
+    calm
+    # A reader that does not read must not keep us.
+    mkfifo pipe
+    sleep 60 <>pipe >/dev/null 2>&1 &
+    sleeper=$!
+    "$S3UP" get s3://bkt/sig/a - >pipe 2>"$W/err" &
+    pid=$! last='get - to a pipe that is full'
+    sleep 0.3
+    kill -s TERM "$pid"
+    ended 143
+    kill "$sleeper"
+    rm pipe
+
+    cd ..
+    head -c 16000000 /dev/zero >big
+    fault 'PutObject * slow-read=200000'
+    for signal in INT:130 TERM:143; do
+        ctl reset
+        begin put big a s3://bkt/sig/
+        until_so busy
+        kill -s "${signal%:*}" "$pid"
+        ended "${signal#*:}"
+        err interrupted 'a was not sent'
+        check gone s3://bkt/sig/big
+    done
+    calm
+    fault '* * 503'
+    begin ls --retries 50
+    sleep 0.5
+    kill -s INT "$pid"
+    ended 130
+    calm
+    # While a file is only read, for its sum.
+    dd if=/dev/null of=sparse bs=1 seek=5000000000 2>/dev/null
+    begin put sparse s3://bkt/sig/
+    sleep 0.2
+    kill -s INT "$pid"
+    ended 130
+    rm sparse
+}
+
+# What get writes to may be more than a new name.
+sec_targets() {
+    printf 'new\n' >a
+    ends 0 put a s3://bkt/targets/a
+    printf 'old and longer\n' >real
+    chmod 600 real
+    ln -s real link
+    ends 0 get s3://bkt/targets/a link
+    check test -L link
+    check cmp -s a real
+    is "$(ls -l real | cut -c 1-10)" -rw-------
+    chmod 755 real
+    ends 0 get s3://bkt/targets/a real
+    is "$(ls -l real | cut -c 1-10)" -rwxr-xr-x
+    mkdir deep
+    ln -s ../real deep/up
+    ln -s deep/up chain
+    ends 0 get s3://bkt/targets/a chain
+    check test -L chain -a -L deep/up
+    is "$(ls -A deep)" up
+    ln -s nowhere dead
+    ends 7 get -n s3://bkt/targets/a dead
+    check test -L dead
+    ln -s /proc/self/fd/1 stdout # not /dev/stdout: root could lose it
+    ends 0 get s3://bkt/targets/a stdout
+    check cmp -s a "$W/out"
+    check test -L stdout
+    mkfifo fifo
+    cat fifo >read &
+    ends 0 get s3://bkt/targets/a fifo
+    wait $!
+    check test -p fifo
+    check cmp -s a read
+    ends 7 get -n s3://bkt/targets/a fifo
+    begin get s3://bkt/targets/a fifo # which nobody opens
+    sleep 0.2
+    kill -s TERM "$pid"
+    ended 143
+    (
+        umask 077
+        ends 0 get s3://bkt/targets/a private
+        is "$(ls -l private | cut -c 1-10)" -rw-------
+    )
+    is "$(ls -A | tr '\n' ' ')" 'a chain dead deep fifo link private read real stdout '
+    if [ "$(id -u)" = 0 ] && command -v mknod >/dev/null; then
+        mknod null c 1 3 # never /dev/null itself
+        ends 0 get s3://bkt/targets/a null
+        check test -c null
+        chown 12345:12345 real
+        ends 0 get s3://bkt/targets/a real
+        is "$(ls -ln real | awk '{ print $3, $4 }')" '12345 12345'
+    else
+        ends 0 get s3://bkt/targets/a /dev/null
+        skip 'owners are not tried: not root'
+    fi
+}
+
+# ---- a hostile house ----
+
+sec_limits() {
+    bytes 300000 >big
+    ends 0 put big s3://bkt/lim/big
+    # Started with closed descriptors: what is printed must not end in a file or a socket.
+    for closed in '2>&-' '0<&- 2>&-' '0<&- 1>&- 2>&-'; do
+        last="put and get with $closed"
+        eval '"$S3UP" put -v big s3://bkt/lim/closed '"$closed"
+        is $? 0
+        check same big s3://bkt/lim/closed
+        rm -f back
+        eval '"$S3UP" get -v s3://bkt/lim/closed back '"$closed"
+        is $? 0
+        check cmp -s big back
+        eval '"$S3UP" get -v s3://bkt/lim/none back '"$closed"
+        is $? 4
+    done
+    last='output that cannot be written'
+    for words in 'ls' 'help' 'version' 'get s3://bkt/lim/big -' 'stat s3://bkt/lim/big' \
+        'put --json big s3://bkt/lim/' 'presign s3://bkt/lim/big'; do
+        for where in '>&-' '>/dev/full'; do
+            last="s3up $words $where"
+            [ -w /dev/full ] || continue
+            eval '"$S3UP" $words 2>"$W/err" '"$where"
+            rc=$?
+            check test $rc -ne 0 -a $rc -lt 128
+            err output
+        done
+    done
+    # A limit on the size of files, as a full disk: nothing is left, the old file stays.
+    printf keep >back
+    printf '#!/bin/sh\nulimit -f 100\nexec "$@"\n' >"$W/small"
+    chmod +x "$W/small"
+    limit="$W/small"
+    ends 5 get s3://bkt/lim/big back
+    err back 'File too large'
+    is "$(ls -A | tr '\n' ' ')$(cat back)" 'back big keep'
+}
+
+# ---- running all of it ----
+
+sections=${*:-$(sed -n 's/^sec_\([a-z_]*\)() .*/\1/p' "$0")}
+store main --heads --key "$KEY:$SECRET" --key "$TKEY:$TSECRET:$TOKEN" \
+    --bucket bkt --bucket lists
+PORT=$(cat "$W/main.port")
+export PORT AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY=$SECRET \
+    AWS_ENDPOINT_URL=http://127.0.0.1:$PORT
+for section in $sections; do
+    mkdir "$W/$section" && chmod 755 "$W/$section"
+    printf '' | tee "$W/out" >"$W/err"
+    last=
+    (cd "$W/$section" && "sec_$section")
+    calm
+done
+passed=$(grep -c . "$W/passed") failed=$(grep -c . "$W/failed")
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
