@@ -65,7 +65,7 @@
 #define TIB         ((uint64_t)1 << 40)
 #define KEY_MAX     1024  /* bytes of an object's key, by the S3 specification */
 #define URL_MAX     2048  /* bytes of an endpoint address; no real one comes near */
-#define FAIL_TEXT   768   /* bytes of one failure message; a key of 1,024 is cut */
+#define FAIL_TEXT   4608  /* bytes of one failure message: a whole path, and the reason */
 #define XML_DEPTH   16    /* the deepest S3 reply has 5 levels */
 #define XML_NAME    128   /* bytes of an element's name; the longest in S3 has 41 */
 #define JSON_DEPTH  32    /* a stack of bits in one word */
@@ -1495,15 +1495,23 @@ struct fail {
 __attribute__((format(printf, 3, 4))) static int
 fail_set(struct fail *f, enum s3up_exit code, const char *form, ...)
 {
+    char whole[4 * FAIL_TEXT] = "";
+    size_t n, half = sizeof f->text / 2;
     va_list args;
 
     if (f->code != S3UP_OK)
         return -1;
     f->code = code;
     va_start(args, form);
-    (void)vsnprintf(f->text, sizeof f->text, form,
-                    args); /* a long one is cut, not lost */
+    (void)vsnprintf(whole, sizeof whole, form, args);
     va_end(args);
+    n = strlen(whole);
+    if (n >= sizeof f->text) { /* cut in its middle: the reason stands at the end */
+        memmove(whole + half + 3, whole + n - half + 4, half - 3);
+        memcpy(whole + half, "...", 3);
+        n = strlen(whole);
+    }
+    memcpy(f->text, whole, n + 1);
     return -1;
 }
 
@@ -1537,10 +1545,10 @@ fail_exit(int error)
 static int
 fail_sys(struct fail *f, const char *doing, const char *what)
 {
-    int error = errno;
+    int error = errno, n = (int)span_first(span_of(what), PATH_MAX).n;
 
-    return fail_set(f, fail_exit(error), "cannot %s %s: %s", doing, what,
-                    strerror(error));
+    return fail_set(f, fail_exit(error), "cannot %s %.*s%s: %s", doing, n, what,
+                    what[n] ? "..." : "", strerror(error));
 }
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTE, LOG_DEBUG };
@@ -5621,7 +5629,7 @@ cred_from_environment(struct creds *c, struct fail *f)
 }
 
 static int
-cred_from_profile(const struct profile *p, struct creds *c, struct fail *f)
+cred_from_profile(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 {
     if (p->id.n && p->secret.n) {
         buf_put(&c->id, buf_span(&p->id));
@@ -5642,6 +5650,11 @@ cred_from_profile(const struct profile *p, struct creds *c, struct fail *f)
                         "profile %s gets its keys through %s, which s3up does "
                         "not do; let credential_process do it",
                         buf_text(&p->name), buf_text(&p->foreign));
+    if (asked)
+        return fail_set(f, S3UP_DENIED, "profile %s has no keys%s", buf_text(&p->name),
+                        os_env("AWS_ACCESS_KEY_ID")
+                            ? "; without --profile those of the environment count"
+                            : ", in neither file");
     return fail_set(f, S3UP_DENIED,
                     "there are no keys: set AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY, or put them into "
@@ -5670,7 +5683,7 @@ cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 
     if (found)
         return found < 0 ? -1 : 0;
-    return cred_from_profile(p, c, f);
+    return cred_from_profile(p, asked, c, f);
 }
 
 /* ===== ROOM 11 store: one function for each thing that a store can do =====
@@ -5692,9 +5705,10 @@ struct s3_pair {
 /* What is sent: bytes in memory, or a stretch of an open file. */
 struct s3_body {
     struct span memory;
-    int fd;         /* used if length is not 0 and memory is empty */
-    int64_t at;     /* where the stretch begins */
-    int64_t length; /* of the stretch; the length of memory is its own */
+    int fd;           /* used if length is not 0 and memory is empty */
+    int64_t at;       /* where the stretch begins */
+    int64_t length;   /* of the stretch; the length of memory is its own */
+    const char *path; /* of the file, for messages */
     const struct os_id
         *id; /* what the file must still be before its last bytes are sent */
 };
@@ -5790,6 +5804,7 @@ static const struct {
     {"IncompleteBody", S3_AGAIN},
     {"BadDigest", S3_ONCE},
     {"XAmzContentSHA256Mismatch", S3_ONCE},
+    {"XAmzContentChecksumMismatch", S3_ONCE},
     {"RequestTimeTooSkewed", S3_CLOCK},
     {"RequestExpired", S3_CLOCK},
     {"RequestInTheFuture", S3_CLOCK},
@@ -5843,6 +5858,8 @@ static const struct {
     {"BadDigest", S3UP_DAMAGED, "the bytes that arrived are not those that were sent"},
     {"XAmzContentSHA256Mismatch", S3UP_DAMAGED,
      "the bytes that arrived are not those sent"},
+    {"XAmzContentChecksumMismatch", S3UP_DAMAGED,
+     "the bytes that arrived are not those sent"},
     {"EntityTooLarge", S3UP_SOME,
      "the store does not take objects or parts of this size"},
     {"PermanentRedirect", S3UP_USAGE,
@@ -5889,6 +5906,17 @@ s3_put_target(const struct s3_call *call, struct buf *out)
     }
 }
 
+/* Only then can a condition have failed: Swift says 412 to strangers, too. */
+static bool
+s3_is_conditional(const struct s3_call *call)
+{
+    for (unsigned i = 0; i < call->heads; i++)
+        if (span_starts(span_of(call->head[i].name), "if-") ||
+            span_starts(span_of(call->head[i].name), "x-amz-copy-source-if-"))
+            return true;
+    return false;
+}
+
 /* One good line: what was asked, what the store said, and what may help. */
 static int
 s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
@@ -5909,6 +5937,14 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
             code = s3_advice[i].exit;
             advice = s3_advice[i].advice;
         }
+    if (e->status == 412 && !s3_is_conditional(call))
+        code = S3UP_SOME;
+    /* The answer to a HEAD has no body that could say more. */
+    if (!e->code[0] && e->status == 404)
+        advice = call->key.n ? "there is no such object, or no such bucket"
+                             : "there is no such bucket";
+    else if (!e->code[0] && e->status == 403)
+        advice = "are the keys right, and may they do this?";
     s3_put_target(call, &line);
     buf_str(&line, ": the store answered ");
     buf_num(&line, st->conn.head.status);
@@ -6125,6 +6161,7 @@ s3_build(struct store *st, const struct s3_call *call, struct fail *f)
 static int
 s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
 {
+    const char *path = b->path ? b->path : "the file";
     struct os_id now;
     int64_t done = 0;
     int rc = 0;
@@ -6138,16 +6175,15 @@ s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
 
         if (did !=
             (ssize_t)n) /* never padded: the store must not take what is not there */
-            return did < 0 ? fail_sys(f, "read", "the file that is being sent")
+            return did < 0 ? fail_sys(f, "read", path)
                            : fail_set(f, S3UP_SKIPPED,
-                                      "the file became shorter while it "
-                                      "was being sent");
+                                      "%s became shorter while it was being sent", path);
         done += did;
         /* Without its last bytes the store has nothing: so a file that changed is not
          * stored. */
         if (done == b->length && b->id &&
             (!os_identify(b->fd, &now) || !os_same(&now, b->id)))
-            return fail_set(f, S3UP_SKIPPED, "the file changed while it was being sent");
+            return fail_set(f, S3UP_SKIPPED, "%s changed while it was being sent", path);
         rc = http_send(&st->conn, st->window, n, f);
     }
     return rc;
@@ -6479,6 +6515,7 @@ static int
 s3_open(struct store *st, const struct s3_config *config, struct fail *f)
 {
     struct net_addresses unused = {.n = 0};
+    struct span shown, rest;
     const char *why;
     char host[256];
 
@@ -6510,10 +6547,14 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
                            : url_parse(buf_span(&st->endpoint), &st->url);
     if (!why && st->url.query.n)
         why = "it must not have a query";
-    if (why) /* with an @ in it, it may hold a password: that is not repeated */
-        return fail_set(f, S3UP_USAGE, "the endpoint \"%s\" is not usable: %s",
-                        span_has(buf_span(&st->endpoint), '@') ? "..."
-                                                               : buf_text(&st->endpoint),
+    shown = rest = buf_span(&st->endpoint);
+    (void)span_cut(&rest, '?', &shown); /* a query may be signed */
+    if (why) /* with an @ in it, it may hold a password: neither is repeated */
+        return fail_set(f, S3UP_USAGE, "the endpoint \"%.*s\" is not usable: %s",
+                        span_has(shown, '@') ? 3 : (int)shown.n,
+                        span_has(shown, '@') ? "..."
+                        : shown.n            ? shown.p
+                                             : "",
                         why);
     s3_environment(&st->config, st->url.https);
     st->aws = s3_is_aws(st->url.host);
@@ -7208,6 +7249,7 @@ static int
 part_open(struct part_file *p, const char *path, struct fail *f)
 {
     struct stat info;
+    char byte;
 
     *p = (struct part_file){.fd = -1, .path = path};
     /* Without O_NONBLOCK the open of a FIFO would wait for a writer, maybe for ever. */
@@ -7222,6 +7264,9 @@ part_open(struct part_file *p, const char *path, struct fail *f)
         (void)fail_set(f, S3UP_USAGE, "%s is not a plain file", path);
     else if (!os_identify(p->fd, &p->id))
         (void)fail_sys(f, "examine", path);
+    else if (!info.st_size && os_read(p->fd, &byte, 1, 0) > 0) /* as files in /proc do */
+        (void)fail_set(f, S3UP_USAGE,
+                       "%s says that it is empty, but is not: send a copy of it", path);
     if (f->code == S3UP_OK)
         return 0;
     (void)close(p->fd);
@@ -7415,8 +7460,8 @@ xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
     for (unsigned i = 0; i < job->n; i++)
         s3_header(call, job->heads[i].name, job->heads[i].value);
     call->payload = hex;
-    call->body =
-        (struct s3_body){.fd = file->fd, .length = file->id.size, .id = &file->id};
+    call->body = (struct s3_body){
+        .fd = file->fd, .length = file->id.size, .id = &file->id, .path = file->path};
     rc = job->no_clobber ? xfer_put_new(st, call, f) : s3_put_object(st, call, f);
     if (rc == 0) {
         job->size = (uint64_t)file->id.size;
@@ -8241,19 +8286,38 @@ cli_hopeless(const struct store *st, int code)
 }
 
 static bool
-cli_uri(const char *word, struct span *bucket, struct span *key, struct fail *f)
-{
-    const char *why = url_s3(span_of(word), bucket, key);
-
-    if (why)
-        (void)fail_set(f, S3UP_USAGE, "%s: %s", word, why);
-    return !why;
-}
-
-static bool
 cli_is_uri(const char *word)
 {
     return span_starts(span_of(word), "s3://");
+}
+
+static bool
+cli_is_http(const char *word)
+{
+    return span_is_nocase(span_first(span_of(word), 7), "http://") ||
+           span_is_nocase(span_first(span_of(word), 8), "https://");
+}
+
+static bool
+cli_uri(const char *word, struct span *bucket, struct span *key, struct fail *f)
+{
+    const char *why = url_s3(span_of(word), bucket, key);
+    int n = (int)span_first(span_of(word), 300).n;
+
+    if (cli_is_http(word))
+        n = 4; /* a presigned address is a secret */
+    if (why)
+        (void)fail_set(f, S3UP_USAGE, "%.*s%s: %s", n, word, word[n] ? "..." : "", why);
+    return !why;
+}
+
+static void
+cli_put_uri(struct buf *out, struct span bucket, struct span key)
+{
+    buf_str(out, "s3://");
+    buf_put(out, bucket);
+    buf_char(out, '/');
+    buf_put(out, key);
 }
 
 /* What stands behind the last slash. */
@@ -8353,13 +8417,15 @@ cli_put_key(const char *path, struct span given, bool several, struct buf *out,
     if (!given.n || given.p[given.n - 1] == '/') {
         buf_put(out, base);
         if (!base.n)
-            return fail_set(f, S3UP_USAGE, "%s is a folder, not a file", path) == 0;
+            return fail_set(f, S3UP_USAGE, "\"%s\" is no name of a file", path) == 0;
     } else if (several) {
         return fail_set(f, S3UP_USAGE, "several files need a target that ends in /") == 0;
     }
     if (out->bad || out->n > KEY_MAX)
-        return fail_set(f, S3UP_USAGE, "%s: the key is longer than %d bytes", path,
-                        KEY_MAX) == 0;
+        return fail_set(f, S3UP_USAGE,
+                        "%s: with this name the key is longer than %d bytes, the "
+                        "most that a key can have",
+                        path, KEY_MAX) == 0;
     return true;
 }
 
@@ -8377,10 +8443,7 @@ cli_put_one(const struct cli *c, struct store *st, const char *path, struct span
         part_open(&file, path, &f) == 0) {
         struct s3_call call = s3_to("PutObject", "PUT", bucket, buf_span(&key));
 
-        buf_str(&target, "s3://");
-        buf_put(&target, bucket);
-        buf_char(&target, '/');
-        buf_put(&target, buf_span(&key));
+        cli_put_uri(&target, bucket, buf_span(&key));
         for (unsigned i = 0; i < c->n; i++)
             if (!strcmp(c->heads[i].name, "content-type"))
                 type = NULL;
@@ -8417,6 +8480,8 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
         if (cli_is_uri(c->words[i]))
             return fail_set(f, S3UP_USAGE, "%s is not a file of this machine",
                             c->words[i]);
+        if (cli_is_http(c->words[i])) /* presigned, it is a secret */
+            return fail_set(f, S3UP_USAGE, "http... is not a file of this machine");
         if (!strcmp(c->words[i], "-"))
             return fail_set(f, S3UP_USAGE,
                             "put sends files; it does not read standard input");
@@ -8469,9 +8534,7 @@ cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *
     struct xfer_get get = {.fd = -1};
     bool to_stdout = !strcmp(to, "-");
 
-    if (cli_uri(uri, &get.bucket, &get.key, &f) && !get.key.n)
-        (void)fail_set(&f, S3UP_USAGE, "%s names no object", uri);
-    if (f.code == S3UP_OK &&
+    if (cli_uri(uri, &get.bucket, &get.key, &f) &&
         (to_stdout || cli_get_path(get.key, to, several, &path, &f))) {
         if (c->dry_run) {
             log_say(LOG_NOTE, "would get %s -> %s", uri,
@@ -8498,6 +8561,7 @@ static int
 cli_get(const struct cli *c, struct store *st, struct fail *f)
 {
     struct cli_tally tally = {0, 0, 0, false};
+    struct span bucket, key;
     int n = c->count;
     const char *to = ".";
 
@@ -8505,13 +8569,26 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
         to = c->words[--n];
     if (n < 1)
         return fail_set(f, S3UP_USAGE, "get needs an object, s3://BUCKET/KEY");
-    for (int i = 0; i < n; i++) {
+    if (!*to)
+        return fail_set(
+            f, S3UP_USAGE,
+            "\"\" is no PATH: say . for this folder, or - for standard output");
+    for (int i = 0; i < n; i++) /* all are looked at before any is fetched */
+        if (cli_uri(c->words[i], &bucket, &key, f) && !key.n)
+            (void)fail_set(f, S3UP_USAGE, "%s names no object", c->words[i]);
+    for (int i = 0; i < n && f->code == S3UP_OK; i++) {
         int code = cli_get_one(c, st, c->words[i], to, n > 1 && strcmp(to, "-") != 0);
 
         cli_count(&tally, code);
-        for (int k = i + 1; code && cli_hopeless(st, code) && k < n; k++, i++)
+        for (int k = i + 1; code && cli_hopeless(st, code) && k < n; k++, i++) {
+            if (code != S3UP_CLOSED)
+                log_say(LOG_ERROR, "%s was not fetched, for the same reason",
+                        c->words[k]);
             cli_count(&tally, code);
+        }
     }
+    if (f->code != S3UP_OK)
+        return -1;
     return cli_outcome(&tally);
 }
 
@@ -8717,11 +8794,33 @@ struct cli_batch {
 static int
 cli_rm_alone(const struct cli *c, struct store *st, struct span bucket, struct span key)
 {
+    struct buf uri = buf_upto(4 * KEY_MAX);
     struct fail f = {S3UP_OK, ""};
+    int code = S3UP_OK;
 
-    if (s3_delete_object(st, bucket, key, &f) == 0)
-        return S3UP_OK;
-    return cli_failed(c, &f, "rm", false);
+    cli_put_uri(&uri, bucket, key);
+    if (s3_delete_object(st, bucket, key, &f) < 0)
+        code = cli_failed(c, &f, buf_text(&uri), false);
+    buf_free(&uri);
+    return code;
+}
+
+/* One that the store would not delete together with others. */
+static int
+cli_rm_undeleted(const struct cli *c, struct span bucket, struct span key,
+                 struct span code)
+{
+    struct buf uri = buf_upto(4 * KEY_MAX);
+    struct fail f = {S3UP_OK, ""};
+    int rc;
+
+    cli_put_uri(&uri, bucket, key);
+    (void)fail_set(&f, span_is(code, "AccessDenied") ? S3UP_DENIED : S3UP_SOME,
+                   "%s was not deleted: the store says %.*s", buf_text(&uri), (int)code.n,
+                   code.n ? code.p : "");
+    rc = cli_failed(c, &f, buf_text(&uri), false);
+    buf_free(&uri);
+    return rc;
 }
 
 static void
@@ -8738,16 +8837,15 @@ cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
     } else if (b->n && s3_delete_objects(st, b->bucket, b->keys, b->n, &f) < 0) {
         int failed = cli_failed(c, &f, "rm", false);
 
+        log_say(LOG_ERROR, "%u objects of s3://%.*s were not deleted", b->n,
+                (int)b->bucket.n, b->bucket.p);
         for (unsigned i = 0; i < b->n; i++)
             cli_count(tally, failed);
     } else if (b->n) {
         xml_init(&x, buf_span(&st->reply));
-        for (; s3_next_undeleted(&x, &key, &code); bad++) {
-            log_say(LOG_ERROR, "s3://%.*s/%s was not deleted: %s", (int)b->bucket.n,
-                    b->bucket.p, buf_text(&key), buf_text(&code));
+        for (; s3_next_undeleted(&x, &key, &code); bad++)
             cli_count(tally,
-                      span_is(buf_span(&code), "AccessDenied") ? S3UP_DENIED : S3UP_SOME);
-        }
+                      cli_rm_undeleted(c, b->bucket, buf_span(&key), buf_span(&code)));
         for (; bad < b->n; bad++)
             cli_count(tally, S3UP_OK);
     }
@@ -8781,6 +8879,11 @@ cli_rm(const struct cli *c, struct store *st, struct fail *f)
         }
         if (batch->n == 1000 || (batch->n && !span_eq(bucket, batch->bucket)))
             cli_rm_flush(c, st, batch, &tally);
+        if (os_stop || (tally.failed && cli_hopeless(st, tally.code))) {
+            log_say(LOG_ERROR, "%s was not deleted, for the same reason", c->words[i]);
+            cli_count(&tally, tally.failed ? tally.code : 128 + (int)os_stop);
+            continue;
+        }
         if (!xml_can_carry(key)) {
             cli_count(&tally, cli_rm_alone(c, st, bucket, key));
             continue;

@@ -55,8 +55,8 @@ pass() {
 }
 
 fail() { # WORD...: what should have been
-    echo "${last:-}: $*" >>"$W/failed"
-    printf 'FAILED %s: %s\n    %s\n' "$section" "${last:-}" "$*"
+    echo . >>"$W/failed"
+    printf 'FAILED %s: %.300s\n    %.300s\n' "$section" "${last:-}" "$*"
     [ ! -s "$W/err" ] || head -n 4 "$W/err" | cut -c 1-300 | sed 's/^/    | /'
 }
 
@@ -350,6 +350,13 @@ sec_names() {
     ends 0 put x "s3://bkt/$key"
     ends 0 get "s3://bkt/$key" y
     ends 0 rm "s3://bkt/$key"
+    # However long a name is, why it does not work is not cut off.
+    ends 4 get "s3://bkt/$key" y
+    err "$key" NoSuchKey
+    ends 2 get "s3://bkt/${key}x" y
+    err longer
+    ends 2 get "s3://bkt/$(printf '%020000d' 1)" y
+    err s3://bkt/0000 ... longer
 }
 
 sec_get() {
@@ -784,6 +791,14 @@ sec_modes() {
     done
     ends 0 get --verbose s3://bkt/modes/a -
     check cmp -s a "$W/out"
+    # A profile that is asked for stands for itself: keys in the environment do not count.
+    mkdir .aws
+    printf '[profile bare]\nregion = us-east-1\n' >.aws/config
+    AWS_CONFIG_FILE=.aws/config
+    export AWS_CONFIG_FILE
+    ends 6 ls --profile bare
+    err 'profile bare has no keys' environment
+    unset AWS_CONFIG_FILE
 }
 
 # ---- writing only what is not there yet ----
@@ -931,6 +946,126 @@ sec_options() {
     ends 9 put --retries 1 --checksum md5 --header 'Content-MD5: AAAAAAAAAAAAAAAAAAAAAA==' \
         a s3://bkt/opt/wrong
     check gone s3://bkt/opt/wrong
+}
+
+# Runs a command as somebody who is not root, if that can be done here.
+if [ "$(id -u)" != 0 ]; then
+    nobody=
+elif command -v setpriv >/dev/null; then
+    nobody='setpriv --reuid 65534 --regid 65534 --clear-groups'
+else
+    nobody=none
+fi
+
+sec_input() {
+    printf hi >a
+    cp a b
+    mkdir d
+    mkfifo fifo
+    ln -s nowhere dead
+    ln -s loop loop
+    long=$(printf '%01025d' 1)
+    refused 4 'nothing|No such file' put nothing s3://bkt
+    refused 4 'dead|No such file' put dead s3://bkt
+    refused 2 'loop|ymbolic link' put loop s3://bkt
+    refused 4 'a/b|Not a directory' put a/b s3://bkt
+    refused 2 'd is a folder, not a file' put d s3://bkt
+    refused 2 'd/|no name of a file' put d/ s3://bkt
+    refused 2 'd/.|is a folder' put d/. s3://bkt
+    refused 2 'fifo is not a plain file' put fifo s3://bkt
+    refused 2 '/dev/zero is not a plain file' put /dev/zero s3://bkt
+    refused 2 '""|no name of a file' put '' s3://bkt
+    refused 2 'standard input' put - s3://bkt/x
+    refused 2 's3://bkt/a is not a file' put s3://bkt/a s3://bkt/b
+    refused 2 'http... is not a file' put 'https://h/b?X-Amz-Signature=hush-hush' s3://bkt/b
+    check_not has "$W/err" hush-hush
+    if [ -r /proc/version ]; then
+        refused 2 '/proc/version|says that it is empty' put /proc/version s3://bkt
+    fi
+    refused 2 'FILE|s3://BUCKET' put
+    refused 2 'FILE|s3://BUCKET' put a
+    refused 2 'FILE|s3://BUCKET' put s3://bkt
+    refused 2 'b: it must begin with s3://' put a b
+    refused 2 'S3://bkt: it must begin with s3://' put a S3://bkt
+    refused 2 's3:/bkt: it must begin with s3://' put a s3:/bkt
+    refused 2 's3:///k|bucket' put a s3:///k
+    refused 2 's3://: |bucket' put a s3://
+    refused 2 'several files|ends in /' put a b s3://bkt/x
+    refused 2 's3://bkt/0000|...: the key is longer' put a "s3://bkt/$long"
+    refused 2 's3://bkt/0000|...: the key is longer' get "s3://bkt/$long" x
+    refused 2 's3://bkt/0000|...: the key is longer' rm s3://bkt/x "s3://bkt/$long"
+    refused 2 'a: |the key|1024' put a "s3://bkt/${long%??}/"
+    name=$(printf '%0255d' 1)
+    refused 4 "$name/x|No such file" put "nodir/$name/x" s3://bkt
+    path=$(printf '%04000d' 1 | sed 's|0000000|000000/|g')
+    refused 4 "$path|No such file" put "$path" s3://bkt
+    path=$path$path
+    refused 2 'too long' put "$path" s3://bkt
+    dd if=/dev/null of=sparse bs=1 seek=5368709121 2>/dev/null
+    refused 2 'sparse|5 GiB' put sparse s3://bkt
+    rm sparse
+    if command -v python3 >/dev/null; then
+        python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")'
+        run put socket s3://bkt
+        check test "$rc" = 2 -o "$rc" = 5
+        err socket
+    fi
+
+    refused 2 's3://BUCKET/KEY' get
+    refused 2 'x: it must begin with s3://' get x
+    refused 2 'x: it must begin with s3://' get x y
+    refused 2 's3://bkt names no object' get s3://bkt
+    refused 2 's3://bkt/ names no object' get s3://bkt/ x
+    refused 2 's3:///k|bucket' get s3:///k x
+    refused 2 'http...: it must begin with s3://' get \
+        'https://h/b/k?X-Amz-Signature=hush-hush' x
+    check_not has "$W/err" hush-hush
+    ends 2 get --json 'https://h/b/k?X-Amz-Signature=hush-hush' x
+    json "$W/out"
+    check_not has "$W/out" hush-hush
+    for key in .. . a/.. a/. a/; do
+        refused 2 "key $key|file name|say which" get "s3://bkt/$key"
+        refused 2 "key $key|file name|say which" get "s3://bkt/$key" d
+        refused 2 "key $key|file name|say which" get "s3://bkt/$key" d/
+    done
+    refused 2 'several objects|a is none' get s3://bkt/a s3://bkt/b a
+    refused 2 'several objects|fresh is none' get s3://bkt/a s3://bkt/b fresh
+    refused 2 'PATH|. for this folder|- for standard output' get s3://bkt/a ''
+    ends 0 put a s3://bkt/input/a
+    refused 4 'nodir/x|No such file' get s3://bkt/input/a nodir/x
+    refused 4 'nodir/a|No such file' get s3://bkt/input/a nodir/
+    refused 4 'a/x|Not a directory' get s3://bkt/input/a a/x
+    mkdir -p d/a
+    ends 2 get s3://bkt/input/a d
+    err 'd/a' folder
+    is "$(ls -A d)" a
+
+    refused 2 's3://bkt|too' ls s3://bkt/a s3://bkt
+    refused 2 'a: it must begin' ls a
+    for verb in stat mb rb presign; do
+        refused 2 "$verb takes one s3://BUCKET" $verb
+        refused 2 "$verb takes one s3://BUCKET" $verb s3://bkt/a s3://bkt/b
+        refused 2 'x: it must begin' $verb x
+    done
+    refused 2 's3://BUCKET/KEY' rm
+    refused 2 'x: it must begin' rm s3://bkt/a x
+    refused 2 's3://bkt/x names an object' rb s3://bkt/x
+
+    if [ "$nobody" = none ]; then
+        skip "rights are not tried: root, and no setpriv"
+        return
+    fi
+    cp "$S3UP" "$W/s3up"
+    chmod 755 "$W" "$W/s3up" d
+    chmod 000 b
+    chmod 777 .
+    S3UP=$W/s3up limit="$limit $nobody"
+    refused 6 'b: Permission denied' put b s3://bkt
+    refused 6 'd/x: Permission denied' get s3://bkt/input/a d/x
+    chmod 000 d
+    refused 6 'd/x: Permission denied' get s3://bkt/input/a d/x
+    refused 6 'd/x: Permission denied' put d/x s3://bkt
+    chmod 755 d
 }
 
 # ---- when it is asked to stop ----

@@ -1822,7 +1822,7 @@ test_fail(void)
              {ENAMETOOLONG, S3UP_USAGE}, {ENOSPC, S3UP_LATER},    {ENOMEM, S3UP_LATER},
              {EMFILE, S3UP_LATER},       {EIO, S3UP_LATER},       {0, S3UP_LATER}};
     struct fail f = {0};
-    char text[2000];
+    char text[FAIL_TEXT];
 
     for (size_t i = 0; i < COUNT(t); i++) {
         CASE("fail_exit %d", t[i].error);
@@ -1841,12 +1841,16 @@ test_fail(void)
     CHECK_NUM(fail_sys(&f, "open", "/a/b"), -1);
     CHECK(f.code == S3UP_MISSING);
     CHECK_STR(f.text, "cannot open /a/b: No such file or directory");
-    CASE("a long one is cut");
-    f = (struct fail){0};
-    memset(text, 'x', sizeof text - 1);
-    text[sizeof text - 1] = 0;
-    (void)fail_set(&f, S3UP_SOME, "%s", text);
-    CHECK(f.code == S3UP_SOME && strlen(f.text) == FAIL_TEXT - 1 && f.text[0] == 'x');
+    CASE("a long one is cut in its middle");
+    memset(text, 'x', sizeof text);
+    for (int more = -2; more <= 2; more++) {
+        f = (struct fail){0};
+        (void)fail_set(&f, S3UP_SOME, "at %.*s: why", FAIL_TEXT - 9 + more, text);
+        CHECK(f.code == S3UP_SOME);
+        CHECK_NUM(strlen(f.text), more < 0 ? FAIL_TEXT - 1 + more : FAIL_TEXT - 1);
+        CHECK(!strncmp(f.text, "at xx", 5) && strstr(f.text, "x: why"));
+        CHECK(!strstr(f.text, "...") == (more < 1));
+    }
 }
 
 static void
@@ -3207,6 +3211,7 @@ test_ini(void)
         {"a pair before any section", "k=v\n[a]", "!"},
         {"a section without its ]", "[a\n[b]", "!"},
         {"a ] in a comment only", "[a #]\n", "!"},
+        {"a ] behind a ; only", "[a ;]\n", "!"},
         {"a [ alone", "[", "!"},
         {"a line that is nothing", "[a]\nk", "1[|a] !"},
         {"an = in a comment only", "[a]\nk # = v", "1[|a] !"},
@@ -3765,6 +3770,7 @@ test_main(void)
         {"s3up hlep", 2, NULL, "did you mean \"help\"?"},
         {"s3up versoin", 2, NULL, "did you mean \"version\"?"},
         {"s3up help verson", 2, NULL, "did you mean \"version\"?"},
+        {"s3up vers", 2, NULL, "there is no command \"vers\"; s3up help lists them"},
         {"s3up frobnicate", 2, NULL, "s3up help lists them"},
         {"s3up ''", 2, NULL, "there is no command \"\"; s3up help lists them"},
         {"s3up VERSION", 2, NULL, "s3up help lists them"},
