@@ -8497,6 +8497,15 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- get ---- */
 
+static bool
+cli_path_fits(const struct buf *path, struct span key, struct fail *f)
+{
+    if (path->bad)
+        (void)fail_set(f, S3UP_USAGE, "the path to write %.*s to is too long", (int)key.n,
+                       key.p);
+    return !path->bad;
+}
+
 /* Where an object goes: PATH, or its base name below PATH if that is a folder. */
 static bool
 cli_get_path(struct span key, const char *to, bool several, struct buf *out,
@@ -8512,7 +8521,7 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
             return fail_set(f, S3UP_USAGE,
                             "several objects need a folder to go to, and %s is none",
                             to) == 0;
-        return !out->bad;
+        return cli_path_fits(out, key, f);
     }
     if (!base.n || span_is(base, ".") || span_is(base, "..") || span_has(base, 0))
         return fail_set(f, S3UP_USAGE,
@@ -8522,7 +8531,7 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
     if (!folder)
         buf_char(out, '/');
     buf_put(out, base);
-    return !out->bad;
+    return cli_path_fits(out, key, f);
 }
 
 static int
