@@ -1595,13 +1595,19 @@ os_write(int fd, const void *data, size_t n)
 static void
 log_put_plain(struct buf *out, struct span s)
 {
-    for (size_t i = 0; i < s.n; i++) {
-        if ((unsigned char)s.p[i] >= ' ' && s.p[i] != 127) {
-            buf_char(out, s.p[i]);
-            continue;
+    for (size_t n; s.n; s = span_after(s, n)) {
+        size_t length = utf8_length(s);
+        /* U+0080 to U+009F, and such bytes alone: there are terminals that obey them. */
+        unsigned char c = (unsigned char)s.p[length == 2 && s.p[0] == '\xc2'];
+        bool control = c < ' ' || c == 127 || (c >= 0x80 && c < 0xa0);
+
+        n = length ? length : 1;
+        if (!control)
+            buf_put(out, span_first(s, n));
+        for (size_t i = 0; i < n && control; i++) {
+            buf_str(out, "\\x");
+            hex_put(out, s.p + i, 1);
         }
-        buf_str(out, "\\x");
-        hex_put(out, s.p + i, 1);
     }
 }
 
