@@ -1595,13 +1595,19 @@ os_write(int fd, const void *data, size_t n)
 static void
 log_put_plain(struct buf *out, struct span s)
 {
-    for (size_t i = 0; i < s.n; i++) {
-        if ((unsigned char)s.p[i] >= ' ' && s.p[i] != 127) {
-            buf_char(out, s.p[i]);
-            continue;
+    for (size_t n; s.n; s = span_after(s, n)) {
+        size_t length = utf8_length(s);
+        /* U+0080 to U+009F, and such bytes alone: there are terminals that obey them. */
+        unsigned char c = (unsigned char)s.p[length == 2 && s.p[0] == '\xc2'];
+        bool control = c < ' ' || c == 127 || (c >= 0x80 && c < 0xa0);
+
+        n = length ? length : 1;
+        if (!control)
+            buf_put(out, span_first(s, n));
+        for (size_t i = 0; i < n && control; i++) {
+            buf_str(out, "\\x");
+            hex_put(out, s.p + i, 1);
         }
-        buf_str(out, "\\x");
-        hex_put(out, s.p + i, 1);
     }
 }
 
@@ -8495,6 +8501,15 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- get ---- */
 
+static bool
+cli_path_fits(const struct buf *path, struct span key, struct fail *f)
+{
+    if (path->bad)
+        (void)fail_set(f, S3UP_USAGE, "the path to write %.*s to is too long", (int)key.n,
+                       key.p);
+    return !path->bad;
+}
+
 /* Where an object goes: PATH, or its base name below PATH if that is a folder. */
 static bool
 cli_get_path(struct span key, const char *to, bool several, struct buf *out,
@@ -8510,7 +8525,7 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
             return fail_set(f, S3UP_USAGE,
                             "several objects need a folder to go to, and %s is none",
                             to) == 0;
-        return !out->bad;
+        return cli_path_fits(out, key, f);
     }
     if (!base.n || span_is(base, ".") || span_is(base, "..") || span_has(base, 0))
         return fail_set(f, S3UP_USAGE,
@@ -8520,7 +8535,7 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
     if (!folder)
         buf_char(out, '/');
     buf_put(out, base);
-    return !out->bad;
+    return cli_path_fits(out, key, f);
 }
 
 static int

@@ -1871,7 +1871,9 @@ test_log(void)
         {LOG_ERROR, LOG_ERROR, "bad", "s3up: error: bad\n"},
         {LOG_NOTE, LOG_NOTE, "a\nb\tc\rd", "s3up: a\\x0ab\\x09c\\x0dd\n"},
         {LOG_NOTE, LOG_NOTE, "\x1b[2J\x01\x1f\x7f", "s3up: \\x1b[2J\\x01\\x1f\\x7f\n"},
-        {LOG_NOTE, LOG_NOTE, "\xc3\xa9 ~ \xff\x80", "s3up: \xc3\xa9 ~ \xff\x80\n"},
+        {LOG_NOTE, LOG_NOTE, "\xc3\xa9 ~ \xff\xa0", "s3up: \xc3\xa9 ~ \xff\xa0\n"},
+        {LOG_NOTE, LOG_NOTE, "\x9b ~ \xc2\x9b ~ \xc2\xa0 ~ \x80",
+         "s3up: \\x9b ~ \\xc2\\x9b ~ \xc2\xa0 ~ \\x80\n"},
         {LOG_NOTE, LOG_NOTE, "%s%n", "s3up: %s%n\n"},
         {LOG_NOTE, LOG_NOTE, "", "s3up: \n"},
     };
