@@ -4493,8 +4493,14 @@ http_begin_body(struct conn *c, bool is_head)
 static bool
 http_is_secret(struct span name)
 {
-    static const char *const fields[] = {"authorization", "proxy-authorization",
-                                         "x-amz-security-token", "set-cookie"};
+    static const char *const fields[] = {
+        "authorization",
+        "proxy-authorization",
+        "x-amz-security-token",
+        "set-cookie",
+        "cookie",
+        "x-amz-server-side-encryption-customer-key",
+        "x-amz-copy-source-server-side-encryption-customer-key"};
 
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (span_is_nocase(name, fields[i]))
@@ -5375,13 +5381,13 @@ cred_take(struct profile *p, const struct ini *i, enum ini_event event)
             cred_set(&p->addressing, i->value);
         return;
     }
-    for (size_t k = 0; k < sizeof cred_settings / sizeof *cred_settings; k++)
-        if (span_is(i->key, cred_settings[k].key))
-            cred_set(cred_settings[k].at == offsetof(struct profile, foreign)
-                         ? &p->foreign
-                         : cred_setting(p, k),
-                     cred_settings[k].at == offsetof(struct profile, foreign) ? i->key
-                                                                              : i->value);
+    for (size_t k = 0; k < sizeof cred_settings / sizeof *cred_settings; k++) {
+        bool foreign = cred_settings[k].at == offsetof(struct profile, foreign);
+
+        if (span_is(i->key, cred_settings[k].key) &&
+            !(foreign && span_is(buf_span(&p->foreign), "role_arn")))
+            cred_set(cred_setting(p, k), foreign ? i->key : i->value);
+    }
 }
 
 static int
@@ -5434,6 +5440,28 @@ cred_path(const char *variable, const char *file, struct buf *out)
     }
 }
 
+/* Reads the credentials file. If it has keys, all of them are taken from it: a token that
+ * the config file has belongs to other keys. */
+static int
+cred_read_keys(struct profile *p, const char *path, struct fail *f)
+{
+    struct buf id = p->id, secret = p->secret, token = p->token;
+    int rc;
+
+    p->id = p->secret = p->token = buf_upto(CRED_MAX);
+    rc = cred_read(p, path, false, f);
+    if (!p->id.n && !p->secret.n && !p->token.n) {
+        p->id = id;
+        p->secret = secret;
+        p->token = token;
+        return rc;
+    }
+    buf_free(&id);
+    buf_free(&secret);
+    buf_free(&token);
+    return rc;
+}
+
 /* Reads a profile out of both files. The credentials file is read last, so it wins. */
 static int
 cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
@@ -5449,10 +5477,11 @@ cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
         p->services.n) /* once more: the section may stand before the profile */
         rc = cred_read(p, buf_text(&config), true, f);
     if (rc == 0 && keys.n)
-        rc = cred_read(p, buf_text(&keys), false, f);
+        rc = cred_read_keys(p, buf_text(&keys), f);
     if (rc == 0 && must_exist && !p->found)
         rc = fail_set(f, S3UP_USAGE, "there is no profile \"%s\" in %s or %s",
-                      buf_text(&p->name), buf_text(&config), buf_text(&keys));
+                      buf_text(&p->name), config.n ? buf_text(&config) : "~/.aws/config",
+                      keys.n ? buf_text(&keys) : "~/.aws/credentials: HOME is not set");
     buf_free(&config);
     buf_free(&keys);
     return rc;
@@ -5526,7 +5555,7 @@ cred_run(char **argv, struct buf *out, struct fail *f)
     if (child == 0)
         cred_child(argv, pipes[1]);
     (void)close(pipes[1]);
-    while (child > 0 && did > 0 && net_wait_one(pipes[0], POLLIN, until)) {
+    while (child > 0 && did > 0 && !out->bad && net_wait_one(pipes[0], POLLIN, until)) {
         did = read(pipes[0], piece, sizeof piece);
         if (did > 0)
             buf_add(out, piece, (size_t)did);
@@ -5539,10 +5568,12 @@ cred_run(char **argv, struct buf *out, struct fail *f)
         (void)kill(child, SIGKILL); /* it did not end its output in time */
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
+    if (os_stop)
+        return fail_set(f, S3UP_INTERRUPTED, "interrupted");
     if (did != 0 || out->bad || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
         return fail_set(f, S3UP_DENIED, "the credential_process %s failed: %s", argv[0],
-                        did != 0   ? "it did not finish in time"
-                        : out->bad ? "its output is too long"
+                        out->bad   ? "its output is too long"
+                        : did != 0 ? "it did not finish in time"
                         : WEXITSTATUS(status) == CRED_NO_EXEC
                             ? "it could not be started"
                             : "its exit status is not 0");
@@ -5637,14 +5668,17 @@ cred_from_environment(struct creds *c, struct fail *f)
 static int
 cred_from_profile(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 {
-    if (p->id.n && p->secret.n) {
+    /* Keys beside a role are those that may take it on, and not the role's own. */
+    bool role = span_is(buf_span(&p->foreign), "role_arn") && !p->process.n;
+
+    if (p->id.n && p->secret.n && !role) {
         buf_put(&c->id, buf_span(&p->id));
         buf_put(&c->secret, buf_span(&p->secret));
         buf_put(&c->token, buf_span(&p->token));
         c->from = "the shared files";
         return 0;
     }
-    if (p->id.n || p->secret.n)
+    if ((p->id.n || p->secret.n) && !role)
         return fail_set(f, S3UP_USAGE,
                         "profile %s has only one of aws_access_key_id and "
                         "aws_secret_access_key",
@@ -5662,9 +5696,11 @@ cred_from_profile(const struct profile *p, bool asked, struct creds *c, struct f
                             ? "; without --profile those of the environment count"
                             : ", in neither file");
     return fail_set(f, S3UP_DENIED,
-                    "there are no keys: set AWS_ACCESS_KEY_ID and "
-                    "AWS_SECRET_ACCESS_KEY, or put them into "
-                    "~/.aws/credentials, or give --no-sign-request");
+                    "there are no keys, and the shared files have %s \"%s\"%s: set "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or put them into "
+                    "~/.aws/credentials, or give --no-sign-request",
+                    p->found ? "none in the profile" : "no profile", buf_text(&p->name),
+                    os_env("HOME") ? "" : " (HOME is not set)");
 }
 
 /* Which profile, and whether it was asked for in so many words. */

@@ -101,9 +101,13 @@ begin() { # ARG...
     pid=$!
 }
 
+lives() { # PID
+    kill -s 0 "$1" 2>/dev/null
+}
+
 ended() { # CODE
     n=0 # a program that hangs must not hang us
-    while kill -s 0 "$pid" 2>/dev/null; do
+    while lives "$pid"; do
         n=$((n + 1))
         [ $n != 400 ] || kill -s KILL "$pid"
         sleep 0.05
@@ -1068,6 +1072,374 @@ sec_input() {
     chmod 755 d
 }
 
+# ---- settings ----
+
+# Every request tells what it was made from: its host, the region it is signed for, whose
+# key signed it, and whether there was a token.
+sent_as() { # KEY REGION
+    is "$(ctl heads | sed -n 's/.*Credential=\([^/]*\)[/][0-9]*[/]\([^/]*\)[/]s3[/].*/\1 \2/p' |
+        tail -n 1)" "$1 $2"
+}
+
+sec_endpoints() {
+    printf hi >a
+    unset AWS_ENDPOINT_URL
+    good=http://127.0.0.1:$PORT
+    wrong=http://127.0.0.1:1
+    for case in 'localhost:9000|begin with http' 'ftp://h|begin with http' \
+        'http://h:70000|port' 'http://h:0|port' 'http://h:x|port' 'http://|host' \
+        'http://h/?a=hush-hush|query' 'http://user:hush-hush@h|user' 'http://a b|blank' \
+        'http://h#x|#' 'http://[::1|brackets' 'http://h_h!|host'; do
+        refused 2 "endpoint|is not usable: |${case#*|}" ls --endpoint-url "${case%%|*}"
+        check_not has "$W/err" hush-hush
+    done
+    refused 2 'region|no name of a region|"a b"' ls -e $good --region 'a b'
+    refused 2 'region|no name of a region' ls --region a.evil.example/
+
+    # Flag, then S3UP_, then AWS_, then the profile, then the default.
+    mkdir .aws
+    HOME=$PWD
+    printf '[default]\nendpoint_url = %s\nregion = eu-west-1\n' $good >.aws/config
+    quirk any-region
+    ends 0 ls s3://bkt
+    sent_as $KEY eu-west-1
+    printf '[default]\nendpoint_url = %s\nregion = eu-west-1\n' $wrong >.aws/config
+    (
+        export AWS_ENDPOINT_URL=$good AWS_DEFAULT_REGION=eu-west-2
+        ends 0 ls s3://bkt
+        sent_as $KEY eu-west-2
+        export AWS_REGION=eu-west-3
+        ends 0 ls s3://bkt
+        sent_as $KEY eu-west-3
+        AWS_ENDPOINT_URL=$wrong AWS_ENDPOINT_URL_S3=$good
+        export AWS_ENDPOINT_URL_S3
+        ends 0 ls s3://bkt
+        AWS_ENDPOINT_URL_S3=$wrong
+        export S3UP_ENDPOINT_URL=$good S3UP_REGION=eu-north-1
+        ends 0 ls s3://bkt
+        sent_as $KEY eu-north-1
+        S3UP_ENDPOINT_URL=$wrong
+        ends 0 ls --endpoint-url $good --region ap-east-1 s3://bkt
+        sent_as $KEY ap-east-1
+        S3UP_ENDPOINT_URL='' S3UP_REGION='' # empty is as good as not set
+        AWS_ENDPOINT_URL_S3=$good AWS_REGION='' AWS_DEFAULT_REGION=''
+        ends 0 ls s3://bkt
+        sent_as $KEY eu-west-1
+    )
+    printf '[default]\nendpoint_url = %s\n' $good >.aws/config
+    ends 0 ls s3://bkt
+    sent_as $KEY us-east-1
+    # Endpoints of the shared files can be switched off; a flag still counts. What is asked
+    # then is AWS itself: nothing is listening on the way there.
+    (
+        export AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true https_proxy=$wrong
+        ends 5 ls --retries 0 s3://bkt
+        err 127.0.0.1 'port 1'
+        ends 0 ls -e $good s3://bkt
+        S3UP_ENDPOINT_URL=$good
+        export S3UP_ENDPOINT_URL
+        ends 0 ls s3://bkt
+        AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=false
+        unset S3UP_ENDPOINT_URL
+        ends 0 ls s3://bkt
+    )
+    cat >.aws/config <<C
+[services here]
+s3 =
+    endpoint_url = $good
+dynamodb =
+    endpoint_url = $wrong
+[profile other]
+endpoint_url = $wrong
+services = here
+aws_access_key_id = $KEY
+aws_secret_access_key = $SECRET
+[profile last]
+services = late
+[services late]
+s3 =
+  endpoint_url = $good
+C
+    ends 0 ls --profile other s3://bkt
+    AWS_PROFILE=other
+    export AWS_PROFILE
+    ends 0 ls s3://bkt
+    AWS_PROFILE=last
+    ends 0 ls s3://bkt
+    unset AWS_PROFILE
+    quirk ''
+
+    # path and virtual; s3d, as a proxy, is asked for whatever host it is.
+    cat >.aws/config <<C
+[default]
+endpoint_url = http://s3.test
+s3 =
+    addressing_style = virtual
+C
+    export http_proxy=$good
+    ends 0 ls s3://bkt
+    check has_head 'host: bkt.s3.test'
+    ends 0 ls --addressing path s3://bkt
+    check has_head 'host: s3.test'
+    printf '[default]\nendpoint_url = http://s3.test\ns3 =\n  addressing_style = path\n' \
+        >.aws/config
+    ends 0 ls s3://bkt
+    check has_head 'host: s3.test'
+    ends 0 ls --addressing virtual s3://bkt
+    check has_head 'host: bkt.s3.test'
+    (
+        export S3UP_ADDRESSING=virtual
+        ends 0 ls s3://bkt
+        check has_head 'host: bkt.s3.test'
+    )
+    printf '[default]\nendpoint_url = http://s3.test\ns3 =\n  addressing_style = odd\n' \
+        >.aws/config
+    refused 2 'addressing|"odd"' ls s3://bkt
+}
+
+has_head() { # is it in the head of the last request?
+    last="$last, last request"
+    ctl heads | tr -d '\r' | awk -v want="$1" '
+        /^[A-Z]+ / { found = 0 } $0 == want { found = 1 } END { exit !found }'
+}
+
+# A program that prints keys; what it prints or does is in the file ./keys.
+sec_keys() {
+    HOME=$PWD
+    mkdir .aws
+    unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+    quirk any-region
+    refused 6 'no keys|AWS_ACCESS_KEY_ID|AWS_SECRET_ACCESS_KEY|.aws/credentials|"default"' ls
+    (
+        unset HOME
+        refused 6 'no keys|HOME is not set' ls
+        refused 2 'no profile|"x"|HOME is not set' ls --profile x
+        export AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY=$SECRET
+        ends 0 ls
+    )
+    (
+        export AWS_ACCESS_KEY_ID=$KEY
+        refused 2 'AWS_ACCESS_KEY_ID is set but AWS_SECRET_ACCESS_KEY is not' ls
+    )
+    (
+        export AWS_SECRET_ACCESS_KEY=$SECRET
+        refused 2 'AWS_SECRET_ACCESS_KEY is set but AWS_ACCESS_KEY_ID is not' ls
+    )
+    fault 'ListBuckets * error=AccessDenied'
+    ends 6 ls --no-sign-request
+    check_not has_head 'authorization'
+    calm
+
+    # The files, and who wins.
+    cat >.aws/config <<C
+[default]
+aws_access_key_id = nobody
+aws_secret_access_key = nothing
+[profile default]
+region = eu-south-1
+[profile both]
+aws_access_key_id = nobody
+aws_secret_access_key = nothing
+aws_session_token = of somebody else
+[profile temp]
+aws_access_key_id = $TKEY
+aws_secret_access_key = $TSECRET
+aws_session_token = $TOKEN
+[profile half]
+aws_access_key_id = $KEY
+[profile role]
+role_arn = arn:aws:iam::1:role/x
+source_profile = temp
+aws_access_key_id = $KEY
+aws_secret_access_key = $SECRET
+[profile sso]
+sso_session = x
+[profile web]
+web_identity_token_file = /x
+[profile bare]
+region = eu-west-1
+C
+    cat >.aws/credentials <<C
+# A comment.
+[default]
+aws_access_key_id = $KEY
+aws_secret_access_key = $SECRET
+[both]
+aws_access_key_id=$KEY
+aws_secret_access_key=$SECRET
+C
+    ends 0 ls
+    sent_as $KEY eu-south-1
+    for file in config credentials; do
+        awk '{ printf "%s\r\n", $0 }' .aws/$file >x
+        mv x .aws/$file
+    done
+    ends 0 ls --profile both
+    sent_as $KEY us-east-1
+    ends 0 ls --profile temp
+    sent_as $TKEY us-east-1
+    check has_head "x-amz-security-token: $TOKEN"
+    is "$(ctl heads | grep -c 'SignedHeaders=[^,]*x-amz-security-token')" 1
+    (
+        export AWS_PROFILE=temp
+        ends 0 ls
+        sent_as $TKEY us-east-1
+        AWS_PROFILE=both
+        ends 0 ls --profile temp
+        sent_as $TKEY us-east-1
+        # Keys in the environment beat a profile that the environment names, not one that
+        # was asked for.
+        export AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY=$SECRET
+        AWS_PROFILE=temp
+        ends 0 ls
+        sent_as $KEY us-east-1
+        ends 0 ls --profile temp
+        sent_as $TKEY us-east-1
+        export S3UP_PROFILE=temp
+        ends 0 ls
+        sent_as $TKEY us-east-1
+    )
+    (
+        export AWS_ACCESS_KEY_ID=$TKEY AWS_SECRET_ACCESS_KEY=$TSECRET AWS_SESSION_TOKEN=$TOKEN
+        ends 0 ls
+        sent_as $TKEY eu-south-1
+        ends 0 presign s3://bkt/a
+        check has "$W/out" X-Amz-Security-Token=
+        AWS_SESSION_TOKEN=wrong
+        ends 6 ls
+        err InvalidToken 'does not belong to the keys'
+    )
+    (
+        export AWS_DEFAULT_PROFILE=temp
+        ends 0 ls
+        sent_as $TKEY us-east-1
+    )
+    refused 2 'no profile|"nix"|.aws/config|.aws/credentials' ls --profile nix
+    (
+        export AWS_PROFILE=nix
+        refused 6 'no keys|no profile "nix"' ls
+    )
+    refused 6 'no keys|none in the profile "bare"' ls --profile bare
+    refused 2 'profile half|only one of|aws_secret_access_key' ls --profile half
+    refused 2 'profile role|role_arn|credential_process' ls --profile role
+    refused 2 'profile sso|sso_session|credential_process' ls --profile sso
+    refused 2 'profile web|web_identity_token_file|credential_process' ls --profile web
+    mkdir elsewhere
+    mv .aws/config elsewhere/c
+    mv .aws/credentials elsewhere/k
+    export AWS_CONFIG_FILE=elsewhere/c AWS_SHARED_CREDENTIALS_FILE=elsewhere/k
+    ends 0 ls
+    sent_as $KEY eu-south-1
+    ends 0 ls --profile temp
+    AWS_SHARED_CREDENTIALS_FILE=$PWD/none
+    refused 2 'no profile "both2"|elsewhere/c|/none' ls --profile both2
+    AWS_CONFIG_FILE=elsewhere
+    refused 2 'elsewhere|directory' ls
+    unset AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE
+
+    # What cannot be read exactly is not guessed at.
+    for case in '[default|2|]' 'x = 1|2|before the first' '[default]\nnonsense|3|neither' \
+        '[default]\ns3 =\n  nonsense|4|without =' ' x = 1|2|indented' \
+        '[default]\nx = 1\n[a\n|4|]' '[default]\nx = a\000b|3|NUL'; do
+        told=${case#*|}
+        printf '%b\n' "# first\n${case%%|*}" >.aws/config
+        refused 2 ".aws/config line ${told%|*}: |${told#*|}" ls
+        mv .aws/config .aws/credentials
+        refused 2 ".aws/credentials line ${told%|*}: |${told#*|}" ls
+        rm .aws/credentials
+    done
+    dd if=/dev/zero of=.aws/config bs=1024 count=1030 2>/dev/null
+    refused 2 '.aws/config|larger' ls
+    rm .aws/config
+    # Characters that mean something elsewhere.
+    printf '[default]\naws_access_key_id = %s # a comment\naws_secret_access_key=%s\n' $KEY \
+        $SECRET >.aws/credentials
+    ends 0 ls
+    printf '\357\273\277[ default ] # x\n\n;c\naws_access_key_id= %s\t\naws_secret_access_key =%s' \
+        $KEY $SECRET >.aws/credentials
+    ends 0 ls
+    rm .aws/credentials
+    quirk ''
+}
+
+sec_process() {
+    HOME=$PWD
+    mkdir .aws 'a folder'
+    unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+    good="{\"Version\":1,\"AccessKeyId\":\"$TKEY\",\"SecretAccessKey\":\"$TSECRET\",
+        \"SessionToken\":\"$TOKEN\",\"Expiration\":\"2099-01-01T00:00:00Z\"}"
+    keys() { # SCRIPT [ARGUMENT...]: what credential_process is from now on
+        printf '#!/bin/sh\n%s\n' "$1" >'a folder/keys'
+        chmod +x 'a folder/keys'
+        printf '[default]\ncredential_process = "%s/a folder/keys" %s\n' "$PWD" "${2:-}" \
+            >.aws/config
+    }
+    echo "$good" >good
+    keys "cat '$PWD/good'"
+    ends 0 ls
+    sent_as $TKEY us-east-1
+    check has_head "x-amz-security-token: $TOKEN"
+    keys 'printf "%s\n" "$@" >args; echo some complaint >&2; cat good' \
+        "one 'two words' \"thr'ee\" four\\ 4 \$HOME * && 'it'\\''s' ; a comment"
+    ends 0 ls
+    err 'some complaint'
+    is "$(cat args)" "$(printf '%s\n' one 'two words' "thr'ee" 'four 4' \
+        "\$HOME" '*' '&&' "it's")"
+    rm args
+    keys 'cat good; read line && echo "$line" >line; true'
+    printf 'this is for s3up alone\n' >stdin
+    IN=stdin
+    ends 0 ls
+    IN=/dev/null
+    check test ! -e line
+    keys 'exit 7'
+    refused 6 'credential_process|a folder/keys|exit status' ls
+    keys 'kill -9 $$'
+    refused 6 'credential_process|a folder/keys' ls
+    keys 'echo garbage hush-hush'
+    refused 6 'credential_process|JSON' ls
+    check_not has "$W/err" hush-hush
+    keys 'echo "{\"Version\":2,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"hush-hush\"}"'
+    refused 6 'credential_process|Version 1' ls
+    check_not has "$W/err" hush-hush
+    keys 'echo "{\"Version\":1,\"AccessKeyId\":\"a\"}"'
+    refused 6 'SecretAccessKey' ls
+    keys 'sed s/2099/soon/ good'
+    refused 6 'Expiration' ls
+    keys ':'
+    refused 6 'credential_process' ls
+    keys 'head -c 1048576 /dev/zero'
+    refused 6 'credential_process|too long' ls
+    keys 'exec cat /dev/zero' # for ever
+    refused 6 'credential_process|too long' ls
+    printf '[default]\ncredential_process = %s/none\n' "$PWD" >.aws/config
+    refused 6 'credential_process|/none|could not be started' ls
+    printf '[default]\ncredential_process = "%s/a folder/keys\n' "$PWD" >.aws/config
+    refused 2 'credential_process|default|quote' ls
+    # One that hangs does not hang us; nor does it stay behind.
+    keys "echo \$\$ >'$PWD/pid'; exec sleep 300"
+    begin ls
+    until_so test -s pid
+    kill -s INT "$pid"
+    ended 130
+    check_not lives "$(cat pid)"
+    if [ "${E2E_SLOW:-0}" = 1 ]; then
+        limit=
+        refused 6 'credential_process|in time' ls
+    fi
+    # Signals are as usual in it.
+    keys 'yes | head -n 1 >/dev/null; trap >traps; cat good'
+    ends 0 ls
+    is "$(grep -c PIPE traps)" 0
+    # It is not asked where it is not needed.
+    keys 'touch asked; cat good'
+    export AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY=$SECRET
+    ends 0 ls
+    check test ! -e asked
+    ends 0 ls --profile default
+    check test -e asked
+}
+
 # ---- when it is asked to stop ----
 
 some_file() { # is there anything here that is not on the list?
@@ -1268,7 +1640,7 @@ sec_limits() {
 
 sections=${*:-$(sed -n 's/^sec_\([a-z_]*\)() .*/\1/p' "$0")}
 store main --heads --key "$KEY:$SECRET" --key "$TKEY:$TSECRET:$TOKEN" \
-    --bucket bkt --bucket lists
+    --bucket bkt --bucket lists --virtual-host s3.test
 PORT=$(cat "$W/main.port")
 export PORT AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY=$SECRET \
     AWS_ENDPOINT_URL=http://127.0.0.1:$PORT
