@@ -1319,7 +1319,7 @@ C
         export AWS_PROFILE=nix
         refused 6 'no keys|no profile "nix"' ls
     )
-    refused 6 'no keys|none in the profile "bare"' ls --profile bare
+    refused 6 'no keys|profile bare has no keys' ls --profile bare
     refused 2 'profile half|only one of|aws_secret_access_key' ls --profile half
     refused 2 'profile role|role_arn|credential_process' ls --profile role
     refused 2 'profile sso|sso_session|credential_process' ls --profile sso
