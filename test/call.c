@@ -4,6 +4,7 @@
  *
  *   call [-e ENDPOINT] [-k ID:SECRET[:TOKEN]] [-r REGION] [-c CA-FILE] [-p PROXY]
  *        [-n NO_PROXY] [-a path|virtual] [-t LIMIT-MS] [-R RETRIES] [-x REPEAT]
+ *        [-h full|resumed]    a new connection, and handshake, for each repetition
  *        OPERATION [ARGUMENT...]
  *
  * Prints what came back, or `failed EXIT TEXT`; exits with the code of the failure.
@@ -324,9 +325,10 @@ main(int argc, char **argv)
     struct s3_config config = {.retries = 3, .limit = 5000};
     struct fail f = {S3UP_OK, ""};
     int option, rc = -1, repeat = 1;
+    char handshake = 0;
 
     os_signals();
-    while ((option = getopt(argc, argv, "+e:k:r:c:p:n:a:t:R:x:")) != -1)
+    while ((option = getopt(argc, argv, "+e:k:r:c:p:n:a:t:R:x:h:")) != -1)
         switch (option) {
         case 'e':
             config.endpoint = optarg;
@@ -355,6 +357,9 @@ main(int argc, char **argv)
         case 'R':
             config.retries = (unsigned)atoi(optarg);
             break;
+        case 'h':
+            handshake = optarg[0];
+            break;
         case 'x':
             repeat = atoi(optarg);
             break;
@@ -368,8 +373,13 @@ main(int argc, char **argv)
     rc = s3_open(&store, &config, &f);
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)
         if (!strcmp(argv[0], operations[i].name) && argc > operations[i].least)
-            for (int n = 0; n < repeat && rc == 0; n++)
+            for (int n = 0; n < repeat && rc == 0; n++) {
+                if (handshake)
+                    http_close(&store.conn);
+                if (handshake == 'f')
+                    store.origin.session.known = false;
                 rc = operations[i].run(argv + 1, &f);
+            }
     if (rc < 0)
         printf("failed %d %s\n", f.code, f.text);
     s3_close(&store);
