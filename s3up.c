@@ -855,7 +855,7 @@ cpu_ask(void)
         if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && b & sha)
             found |= CPU_SHA;
     }
-#elif defined(__aarch64__)
+#elif defined(__AARCH64EL__) /* the lanes are other ones where big ends come first */
     unsigned long caps = getauxval(AT_HWCAP);
 
     found |= caps & 1ul << 6 ? CPU_SHA : 0;   /* HWCAP_SHA2 */
@@ -975,6 +975,8 @@ sha256_portable(uint32_t h[8], const unsigned char *p, size_t blocks)
         for (unsigned i = 0; i < 8; i++)
             h[i] += v[i];
     }
+    explicit_bzero(w, sizeof w); /* either would give away a key that was the block */
+    explicit_bzero(v, sizeof v);
 }
 
 #if defined(__x86_64__) || defined(__i386__)
