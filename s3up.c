@@ -7575,13 +7575,33 @@ xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
     return 0;
 }
 
-/* One request: what comes of it is written. */
+/* Writes the body of the reply as it comes. */
+static int
+xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
+{
+    ssize_t did;
+
+    while ((did = http_read(&st->conn, st->window, sizeof st->window, f)) > 0) {
+        if (!os_write(g->fd, st->window, (size_t)did)) {
+            g->full = true;
+            return errno == EPIPE
+                       ? fail_set(f, S3UP_CLOSED, "nobody reads the output any more")
+                       : fail_sys(f, "write", g->path);
+        }
+        sum_add(&g->md5, st->window, (size_t)did);
+        g->done += (uint64_t)did;
+    }
+    return did < 0 ? -1 : 0;
+}
+
+/* One request, for the whole or for the rest of it. */
 static int
 xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
 {
     struct s3_call call = s3_to("GetObject", "GET", g->bucket, g->key);
     struct buf range = buf_upto(64);
-    ssize_t did = -1;
+    struct fail now = {S3UP_OK, ""};
+    int rc;
 
     if (g->done) {
         buf_str(&range, "bytes=");
@@ -7591,20 +7611,16 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
         if (g->etag[0])
             s3_header(&call, "if-match", span_of(g->etag));
     }
-    if (s3_get_object(st, &call, f) == 0 && xfer_check_head(st, g, f) == 0)
-        while ((did = http_read(&st->conn, st->window, sizeof st->window, f)) > 0) {
-            if (!os_write(g->fd, st->window, (size_t)did)) {
-                did = errno == EPIPE
-                          ? fail_set(f, S3UP_CLOSED, "nobody reads the output any more")
-                          : fail_sys(f, "write", g->path);
-                g->full = true;
-                break;
-            }
-            sum_add(&g->md5, st->window, (size_t)did);
-            g->done += (uint64_t)did;
-        }
+    rc = s3_get_object(st, &call, &now);
     buf_free(&range);
-    return did < 0 ? -1 : 0;
+    if (rc == 0)
+        return xfer_check_head(st, g, f) < 0 ? -1 : xfer_receive(st, g, f);
+    if (g->done && st->error.status == 412) /* If-Match did not hold */
+        return fail_set(f, S3UP_SKIPPED,
+                        "s3://%.*s/%.*s changed while it was being fetched: run the same "
+                        "command again",
+                        (int)g->bucket.n, g->bucket.p, (int)g->key.n, g->key.p);
+    return fail_set(f, now.code, "%s", now.text);
 }
 
 /* The whole object to fd. A connection that breaks in the middle is taken up again where

@@ -871,6 +871,233 @@ sec_races() {
     is "$(ls -A | tr '\n' ' ')" 'late mine new theirs '
 }
 
+# ---- exit codes, and what the store does to us ----
+
+# 0, 2, 4 and 7 are everywhere; 130, 141 and 143 have their sections.
+sec_codes() {
+    printf hi >a
+    printf ho >b
+    ends 0 put a b s3://bkt/code/
+    # 1: some failed, in different ways.
+    ends 1 put a nothing s3://bkt/code/
+    ends 1 get s3://bkt/code/a s3://bkt/code/none ./
+    fault 'DeleteObjects * delete-error=code/b'
+    ends 1 rm s3://bkt/code/a s3://bkt/code/b
+    calm
+    # All in the same way: that way's code.
+    ends 4 put nothing nowhere s3://bkt/code/
+    ends 4 get s3://bkt/code/x s3://bkt/code/y ./
+    # 5: it may go better later.
+    fault '* * 503'
+    for words in ls 'get s3://bkt/code/b x' 'put a s3://bkt/code/a' 'rm s3://bkt/code/a' \
+        'stat s3://bkt' 'mb s3://newone' 'rb s3://newone'; do
+        # shellcheck disable=SC2086
+        ends 5 ${words%% *} --retries 0 ${words#"${words%% *}"}
+        case $words in
+        stat*) err 'answered 503' ;;
+        *) err 'answered 503 ServiceUnavailable' '[request ' ;;
+        esac
+    done
+    check_not test -e x
+    ctl reset
+    fault '* * 500 n=2'
+    ends 0 put --retries 2 a s3://bkt/code/again
+    is "$(ctl stats requests)" 3
+    fault '* * 500 n=2'
+    ends 5 put --retries 1 a s3://bkt/code/again
+    for what in slowdown 429 request-timeout 502 504 reset-before reset-during reset-after \
+        drop cut-head garbage-reply; do
+        fault "* * $what n=1"
+        ends 0 put --retries 3 b s3://bkt/code/again
+        calm
+        check same b s3://bkt/code/again
+        ends 0 put a s3://bkt/code/again
+    done
+    (
+        AWS_ENDPOINT_URL=http://127.0.0.1:1
+        ends 5 ls --retries 1
+        err 'cannot connect to 127.0.0.1 port 1' refused
+        AWS_ENDPOINT_URL=http://no-such-host.invalid
+        ends 5 ls --retries 0
+        err no-such-host.invalid
+    )
+    fault '* * stall=10'
+    ends 5 ls --retries 0 --timeout 1
+    err stalled '1 s'
+    calm
+    # 6: refused.
+    ctl reset
+    (
+        export AWS_SECRET_ACCESS_KEY=wrong
+        ends 6 put a b s3://bkt/code/
+        err SignatureDoesNotMatch 'secret key' 'b was not sent, for the same reason'
+        ends 6 get s3://bkt/code/a s3://bkt/code/b ./
+        err SignatureDoesNotMatch 's3://bkt/code/b was not fetched'
+        ends 6 rm s3://bkt/code/a s3://bkt/code/b
+        err SignatureDoesNotMatch '2 objects'
+        ends 6 rm s3://bkt/code/a s3://other/b s3://third/c
+        err 's3://third/c was not deleted, for the same reason'
+        ends 6 ls
+        ends 6 mb s3://newone
+    )
+    is "$(ctl stats requests)" 6
+    (
+        export AWS_ACCESS_KEY_ID=nobody
+        ends 6 get s3://bkt/code/a x
+        err InvalidAccessKeyId 'does not know this access key'
+        ends 6 stat s3://bkt/code/a
+        err 'answered 403' 'are the keys right'
+    )
+    ends 6 get --no-sign-request s3://bkt/code/a x
+    err AccessDenied
+    fault '* * access-denied'
+    ends 6 put a b s3://bkt/code/
+    err AccessDenied code/a code/b
+    ends 6 rm s3://bkt/code/a s3://bkt/code/b
+    calm
+    fault '* * expired-token'
+    ends 6 ls
+    err ExpiredToken 'have expired'
+    calm
+    # 9: what came is not what was sent.
+    fault 'GetObject * wrong-body'
+    printf old >x
+    ends 9 get s3://bkt/code/b x
+    err s3://bkt/code/b MD5
+    is "$(cat x)" old
+    ends 9 get s3://bkt/code/b -
+    calm
+    fault '* * bad-digest'
+    ends 9 put a s3://bkt/code/digest
+    err BadDigest
+    calm
+    fault '* * bad-digest n=1'
+    ends 0 put a s3://bkt/code/digest
+    calm
+    # A wrong clock is corrected, by the store's.
+    "$S3D" ctl "$PORT" clock 86400
+    ends 0 put a s3://bkt/code/clock
+    err 'warning: ' clock
+    "$S3D" ctl "$PORT" clock 0
+    is "$(ls -A | tr '\n' ' ')" 'a b x '
+    # 141: nobody reads. No message.
+    bytes 300000 >big
+    ends 0 put big s3://bkt/code/
+    for words in 'get s3://bkt/code/big -' 'get --json s3://bkt/code/big -' \
+        'get s3://bkt/code/big s3://bkt/code/big -'; do
+        last="s3up $words | true"
+        # shellcheck disable=SC2086
+        { "$S3UP" $words 2>"$W/err"; echo $? >rc; } | true
+        is "$(cat rc)" 141
+        silent err
+    done
+    { "$S3UP" get s3://bkt/code/big - 2>"$W/err"; echo $? >rc; } | head -c 100000 >/dev/null
+    is "$(cat rc)" 141
+    silent err
+    { sleep 0.1; "$S3UP" ls 2>"$W/err"; echo $? >rc; } | true
+    is "$(cat rc)" 141
+    silent err
+}
+
+# The bytes arrive, whatever happens on the way.
+sec_resume() {
+    bytes 3000000 >a
+    ends 0 put a s3://bkt/resume/a
+    for what in short-body cut-reply; do
+        ctl reset
+        fault "GetObject * $what n=1"
+        rm -f x
+        ends 0 get s3://bkt/resume/a x
+        check cmp -s a x
+        is "$(ctl log | grep -c ' 206 ')" 1
+        check has_head 'range: bytes=1500000-'
+        ctl reset
+        fault "GetObject * $what n=2"
+        ends 0 get s3://bkt/resume/a -
+        check cmp -s a "$W/out"
+        is "$(ctl log | grep -c ' 206 ')" 2
+        calm
+    done
+    for what in until-close chunked-reply http10 interim=3; do
+        fault "GetObject * $what"
+        ends 0 get s3://bkt/resume/a x
+        check cmp -s a x
+        calm
+    done
+    # It changed in between: nothing is put together from two objects.
+    printf old >x
+    fault 'GetObject * short-body n=1' 'GetObject * reset-before after=1 n=4'
+    bytes 3000000 | tr 0 1 >b
+    ctl reset
+    begin get s3://bkt/resume/a x
+    until_so eval '[ "$(ctl stats requests)" -ge 2 ]'
+    "$S3UP" put -q b s3://bkt/resume/a
+    ended 3
+    err s3://bkt/resume/a changed
+    is "$(cat x)" old
+    calm
+    # A store that cannot continue.
+    quirk range-ignored
+    fault 'GetObject * short-body n=1'
+    ends 5 get --retries 1 s3://bkt/resume/a x
+    quirk wrong-content-range
+    fault 'GetObject * short-body n=1'
+    ends 5 get --retries 1 s3://bkt/resume/a x
+    quirk ''
+    calm
+    is "$(cat x)" old
+    is "$(ls -A | tr '\n' ' ')" 'a b x '
+}
+
+# A file that changes while it is sent is not stored, in whatever way it changes.
+sec_changes() {
+    for how in grow truncate rewrite touch; do
+        head -c 24000000 /dev/zero >$how
+    done
+    fault 'PutObject * stall-body=1' # half-way; the rest is more than sockets hold
+    ctl reset
+    pids=
+    for how in grow truncate rewrite touch; do
+        "$S3UP" put --retries 0 $how s3://bkt/changes/ >"$W/out" 2>$how.err &
+        pids="$pids $how:$!"
+    done
+    until_so eval '[ "$(ctl stats requests)" -ge 4 ]'
+    sleep 0.2
+    echo more >>grow
+    : >truncate
+    printf X | dd of=rewrite bs=1 seek=23999999 conv=notrunc 2>/dev/null
+    touch touch
+    for pid in $pids; do
+        how=${pid%:*} pid=${pid#*:}
+        last="put of a file, and $how"
+        cat $how.err >"$W/err"
+        ended 3
+        cat $how.err >"$W/err"
+        err $how
+    done
+    calm
+    for how in grow truncate rewrite touch; do
+        check gone s3://bkt/changes/$how
+    done
+    # One that is replaced is the one that was opened; a change of mode is none.
+    bytes 24000000 >replace
+    cp replace mode
+    cp replace before
+    fault 'PutObject * stall-body=1'
+    ctl reset
+    begin put replace s3://bkt/changes/
+    "$S3UP" put -q mode s3://bkt/changes/ &
+    until_so eval '[ "$(ctl stats requests)" -ge 2 ]'
+    echo new >other
+    mv other replace
+    chmod 600 mode
+    ended 0
+    wait $!
+    calm
+    check same before s3://bkt/changes/replace
+    check same before s3://bkt/changes/mode
+}
+
 # ---- bad input ----
 
 # What is wrong is refused before anything is sent, by name, with the reason and a way out.
