@@ -178,14 +178,13 @@ $H/s3up: s3up.c s3up.h .build/asan/libbearssl.a
 	$(Q)clang $(TEST_CFLAGS) $(SAN) -fsanitize=fuzzer -o $@ $< .build/fuzz/libbearssl.a
 
 # Suites that talk to a store or a server, for programs built in either way.
-talks = $(foreach s,faults proxy tls,$(if $(wildcard test/$s.sh),'$s test/$s.sh $1/call $1/s3d')) \
-        $(if $(wildcard test/e2e.sh),'e2e test/e2e.sh $2 $1/s3d')
+talks = $(foreach s,faults proxy tls,$(if $(wildcard test/$s.sh),'$s test/$s.sh $1/call $1/s3d'))
 
 test: s3up $T/s3d $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
-	@test/run.sh $(call talks,$T,./s3up) $(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
+	@test/run.sh $(call talks,$T) 'e2e test/e2e.sh ./s3up $T/s3d' $(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
 
 hostile: $H/s3up $H/s3d $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
-	@test/run.sh $(call talks,$H,$H/s3up) $(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
+	@test/run.sh $(call talks,$H) $(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
 		$(if $(wildcard test/hostile.c),'hostile $H/hostile')
 
 check: s3up
