@@ -206,8 +206,11 @@ hostile_pread(int fd, void *p, size_t n, off_t at)
 static ssize_t
 hostile_write(int fd, const void *p, size_t n)
 {
-    if (hostile_fails('w'))
+    if (hostile_fails('w')) {
+        errno =
+            hostile_fault.error ? hostile_fault.error : EINTR; /* of some call before */
         return hostile_fault.error ? -1 : 0;
+    }
     hostile_did('w');
     return write(fd, p, hostile_piece(n));
 }

@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 
 #define GUARD_ROOM ((size_t)1 << 18)
 
@@ -1110,51 +1111,15 @@ sum_hex(enum sum_kind kind, const void *p, size_t n)
     return buf_span(&hex);
 }
 
-/* What the kernel says about this CPU, as words between blanks; nothing if it is not the CPU
- * that this program was built for, as under an emulator. */
-static const char *
-cpu_described(void)
-{
-    static char line[4096];
-    bool found = false;
-    FILE *f = fopen("/proc/cpuinfo", "rb");
-
-#if defined(__x86_64__) || defined(__i386__)
-    const char *label = "flags";
-#elif defined(__aarch64__)
-    const char *label = "Features";
-#else
-    const char *label = "none";
-#endif
-    while (f && !found && fgets(line, sizeof line - 1, f))
-        found = !strncmp(line, label, strlen(label));
-    if (f)
-        (void)fclose(f);
-    if (!found)
-        line[0] = 0;
-    for (char *c = line; *c; c++)
-        if (*c == '\n')
-            *c = ' ';
-    return line;
-}
-
 static void
 test_cpu(void)
 {
-    const char *cpu_words = cpu_described();
-
     CASE("cpu");
     cpu_found = 0;
     CHECK(cpu_has(CPU_ASKED) && cpu_found == cpu_ask());
     cpu_force(true);
     CHECK(!cpu_has(CPU_SHA) && !cpu_has(CPU_CLMUL) && cpu_has(CPU_ASKED));
     cpu_force(false);
-    if (cpu_words[0]) {
-        CHECK(cpu_has(CPU_SHA) ==
-              (strstr(cpu_words, " sha_ni ") || strstr(cpu_words, " sha2 ")));
-        CHECK(cpu_has(CPU_CLMUL) ==
-              (strstr(cpu_words, " pclmulqdq ") || strstr(cpu_words, " pmull ")));
-    }
     if (!cpu_has(CPU_SHA) || !cpu_has(CPU_CLMUL))
         printf("note: no instructions for%s%s here, only the portable code is tested\n",
                cpu_has(CPU_SHA) ? "" : " SHA-256", cpu_has(CPU_CLMUL) ? "" : " CRCs");
@@ -2039,6 +2004,91 @@ test_signals(void)
     CHECK(os_env("S3UP_UNIT") == NULL);
 }
 
+/* What a program that embeds us, or takes our place, finds of our signals. */
+static void
+test_signals_of_others(void)
+{
+    static const int ignored[] = {SIGPIPE, SIGXFSZ};
+    struct sigaction was;
+
+    CASE("nohup stays");
+    (void)signal(SIGHUP, SIG_IGN);
+    os_signals();
+    CHECK(sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler == SIG_IGN);
+    CASE("a terminal that goes away is a stop");
+    (void)signal(SIGHUP, SIG_DFL);
+    os_signals();
+    CHECK(sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler == os_on_stop);
+    (void)signal(SIGHUP, SIG_DFL);
+    for (size_t i = 0; i < COUNT(ignored); i++) {
+        CASE("signal %d", ignored[i]);
+        os_signals();
+        CHECK(sigaction(ignored[i], NULL, &was) == 0 && was.sa_handler == SIG_IGN);
+        os_signals_off();
+        CHECK(sigaction(ignored[i], NULL, &was) == 0 && was.sa_handler == SIG_DFL);
+    }
+    (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGTERM, SIG_DFL);
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+/* A pipe that nobody reads holds a write up, until somebody asks us to stop. */
+static void
+test_write_stopped(void)
+{
+    static char data[1 << 20];
+    int64_t from = os_ticks();
+    int ends[2];
+
+    CASE("a stop ends a write into a full pipe");
+    CHECK_NUM(pipe(ends), 0);
+    alarm_in(30, os_on_stop);
+    errno = 0;
+    CHECK(!os_write(ends[1], data, sizeof data) && errno == EINTR);
+    CHECK(os_stop == SIGALRM && os_ticks() - from < 30000);
+    errno = 0;
+    os_stop = 0;
+    alarm_in(30, os_on_stop); /* now not a byte fits */
+    CHECK(!os_write(ends[1], data, 1) && errno == EINTR);
+    os_stop = 0;
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    (void)signal(SIGALRM, SIG_DFL);
+}
+
+/* Run in a process of its own: 0 when closed standard descriptors are not given away. */
+static int
+closed_descriptors(unsigned which)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (which >> fd & 1)
+            (void)close(fd);
+    if (!os_standard())
+        return 1;
+    for (int fd = 0; fd < 3; fd++)
+        if (which >> fd & 1 && (write(fd, "x", 1) >= 0 || read(fd, &which, 1) >= 0))
+            return 2;
+    return os_open("/dev/null", O_RDONLY, 0) > 2 ? 0 : 3;
+}
+
+static void
+test_standard(void)
+{
+    for (unsigned which = 0; which < 8; which++) {
+        int status = -1;
+        pid_t child;
+
+        CASE("closed: %s%s%s", which & 1 ? "0 " : "", which & 2 ? "1 " : "",
+             which & 4 ? "2" : "");
+        (void)fflush(stdout);
+        child = fork();
+        if (child == 0)
+            _exit(closed_descriptors(which));
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+}
+
 static void
 test_read_write(void)
 {
@@ -2220,6 +2270,100 @@ test_replace_names(void)
     CHECK(!os_sync_folder(name) && errno == ENAMETOOLONG); /* the kernel's verdict */
 }
 
+/* The name of a new file beside another is at most as long as names may be, and ends where
+ * a character ends. */
+static void
+test_temp(void)
+{
+    static const struct {
+        const char *what, *unit; /* the old name: so many of them */
+        size_t count, kept;      /* bytes of it in the new one */
+    } t[] = {{"short", "a", 1, 1},
+             {"just short enough", "a", 238, 238},
+             {"a byte too long", "a", 239, 238},
+             {"as long as can be", "a", 255, 238},
+             {"two bytes each, cut between", "\xc3\xa9", 127, 238},
+             {"three bytes each, cut inside", "\xe2\x82\xac", 85, 237},
+             {"four bytes each, cut inside", "\xf0\x9f\x98\x80", 63, 236}};
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct buf old = buf_upto(PATH_MAX), made = buf_upto(PATH_MAX);
+        struct fail f = {0};
+        struct span rest;
+        struct stat st;
+        int fd;
+
+        CASE("os_temp beside a name that is %s", t[i].what);
+        buf_str(&old, folder);
+        buf_char(&old, '/');
+        for (size_t n = 0; n < t[i].count; n++)
+            buf_str(&old, t[i].unit);
+        fd = os_temp(buf_text(&old), 0600, &made, &f);
+        CHECK(fd >= 0 && f.code == S3UP_OK);
+        CHECK(span_starts(buf_span(&made), folder));
+        rest = span_after(buf_span(&made), strlen(folder) + 1);
+        CHECK_SPAN(span_first(rest, t[i].kept),
+                   span_first(span_after(buf_span(&old), strlen(folder) + 1), t[i].kept));
+        rest = span_after(rest, t[i].kept);
+        CHECK(rest.n == 17 && rest.p[0] == '.');
+        CHECK(fstat(fd, &st) == 0 && st.st_size == 0 && (st.st_mode & 07777) == 0600);
+        CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+        CHECK(close(fd) == 0 && unlink(buf_text(&made)) == 0);
+        CHECK_NUM(os_replace(buf_text(&old), SPAN("x"), 0600, &f), 0);
+        CHECK_STR(file_text(buf_text(&old)), "x");
+        CHECK_NUM(unlink(buf_text(&old)), 0);
+        buf_free(&old);
+        buf_free(&made);
+    }
+}
+
+static void
+test_identify(void)
+{
+    const char *path = in_folder("id"), *moved = in_folder("moved");
+    struct timespec times[2] = {{0, 0}, {1000000000, 123456789}};
+    struct os_id before, after;
+    struct stat st;
+    int fd;
+
+    CASE("os_identify");
+    file_make(path, SPAN("0123456789"));
+    CHECK_NUM(utimensat(AT_FDCWD, path, times, 0), 0);
+    fd = os_open(path, O_RDWR, 0);
+    CHECK(fd >= 0 && os_identify(fd, &before) && fstat(fd, &st) == 0);
+    CHECK(before.inode == (uint64_t)st.st_ino && before.device == (uint64_t)st.st_dev);
+    CHECK(before.size == 10);
+    CHECK(before.modified.s == 1000000000 && before.modified.ns == 123456789);
+    CHECK(before.changed.s == st.st_ctim.tv_sec &&
+          before.changed.ns == st.st_ctim.tv_nsec);
+    CASE("another mode, another name: the same file");
+    CHECK(os_same(&before, &before) && fchmod(fd, 0640) == 0 && rename(path, moved) == 0);
+    CHECK(os_identify(fd, &after) && os_same(&before, &after));
+    CASE("the same size, another time");
+    times[1].tv_nsec++;
+    CHECK(futimens(fd, times) == 0 && os_identify(fd, &after));
+    CHECK(!os_same(&before, &after));
+    times[1].tv_nsec--;
+    times[1].tv_sec++;
+    CHECK(futimens(fd, times) == 0 && os_identify(fd, &after));
+    CHECK(!os_same(&before, &after));
+    times[1].tv_sec--;
+    CASE("the same time, another size");
+    CHECK(write(fd, "0123456789a", 11) == 11 && futimens(fd, times) == 0);
+    CHECK(os_identify(fd, &after) && !os_same(&before, &after));
+    CASE("the same size and time, another file");
+    file_make(path, SPAN("0123456789"));
+    CHECK(close(fd) == 0 && utimensat(AT_FDCWD, path, times, 0) == 0);
+    fd = os_open(path, O_RDONLY, 0);
+    CHECK(os_identify(fd, &after) && !os_same(&before, &after));
+    after = before;
+    after.device++;
+    CHECK(!os_same(&before, &after));
+    CASE("a descriptor that is none");
+    CHECK(close(fd) == 0 && !os_identify(fd, &after));
+    CHECK(unlink(path) == 0 && unlink(moved) == 0);
+}
+
 static void
 room_system(void)
 {
@@ -2236,11 +2380,16 @@ room_system(void)
     test_clock();
     test_sleep();
     test_signals();
+    test_signals_of_others();
+    test_write_stopped();
+    test_standard();
     test_read_write();
     test_random();
     test_slurp();
     test_replace();
     test_replace_names();
+    test_temp();
+    test_identify();
     CASE("the folder is empty at the end");
     CHECK_NUM(folder_count(), 0);
 }
@@ -3507,6 +3656,55 @@ test_requests_full(void)
     CHECK(r->bad && r->query.n == 0);
 }
 
+/* -v shows what is sent and received, but nothing that would let a reader do the same. */
+static void
+test_show(void)
+{
+    static const struct {
+        const char *in, *out;
+    } t[] = {
+        {"GET / HTTP/1.1\r\nhost: h\r\n\r\n",
+         "s3up: > GET / HTTP/1.1\ns3up: > host: h\n"},
+        {"HTTP/1.1 200 OK\nETag: \"a\"\n\nbody",
+         "s3up: > HTTP/1.1 200 OK\ns3up: > ETag: \"a\"\n"},
+        {"authorization: AWS4-HMAC-SHA256 Credential=x\r\n",
+         "s3up: > authorization: ***\n"},
+        {"Authorization:x\r\n", "s3up: > Authorization: ***\n"},
+        {"PROXY-AUTHORIZATION: Basic eDp5\r\n", "s3up: > PROXY-AUTHORIZATION: ***\n"},
+        {"x-amz-security-token: t\r\n", "s3up: > x-amz-security-token: ***\n"},
+        {"Set-Cookie: t\r\n", "s3up: > Set-Cookie: ***\n"},
+        {"Cookie: t\r\n", "s3up: > Cookie: ***\n"},
+        {"x-amz-server-side-encryption-customer-key: k\r\n",
+         "s3up: > x-amz-server-side-encryption-customer-key: ***\n"},
+        {"x-amz-copy-source-server-side-encryption-customer-key: k\r\n",
+         "s3up: > x-amz-copy-source-server-side-encryption-customer-key: ***\n"},
+        {"GET /k?X-Amz-Credential=ab&X-Amz-Signature=0123&a=b HTTP/1.1\r\n",
+         "s3up: > GET /k?X-Amz-Credential=**&X-Amz-Signature=****&a=b HTTP/1.1\n"},
+        {"GET /k?X-Amz-Security-Token=abc HTTP/1.1\r\n",
+         "s3up: > GET /k?X-Amz-Security-Token=*** HTTP/1.1\n"},
+        {"Location: http://h/?X-Amz-Signature=0123\r\n",
+         "s3up: > Location: http://h/?X-Amz-Signature=****\n"},
+        {"a: \x1b[2J\r\n", "s3up: > a: \\x1b[2J\n"},
+    };
+    const char *path = in_folder("show");
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        CASE("http_show, line %lu", (unsigned long)i);
+        stream_catch(2, path);
+        log_most = LOG_DEBUG;
+        http_show('>', guard_of(t[i].in));
+        log_most = LOG_NOTE;
+        stream_release(2);
+        CHECK_STR(file_text(path), t[i].out);
+    }
+    CASE("not asked, nothing is shown");
+    stream_catch(2, path);
+    http_show('>', SPAN("GET / HTTP/1.1\r\n"));
+    stream_release(2);
+    CHECK_STR(file_text(path), "");
+    CHECK_NUM(unlink(path), 0);
+}
+
 /* Equal names keep their order: repeated header fields are joined in it. */
 static void
 test_request_sort(void)
@@ -3981,6 +4179,7 @@ main(void)
     test_requests_refused();
     test_requests_full();
     test_request_sort();
+    test_show();
 
     test_sig_parts();
     test_sig_key();
