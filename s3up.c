@@ -4689,6 +4689,8 @@ http_send(struct conn *c, const void *p, size_t n, struct fail *f)
         buf_add(&c->out, p, n);
         left = 0;
     }
+    if (c->out.bad) /* or the request would not be sent, and nobody would know */
+        return fail_set(f, S3UP_LATER, "no memory for a request");
     if (c->out.n && (left || last || c->out.n > (size_t)REQ_TEXT)) {
         rc = http_push(c, buf_span(&c->out), f);
         buf_clear(&c->out);
@@ -4867,8 +4869,9 @@ http_finish(struct conn *c)
     struct fail f = {S3UP_OK, ""};
     size_t most = HTTP_WINDOW;
 
-    /* A little that was not read, as of an error page, is read; more costs a
-     * connection. */
+    /* A little that was not read, as of an error page, is read if it is there; more costs
+     * a connection. */
+    http_watch(c, 0, 1);
     while (c->answered && !c->body_done && c->at < c->n && most) {
         ssize_t did = http_read(c, rest, most < sizeof rest ? most : sizeof rest, &f);
 
@@ -6645,6 +6648,7 @@ s3_reply_text(const struct store *st, const char *path, struct buf *out)
     enum xml_event event;
     struct xml x;
 
+    buf_clear(out);
     xml_init(&x, buf_span(&st->reply));
     while ((event = xml_next(&x)) == XML_ENTER || event == XML_LEAVE)
         if (event == XML_LEAVE && xml_at(&x, path))

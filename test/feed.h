@@ -8,6 +8,7 @@
 
 #define _GNU_SOURCE /* as s3up.c does; it comes later and must find the same system */
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,8 +20,18 @@
 static const uint8_t *feed_sizes;
 static size_t feed_n, feed_at;
 
-/* A recv that never ends, and a send that takes all: a network without a bottleneck. */
+/* Where recv takes its bytes from, when that is set, instead of the kernel. */
+struct feed_bytes {
+    const uint8_t *p;
+    size_t n;
+};
+
+static struct feed_bytes *feed_memory;
+
+/* A recv that never ends, and a send that takes all: a network without a bottleneck. Who
+ * is told of what was sent can put the answer into the memory. */
 static bool feed_endless, feed_swallow;
+static void (*feed_sent)(const void *p, size_t n);
 
 static ssize_t
 feed_recv(int fd, void *p, size_t n, int flags)
@@ -32,23 +43,46 @@ feed_recv(int fd, void *p, size_t n, int flags)
         memset(p, '0', n);
         return (ssize_t)n;
     }
-    if (!feed_n)
+    most = feed_n ? feed_sizes[feed_at++ % feed_n] : n;
+    if (!most) {
+        errno = EAGAIN;
+        return -1;
+    }
+    n = most < n ? most : n;
+    if (!feed_memory)
         return recv(fd, p, n, flags);
-    most = feed_sizes[feed_at++ % feed_n];
-    if (most)
-        return recv(fd, p, most < n ? most : n, flags);
-    errno = EAGAIN;
-    return -1;
+    n = n < feed_memory->n ? n : feed_memory->n;
+    if (!n)
+        return 0; /* the end */
+    memcpy(p, feed_memory->p, n);
+    feed_memory->p += n;
+    feed_memory->n -= n;
+    return (ssize_t)n;
+}
+
+/* Memory is always ready for who waits, and has nothing for who only looks: as a server
+ * that says no more than it was asked for. */
+static int
+feed_poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+    if (!feed_memory)
+        return poll(fds, n, timeout);
+    for (nfds_t i = 0; i < n; i++)
+        fds[i].revents = timeout ? fds[i].events : 0;
+    return timeout ? (int)n : 0;
 }
 
 static ssize_t
 feed_send(int fd, const void *p, size_t n, int flags)
 {
+    if (feed_sent)
+        feed_sent(p, n);
     return feed_swallow ? (ssize_t)n : send(fd, p, n, flags);
 }
 
 /* Behind the functions above, which call the real ones. */
 #define recv(fd, p, n, flags) feed_recv(fd, p, n, flags)
 #define send(fd, p, n, flags) feed_send(fd, p, n, flags)
+#define poll(fds, n, timeout) feed_poll(fds, n, timeout)
 
 #endif

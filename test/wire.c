@@ -26,6 +26,7 @@ static int fake_lookup(const char *host, const char *service, const struct addri
 #undef getaddrinfo
 #undef recv
 #undef send
+#undef poll
 
 #include <dirent.h>
 #include <sys/mman.h>
