@@ -1602,6 +1602,7 @@ __attribute__((format(printf, 2, 3))) static void
 log_say(enum log_level level, const char *form, ...)
 {
     static const char *const marks[] = {"error: ", "warning: ", "", ""};
+    static const char none[] = "s3up: error: there is no memory, not even to say more\n";
     char raw[FAIL_TEXT + 256];
     struct buf line = buf_upto(8 * sizeof raw);
     va_list args;
@@ -1615,7 +1616,9 @@ log_say(enum log_level level, const char *form, ...)
     buf_str(&line, marks[level]);
     log_put_plain(&line, span_of(raw));
     buf_char(&line, '\n');
-    if (!line.bad)
+    if (line.bad)
+        (void)os_write(STDERR_FILENO, none, sizeof none - 1);
+    else
         (void)os_write(STDERR_FILENO, line.p, line.n); /* nobody left to tell */
     buf_free(&line);
 }
@@ -6230,6 +6233,14 @@ s3_read_error(struct store *st)
 {
     struct s3_error *e = &st->error;
     const struct head *h = &st->conn.head;
+    const struct {
+        char *text;
+        size_t room;
+    } all[] = {{e->code, sizeof e->code},
+               {e->message, sizeof e->message},
+               {e->request, sizeof e->request},
+               {e->region, sizeof e->region}};
+    struct span token = span_first(st->config.token, 16);
     enum xml_event event;
     struct xml x;
 
@@ -6246,23 +6257,19 @@ s3_read_error(struct store *st)
             continue;
         for (unsigned i = 0; i < 4; i++) {
             static const char *const names[] = {"Code", "Message", "RequestId", "Region"};
-            char *const to[] = {e->code, e->message, e->request, e->region};
-            const size_t room[] = {sizeof e->code, sizeof e->message, sizeof e->request,
-                                   sizeof e->region};
 
             s3_copy_name(path, sizeof path, leaf);
             s3_copy_name(path + leaf.n, sizeof path - leaf.n, span_of(names[i]));
             if (xml_at(&x, path))
-                s3_leaf(&x, to[i], room[i]);
+                s3_leaf(&x, all[i].text, all[i].room);
         }
     }
     /* A store that repeats the token that it was sent must not get it into our
      * messages. */
-    if (st->config.token.n && strlen(e->message) &&
-        memmem(e->message, strlen(e->message), st->config.token.p,
-               16 < st->config.token.n ? 16 : st->config.token.n))
-        s3_copy_name(e->message, sizeof e->message,
-                     SPAN("(hidden: it repeats the token)"));
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
+        if (token.n && memmem(all[i].text, strlen(all[i].text), token.p, token.n))
+            s3_copy_name(all[i].text, all[i].room,
+                         SPAN("(hidden: it repeats the token)"));
 }
 
 /* Is the collected reply the element that the call must get, whole and closed? A 200 may
@@ -8490,7 +8497,8 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
             return fail_set(f, S3UP_USAGE,
                             "several objects need a folder to go to, and %s is none",
                             to) == 0;
-        return !out->bad;
+        return !out->bad ||
+               fail_set(f, S3UP_USAGE, "cannot write %.300s...: it is too long", to) == 0;
     }
     if (!base.n || span_is(base, ".") || span_is(base, "..") || span_has(base, 0))
         return fail_set(f, S3UP_USAGE,
@@ -8500,7 +8508,8 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
     if (!folder)
         buf_char(out, '/');
     buf_put(out, base);
-    return !out->bad;
+    return !out->bad || fail_set(f, S3UP_USAGE,
+                                 "cannot write into %.300s...: it is too long", to) == 0;
 }
 
 static int
@@ -9297,7 +9306,7 @@ main(int argc, char **argv)
         return cli_finish(S3UP_OK);
     }
     if (!cli_parse(&cli, verb->name, verb->bit, argc - 2, argv + 2))
-        code = S3UP_USAGE;
+        code = cli.text.bad == ENOMEM ? S3UP_LATER : S3UP_USAGE;
     else if (verb->run)
         code = cli_run(verb, &cli);
     else

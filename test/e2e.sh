@@ -1927,6 +1927,150 @@ sec_limits() {
     ends 5 get s3://bkt/lim/big back
     err back 'File too large'
     is "$(ls -A | tr '\n' ' ')$(cat back)" 'back big keep'
+    limit='timeout 30'
+    command -v timeout >/dev/null || limit=
+    # A disk that is full, in a name space of our own: the mount ends with the command.
+    if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
+        mkdir disk
+        cat >on-disk <<'D'
+mount -t tmpfs -o size=128k tmpfs disk || exit 99
+printf keep >disk/back
+"$@"
+code=$?
+ls -A disk
+cat disk/back
+exit $code
+D
+        last='get to a full disk'
+        unshare -m sh on-disk "$S3UP" get s3://bkt/lim/big disk/back >"$T/out" 2>"$T/err"
+        is $? 5
+        err 'disk/back' 'No space left'
+        is "$(cat "$T/out")" "$(printf 'back\nkeep')"
+    else
+        skip 'no full disk is tried: that needs root and unshare'
+    fi
+    # Few descriptors, little memory: it works, or it says what is missing.
+    for what in '-s 256' '-n 3' '-n 4' '-n 5' '-n 6' '-v 500' '-v 600' '-v 700' '-v 800' '-v 1000' \
+        '-v 1200'; do
+        [ "${what#-v}" = "$what" ] || ! grep -q __asan_init "$S3UP" || continue
+        printf '#!/bin/sh\nulimit %s\nexec "$@"\n' "$what" >"$T/small"
+        chmod +x "$T/small"
+        limit="$T/small"
+        for words in 'put --retries 0 big s3://bkt/lim/' 'get --retries 0 s3://bkt/lim/big x'; do
+            rm -f x
+            # shellcheck disable=SC2086
+            run $words
+            last="ulimit $what; $last"
+            case $rc in
+            0) pass ;;
+            2 | 5) err 'error: ' ;;
+            *) fail "exit code $rc" ;;
+            esac
+        done
+    done
+    if command -v timeout >/dev/null; then limit='timeout 30'; else limit=; fi
+    # Locales, a strange place to stand, strange arguments.
+    (
+        export LC_ALL=tr_TR.UTF-8 LANG=xx LANGUAGE=de TZ=Asia/Kathmandu
+        ends 0 put big s3://bkt/lim/İI
+        ends 4 get s3://bkt/lim/none x
+        err 'does not exist'
+        ends 0 ls s3://bkt/lim/
+        out "$(TZ=UTC date +%Y-%m-%d)"
+    )
+    mkdir gone
+    (
+        cd gone && rmdir ../gone
+        ends 0 get s3://bkt/lim/big -
+        ends 4 get s3://bkt/lim/big x
+        ends 0 ls
+    )
+    long=$(head -c 100000 /dev/zero | tr '\0' x)
+    for words in "$long" "put $long" "put --$long" "put --metadata a=$long big s3://bkt/k" \
+        "put --content-type $long big s3://bkt/k" "ls s3://$long" "ls s3://bkt/$long" \
+        "get s3://bkt/k $long" "help $long" "ls -e http://$long" "ls --profile $long" \
+        "ls --region $long" "put --checksum $long big s3://bkt/k"; do
+        # shellcheck disable=SC2086
+        run $words
+        last=$(printf '%.60s' "$last")
+        is "$rc" 2
+        err 'error: '
+        check test "$(wc -c <"$T/err")" -lt 20000
+    done
+    (
+        S3UP_PROFILE=$long
+        export S3UP_PROFILE
+        ends 2 ls
+        S3UP_PROFILE='' HOME=$long
+        run ls
+        check test "$rc" = 0 -o "$rc" = 2
+    )
+    # Killed outright, it leaves a temporary file, and never half a file under the name.
+    printf keep >x
+    fault 'GetObject * slow-write=50000'
+    begin get s3://bkt/lim/big x
+    until_so eval 'ls -A | grep -q "^x\."'
+    kill -s KILL "$pid"
+    wait "$pid" 2>/dev/null
+    is "$(cat x)" keep
+    calm
+    ends 0 get s3://bkt/lim/big x
+    check cmp -s big x
+}
+
+# ---- secrets ----
+
+# The errors of a store may repeat what was sent. A reply of any kind is an object, and an
+# endpoint with a path in it makes s3up take that object for the answer.
+sec_secrets() {
+    export AWS_ACCESS_KEY_ID=$TKEY AWS_SECRET_ACCESS_KEY=$TSECRET AWS_SESSION_TOKEN=$TOKEN
+    head="AWS4-HMAC-SHA256 Credential=$TKEY/20261121/us-east-1/s3/aws4_request, Signature=0123"
+    for text in "The token $TOKEN is malformed" "token=$TOKEN" "$TOKEN" \
+        "Bad header: x-amz-security-token: $TOKEN; authorization: $head"; do
+        printf '<?xml version="1.0"?><Error><Code>InvalidToken</Code><Message>%s</Message>
+<Token-0>%s</Token-0><RequestId>%s</RequestId><Region>%s</Region></Error>' "$text" "$TOKEN" \
+            "$TOKEN" "$TOKEN" >B
+        ends 0 put B s3://bkt/echo/B
+        for mode in --quiet --json --verbose; do
+            run ls $mode --retries 0 -e "$AWS_ENDPOINT_URL/bkt/echo" s3://B
+            check test "$rc" -ne 0
+            err InvalidToken
+            no_secret "$T/out" "$T/err"
+        done
+    done
+    # What -v shows, of requests of every kind.
+    sse='x-amz-server-side-encryption-customer-key: aHVzaC1odXNoLWh1c2gtaHVzaC1odXNoLWh1c2g='
+    run put -v --header "$sse" --header 'Cookie: hush-hush' B s3://bkt/echo/C
+    err 'x-amz-server-side-encryption-customer-key: ***' 'x-amz-security-token: ***' \
+        'cookie: ***'
+    check_not has "$T/err" aHVzaC1odXNo
+    check_not has "$T/err" hush-hush
+    ends 0 presign -v s3://bkt/echo/B
+    silent err
+    (
+        AWS_SECRET_ACCESS_KEY=$SECRET
+        for words in 'put -v B s3://bkt/echo/D' 'get -v s3://bkt/echo/B -' 'ls --json' \
+            'rm -v s3://bkt/echo/D' 'stat -v s3://bkt/echo/B'; do
+            # shellcheck disable=SC2086
+            ends 6 $words
+        done
+    )
+    export http_proxy='http://me:hush-hush@127.0.0.1:1'
+    ends 5 ls -v --retries 0
+    check_not has "$T/err" hush-hush
+    http_proxy='ftp://me:hush-hush@127.0.0.1:1'
+    ends 2 ls -v
+    check_not has "$T/err" hush-hush
+}
+
+no_secret() { # FILE...
+    for secret in "$SECRET" "$TSECRET" "$TOKEN" Credential= Signature=; do
+        if grep -q -F -e "$secret" "$@"; then
+            fail "a secret was printed: $(grep -F -e "$secret" "$@" | head -n 1)"
+        else
+            pass
+        fi
+    done
 }
 
 # ---- running all of it ----
@@ -1964,6 +2108,9 @@ if [ "$beside" ]; then
     wait "$beside"
     cat "$W/stream.out"
 fi
+section=all last='everything that was said'
+check test -s "$W/said"
+no_secret "$W/said"
 passed=$(grep -c . "$W/passed") failed=$(grep -c . "$W/failed")
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
