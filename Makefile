@@ -160,6 +160,9 @@ H           = .build/hostile
 $T/s3d $H/s3d: test/s3d.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c99 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -o $@ $<
+$T/s3d-tls: test/s3d.c .build/$(BOX)/libbearssl.a
+	@mkdir -p $(@D)
+	$(Q)$(STATIC_CC) $(S3UP) -O2 $(STATIC_CFLAGS) -DS3D_TLS -o $@ $< .build/$(BOX)/libbearssl.a $(STATIC_LIBS)
 $T/%: test/%.c s3up.c s3up.h $(wildcard test/*.h) .build/$(BOX)/libbearssl.a
 	@mkdir -p $(@D)
 	$(Q)$(STATIC_CC) $(TEST_CFLAGS) $(STATIC_CFLAGS) -DS3_PAUSE=1 -o $@ $< \
@@ -201,9 +204,9 @@ interop: s3up $T/s3d $(if $(wildcard test/oracle.c),$T/oracle)
 		$(if $(wildcard test/interop/run.sh),'servers test/interop/run.sh')
 
 # Prints, and never judges.
-bench: s3up $T/s3d $T/call
+bench: s3up $T/s3d $T/s3d-tls $T/call
 	@test/bench.sh ./s3up
-	@$(if $(wildcard test/bench_wire.sh),test/bench_wire.sh $T/call $T/s3d)
+	@test/bench_wire.sh ./s3up $T/call $T/s3d-tls
 
 demo: s3up $T/s3d
 	@test/demo.sh ./s3up $T/s3d

@@ -855,7 +855,7 @@ cpu_ask(void)
         if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && b & sha)
             found |= CPU_SHA;
     }
-#elif defined(__aarch64__)
+#elif defined(__AARCH64EL__) /* the lanes are other ones where big ends come first */
     unsigned long caps = getauxval(AT_HWCAP);
 
     found |= caps & 1ul << 6 ? CPU_SHA : 0;   /* HWCAP_SHA2 */
@@ -975,6 +975,8 @@ sha256_portable(uint32_t h[8], const unsigned char *p, size_t blocks)
         for (unsigned i = 0; i < 8; i++)
             h[i] += v[i];
     }
+    explicit_bzero(w, sizeof w); /* either would give away a key that was the block */
+    explicit_bzero(v, sizeof v);
 }
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -1495,15 +1497,23 @@ struct fail {
 __attribute__((format(printf, 3, 4))) static int
 fail_set(struct fail *f, enum s3up_exit code, const char *form, ...)
 {
+    char whole[4 * FAIL_TEXT] = "";
+    size_t n, half = sizeof f->text / 2;
     va_list args;
 
     if (f->code != S3UP_OK)
         return -1;
     f->code = code;
     va_start(args, form);
-    (void)vsnprintf(f->text, sizeof f->text, form,
-                    args); /* a long one is cut, not lost */
+    (void)vsnprintf(whole, sizeof whole, form, args);
     va_end(args);
+    n = strlen(whole);
+    if (n >= sizeof f->text) { /* cut in its middle: the reason stands at the end */
+        memmove(whole + half + 3, whole + n - half + 4, half - 3);
+        memcpy(whole + half, "...", 3);
+        n = strlen(whole);
+    }
+    memcpy(f->text, whole, n + 1);
     return -1;
 }
 
@@ -1587,13 +1597,19 @@ os_write(int fd, const void *data, size_t n)
 static void
 log_put_plain(struct buf *out, struct span s)
 {
-    for (size_t i = 0; i < s.n; i++) {
-        if ((unsigned char)s.p[i] >= ' ' && s.p[i] != 127) {
-            buf_char(out, s.p[i]);
-            continue;
+    for (size_t n; s.n; s = span_after(s, n)) {
+        size_t length = utf8_length(s);
+        /* U+0080 to U+009F, and such bytes alone: there are terminals that obey them. */
+        unsigned char c = (unsigned char)s.p[length == 2 && s.p[0] == '\xc2'];
+        bool control = c < ' ' || c == 127 || (c >= 0x80 && c < 0xa0);
+
+        n = length ? length : 1;
+        if (!control)
+            buf_put(out, span_first(s, n));
+        for (size_t i = 0; i < n && control; i++) {
+            buf_str(out, "\\x");
+            hex_put(out, s.p + i, 1);
         }
-        buf_str(out, "\\x");
-        hex_put(out, s.p + i, 1);
     }
 }
 
@@ -5655,7 +5671,7 @@ cred_from_environment(struct creds *c, struct fail *f)
 }
 
 static int
-cred_from_profile(const struct profile *p, struct creds *c, struct fail *f)
+cred_from_profile(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 {
     /* Keys beside a role are those that may take it on, and not the role's own. */
     bool role = span_is(buf_span(&p->foreign), "role_arn") && !p->process.n;
@@ -5679,6 +5695,11 @@ cred_from_profile(const struct profile *p, struct creds *c, struct fail *f)
                         "profile %s gets its keys through %s, which s3up does "
                         "not do; let credential_process do it",
                         buf_text(&p->name), buf_text(&p->foreign));
+    if (asked)
+        return fail_set(f, S3UP_DENIED, "profile %s has no keys%s", buf_text(&p->name),
+                        os_env("AWS_ACCESS_KEY_ID")
+                            ? "; without --profile those of the environment count"
+                            : ", in neither file");
     return fail_set(f, S3UP_DENIED,
                     "there are no keys, and the shared files have %s \"%s\"%s: set "
                     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or put them into "
@@ -5709,7 +5730,7 @@ cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 
     if (found)
         return found < 0 ? -1 : 0;
-    return cred_from_profile(p, c, f);
+    return cred_from_profile(p, asked, c, f);
 }
 
 /* ===== ROOM 11 store: one function for each thing that a store can do =====
@@ -5830,6 +5851,7 @@ static const struct {
     {"IncompleteBody", S3_AGAIN},
     {"BadDigest", S3_ONCE},
     {"XAmzContentSHA256Mismatch", S3_ONCE},
+    {"XAmzContentChecksumMismatch", S3_ONCE},
     {"RequestTimeTooSkewed", S3_CLOCK},
     {"RequestExpired", S3_CLOCK},
     {"RequestInTheFuture", S3_CLOCK},
@@ -5881,8 +5903,8 @@ static const struct {
      "somebody else wrote it at the same time"},
     {"PreconditionFailed", S3UP_EXISTS, NULL},
     {"BadDigest", S3UP_DAMAGED, "the bytes that arrived are not those that were sent"},
-    {"XAmzContentSHA256Mismatch", S3UP_DAMAGED,
-     "the bytes that arrived are not those sent"},
+    {"XAmzContentSHA256Mismatch", S3UP_DAMAGED, "other bytes arrived than were sent"},
+    {"XAmzContentChecksumMismatch", S3UP_DAMAGED, "what arrived is not what was sent"},
     {"EntityTooLarge", S3UP_SOME,
      "the store does not take objects or parts of this size"},
     {"PermanentRedirect", S3UP_USAGE,
@@ -5909,8 +5931,8 @@ s3_judge(const struct s3_error *e)
             return s3_by_code[i].verdict;
     for (size_t i = 0; i < sizeof s3_by_status / sizeof *s3_by_status; i++)
         if (s3_by_status[i].status == e->status)
-            return e->status == 400 && e->region[0]  ? S3_REGION
-                   : e->status == 403 && !e->code[0] ? S3_CLOCK
+            return e->status == 400 && (e->region[0] || !e->code[0]) ? S3_REGION
+                   : e->status == 403 && !e->code[0]                 ? S3_CLOCK
                                                      : s3_by_status[i].verdict;
     return e->status >= 500 ? S3_AGAIN : S3_FINAL;
 }
@@ -5927,6 +5949,17 @@ s3_put_target(const struct s3_call *call, struct buf *out)
         buf_char(out, '/');
         buf_put(out, call->key);
     }
+}
+
+/* Only then can a condition have failed: Swift says 412 to strangers, too. */
+static bool
+s3_is_conditional(const struct s3_call *call)
+{
+    for (unsigned i = 0; i < call->heads; i++)
+        if (span_starts(span_of(call->head[i].name), "if-") ||
+            span_starts(span_of(call->head[i].name), "x-amz-copy-source-if-"))
+            return true;
+    return false;
 }
 
 /* One good line: what was asked, what the store said, and what may help. */
@@ -5949,6 +5982,8 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
             code = s3_advice[i].exit;
             advice = s3_advice[i].advice;
         }
+    if (e->status == 412 && !s3_is_conditional(call))
+        code = S3UP_SOME;
     /* The answer to a HEAD has no body that could say more. */
     if (!e->code[0] && e->status == 404)
         advice = call->key.n ? "there is no such object, or no such bucket"
@@ -6304,7 +6339,7 @@ s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
         *f = (struct fail){S3UP_OK,
                            ""}; /* the page of an error was cut: the status is there */
     }
-    if (good && (!call->root || s3_reply_is(st, call->root)))
+    if (good && (call->root ? s3_reply_is(st, call->root) : !s3_reply_is(st, "Error")))
         return S3_DONE;
     s3_read_error(st);
     if (good)
@@ -6327,6 +6362,8 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
     bool is_head = !strcmp(call->method, "HEAD");
     int rc;
 
+    st->error =
+        (struct s3_error){.status = 0}; /* what is there later is about this call */
     http_finish(&st->conn);
     st->error = (struct s3_error){.status = 0}; /* of an earlier call: no longer true */
     if (s3_build(st, call, f) < 0)
@@ -6420,24 +6457,30 @@ s3_header(struct s3_call *call, const char *name, struct span value)
 }
 
 /* Finds out where a bucket is: from the refusal itself, else by asking for the bucket's
- * head, which says it even to strangers. */
+ * head, which says it even to strangers; else by a question that is refused in words, as
+ * a HEAD cannot be. */
 static bool
 s3_find_region(struct store *st, struct span bucket)
 {
-    struct s3_call call = s3_to("HeadBucket", "HEAD", bucket, SPAN(""));
+    struct s3_call head = s3_to("HeadBucket", "HEAD", bucket, SPAN(""));
+    struct s3_call where = s3_to("GetBucketLocation", "GET", bucket, SPAN(""));
     struct s3_error error = st->error;
-    struct fail unread = {S3UP_OK, ""};
-    struct span region;
+    struct fail unread = {S3UP_OK, ""}, unread2 = {S3UP_OK, ""};
+    bool learned;
 
     if (!bucket.n)
         return false;
     if (error.region[0])
         return s3_learn_region(st, bucket, span_of(error.region));
-    (void)s3_attempt(st, &call, &unread);
-    region =
-        st->conn.answered ? http_value(&st->conn.head, "x-amz-bucket-region") : SPAN("");
+    (void)s3_attempt(st, &head, &unread);
+    s3_query(&where, "location", SPAN(""));
+    learned = (st->conn.answered &&
+               s3_learn_region(st, bucket,
+                               http_value(&st->conn.head, "x-amz-bucket-region"))) ||
+              (s3_attempt(st, &where, &unread2) != S3_DONE && st->conn.answered &&
+               s3_learn_region(st, bucket, span_of(st->error.region)));
     st->error = error;
-    return s3_learn_region(st, bucket, region);
+    return learned;
 }
 
 /* How often each kind of second chance was taken in one call. */
@@ -6911,7 +6954,10 @@ struct s3_list {
     bool is_old;              /* it goes on behind a key: a list of the first version */
     struct buf next, next_id; /* where the next page begins */
     struct buf asked;         /* where the page at hand began */
-    struct buf last; /* the greatest key or prefix seen: the marker of old stores */
+    struct buf last; /* the last key, or a greater prefix: the marker of old stores */
+    bool last_is_prefix;
+    struct buf first; /* what the page began with, when something was read of it */
+    bool is_first;    /* the next entry is that */
     struct s3_entry entry;
 };
 
@@ -6922,6 +6968,7 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
     l->next = buf_upto(8 * KEY_MAX);
     l->next_id = buf_upto(8 * KEY_MAX);
     l->last = buf_upto(8 * KEY_MAX);
+    l->first = buf_upto(8 * KEY_MAX);
     l->asked = buf_upto(16 * KEY_MAX);
     l->entry.name = buf_upto(8 * KEY_MAX);
     l->entry.id = buf_upto(8 * KEY_MAX);
@@ -6932,8 +6979,9 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
 static void
 s3_list_end(struct s3_list *l)
 {
-    struct buf *all[] = {&l->asked,      &l->next,     &l->next_id,    &l->last,
-                         &l->entry.name, &l->entry.id, &l->entry.etag, &l->entry.class};
+    struct buf *all[] = {&l->asked,    &l->next,       &l->next_id,
+                         &l->last,     &l->first,      &l->entry.name,
+                         &l->entry.id, &l->entry.etag, &l->entry.class};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buf_free(all[i]);
@@ -7052,12 +7100,14 @@ s3_list_fetch(struct store *st, struct s3_list *l, struct fail *f)
         return 0;
     if (l->kind != S3_OBJECTS || st->old_lists || l->next.n ||
         (st->error.status != 501 && st->error.status != 405 && st->error.status != 400) ||
-        now.code == S3UP_LATER)
+        (st->error.status == 400 && now.code != S3UP_SOME))
         return fail_set(f, now.code, "%s", now.text);
     st->old_lists = true;
     call = s3_list_call(st, l);
     return s3_run(st, &call, f);
 }
+
+#define S3_REPEATS "the store repeats one page of its list for ever"
 
 /* Where a page begins, as one text. */
 static void
@@ -7114,8 +7164,8 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
         stuck = plain;
     }
     if (stuck)
-        return fail_set(f, S3UP_LATER, "the store repeats one page of its list for ever");
-    l->has_page = true;
+        return fail_set(f, S3UP_LATER, S3_REPEATS);
+    l->has_page = l->is_first = true;
     xml_init(&l->x, buf_span(&st->reply));
     return 1;
 }
@@ -7158,6 +7208,35 @@ s3_list_leaf(struct s3_list *l, struct span name, struct span text)
     return true;
 }
 
+/* Takes note of a whole entry. 1: it is new, 0: a prefix that was listed before, which
+ * some stores repeat behind it, -1: it began the page before this one as well. No order
+ * is asked for: not all stores sort by bytes. */
+static int
+s3_list_note(struct s3_list *l)
+{
+    struct span name = buf_span(&l->entry.name);
+    bool prefix = l->entry.is_prefix;
+    int order = span_cmp(name, buf_span(&l->last));
+
+    if (l->kind != S3_OBJECTS)
+        return 1;
+    if (l->is_first && l->first.n && span_eq(name, buf_span(&l->first)))
+        return -1;
+    if (l->is_first) {
+        buf_clear(&l->first);
+        buf_put(&l->first, name);
+        l->is_first = false;
+    }
+    if (order == 0)
+        return 0;
+    if (order > 0 || (!prefix && !l->last_is_prefix)) {
+        buf_clear(&l->last);
+        buf_put(&l->last, name);
+        l->last_is_prefix = prefix;
+    }
+    return 1;
+}
+
 /* The next entry, into l->entry. 1: there is one, 0: the list is at its end, -1:
  * failed. */
 static int
@@ -7192,11 +7271,12 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         } else if (l->x.depth == depth &&
                    (xml_at(&l->x, items[l->kind]) ||
                     (l->entry.is_prefix && l->kind == S3_OBJECTS))) {
-            if (span_cmp(buf_span(&l->entry.name), buf_span(&l->last)) > 0) {
-                buf_clear(&l->last);
-                buf_put(&l->last, buf_span(&l->entry.name));
-            }
-            return 1;
+            int known = s3_list_note(l);
+
+            if (known < 0)
+                return fail_set(f, S3UP_LATER, S3_REPEATS);
+            if (known)
+                return 1;
         }
     }
 }
@@ -8482,6 +8562,15 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- get ---- */
 
+static bool
+cli_path_fits(const struct buf *path, struct span key, struct fail *f)
+{
+    if (path->bad)
+        (void)fail_set(f, S3UP_USAGE, "the path to write %.*s to is too long", (int)key.n,
+                       key.p);
+    return !path->bad;
+}
+
 /* Where an object goes: PATH, or its base name below PATH if that is a folder. */
 static bool
 cli_get_path(struct span key, const char *to, bool several, struct buf *out,
@@ -8497,8 +8586,7 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
             return fail_set(f, S3UP_USAGE,
                             "several objects need a folder to go to, and %s is none",
                             to) == 0;
-        return !out->bad ||
-               fail_set(f, S3UP_USAGE, "cannot write %.300s...: it is too long", to) == 0;
+        return cli_path_fits(out, key, f);
     }
     if (!base.n || span_is(base, ".") || span_is(base, "..") || span_has(base, 0))
         return fail_set(f, S3UP_USAGE,
@@ -8508,8 +8596,7 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
     if (!folder)
         buf_char(out, '/');
     buf_put(out, base);
-    return !out->bad || fail_set(f, S3UP_USAGE,
-                                 "cannot write into %.300s...: it is too long", to) == 0;
+    return cli_path_fits(out, key, f);
 }
 
 static int
@@ -8721,11 +8808,12 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
 static int
 cli_stat(const struct cli *c, struct store *st, struct fail *f)
 {
-    static const char *const shown[] = {"content-length",   "etag",
-                                        "last-modified",    "content-type",
-                                        "content-encoding", "cache-control"};
+    static const char *const shown[] = {
+        "content-length",   "etag",          "last-modified",       "content-type",
+        "content-encoding", "cache-control", "content-disposition", "content-language",
+        "expires"};
     const struct head *h = &st->conn.head;
-    struct buf line = buf_upto(64 * KEY_MAX);
+    struct buf line = buf_upto(64 * KEY_MAX), lower = buf_upto(HEAD_MAX);
     struct span bucket, key;
 
     if (c->count != 1)
@@ -8739,22 +8827,24 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     if (c->json)
         cli_json_text(&line, "object", span_of(c->words[0]));
     for (unsigned i = 0; i < h->n; i++) {
-        char name[64];
-        bool show = span_is_nocase(span_first(h->at[i].name, 6), "x-amz-") &&
-                    !span_is_nocase(span_first(h->at[i].name, 8), "x-amz-id");
+        struct span name;
+        bool show;
 
-        s3_copy_name(name, sizeof name, h->at[i].name);
+        buf_clear(&lower);
+        for (size_t k = 0; k < h->at[i].name.n; k++)
+            buf_char(&lower, span_lower(h->at[i].name.p[k]));
+        name = buf_span(&lower);
+        show = span_starts(name, "x-amz-") && !span_starts(name, "x-amz-id") &&
+               !span_is(name, "x-amz-request-id");
         for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
-            show |= span_is_nocase(h->at[i].name, shown[k]);
-        if (!show || !strcmp(name, "x-amz-request-id"))
+            show |= span_is(name, shown[k]);
+        if (!show)
             continue;
-        for (char *p = name; *p; p++)
-            *p = span_lower(*p);
         if (c->json) {
-            cli_json_text(&line, name, h->at[i].value);
+            cli_json_text(&line, buf_text(&lower), h->at[i].value);
             continue;
         }
-        buf_str(&line, name);
+        buf_put(&line, name);
         buf_str(&line, ": ");
         log_put_plain(&line, h->at[i].value);
         buf_char(&line, '\n');
@@ -8762,6 +8852,7 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     buf_str(&line, c->json ? "}\n" : "");
     fputs(buf_text(&line), stdout);
     buf_free(&line);
+    buf_free(&lower);
     return S3UP_OK;
 }
 

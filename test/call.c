@@ -4,6 +4,7 @@
  *
  *   call [-e ENDPOINT] [-k ID:SECRET[:TOKEN]] [-r REGION] [-c CA-FILE] [-p PROXY]
  *        [-n NO_PROXY] [-a path|virtual] [-t LIMIT-MS] [-R RETRIES] [-x REPEAT]
+ *        [-h full|resumed]    a new connection, and handshake, for each repetition
  *        OPERATION [ARGUMENT...]
  *
  * Prints what came back, or `failed EXIT TEXT`; exits with the code of the failure.
@@ -104,16 +105,55 @@ do_list(enum s3_list_kind kind, char **a, struct fail *f)
     while ((rc = s3_list_next(&store, &list, f)) > 0) {
         struct buf name = buf_upto(8192);
 
+        n++;
         json_put(&name, buf_span(&list.entry.name));
-        if (n++ < 2000)
-            printf("%s %s %llu %llu %s %lld\n", list.entry.is_prefix ? "prefix" : "entry",
-                   buf_text(&name), (unsigned long long)list.entry.size,
-                   (unsigned long long)list.entry.number, buf_text(&list.entry.id),
-                   (long long)list.entry.time);
+        printf("%s %s %llu %llu %s %lld\n", list.entry.is_prefix ? "prefix" : "entry",
+               buf_text(&name), (unsigned long long)list.entry.size,
+               (unsigned long long)list.entry.number, buf_text(&list.entry.id),
+               (long long)list.entry.time);
         buf_free(&name);
     }
     printf("listed %u\n", n);
     s3_list_end(&list);
+    return rc;
+}
+
+/* fill BUCKET COUNT: so many objects, or with "upload" behind it unfinished uploads, whose
+ * names are as odd as names can be. Prints them as a list shows them. */
+static int
+do_fill(char **a, struct fail *f)
+{
+    static const char *const odd[] = {
+        "plain",  "a b",       "a+b",      "100%",
+        "%41",    "a&b<c>\"'", "\xc3\xa9", "\xf0\x9f\x98\x80",
+        "a//b",   "../x",      "dir/",     "a\\b",
+        "a\tb",   "a\nb",      "a\rb",     "\x01",
+        "?x=1#f", ";:@=,$",    "~._-",     "\x7f",
+        "]]>",    "&amp;",     "/",        " "};
+    struct buf key = buf_upto(KEY_MAX), id = buf_upto(KEY_MAX);
+    unsigned count = (unsigned)atoi(a[1]);
+    int rc = 0;
+
+    for (unsigned i = 0; i < count && rc == 0; i++) {
+        struct s3_call call =
+            s3_to("Fill", a[2] ? "POST" : "PUT", span_of(a[0]), SPAN(""));
+        struct buf name = buf_upto(8 * KEY_MAX);
+
+        buf_clear(&key);
+        buf_char(&key, (char)('a' + i % 7));
+        buf_str(&key, i % 3 ? "/" : "-");
+        buf_num(&key, i);
+        buf_str(&key, odd[i % (sizeof odd / sizeof *odd)]);
+        call.key = buf_span(&key);
+        buf_clear(&id);
+        rc = a[2] ? s3_create_upload(&store, &call, &id, f)
+                  : s3_put_object(&store, &call, f);
+        json_put(&name, buf_span(&key));
+        printf("entry %s\n", buf_text(&name));
+        buf_free(&name);
+    }
+    buf_free(&key);
+    buf_free(&id);
     return rc;
 }
 
@@ -251,21 +291,14 @@ static const struct {
     int least; /* arguments */
     int (*run)(char **, struct fail *);
 } operations[] = {
-    {"put", 3, do_put},
-    {"get", 2, do_get},
-    {"head", 2, do_head},
-    {"delete", 2, do_delete},
-    {"delete-many", 2, do_delete_many},
-    {"copy", 3, do_copy},
-    {"make", 1, do_make},
-    {"drop", 1, do_drop},
-    {"head-bucket", 1, do_head_bucket},
-    {"buckets", 0, do_buckets},
-    {"list", 1, do_objects},
-    {"uploads", 1, do_uploads},
-    {"parts", 3, do_parts},
-    {"upload", 4, do_upload},
-    {"abort", 3, do_abort},
+    {"put", 3, do_put},         {"fill", 2, do_fill},
+    {"get", 2, do_get},         {"head", 2, do_head},
+    {"delete", 2, do_delete},   {"delete-many", 2, do_delete_many},
+    {"copy", 3, do_copy},       {"make", 1, do_make},
+    {"drop", 1, do_drop},       {"head-bucket", 1, do_head_bucket},
+    {"buckets", 0, do_buckets}, {"list", 1, do_objects},
+    {"uploads", 1, do_uploads}, {"parts", 3, do_parts},
+    {"upload", 4, do_upload},   {"abort", 3, do_abort},
 };
 
 /* Splits ID:SECRET[:TOKEN]. */
@@ -292,9 +325,10 @@ main(int argc, char **argv)
     struct s3_config config = {.retries = 3, .limit = 5000};
     struct fail f = {S3UP_OK, ""};
     int option, rc = -1, repeat = 1;
+    char handshake = 0;
 
     os_signals();
-    while ((option = getopt(argc, argv, "+e:k:r:c:p:n:a:t:R:x:")) != -1)
+    while ((option = getopt(argc, argv, "+e:k:r:c:p:n:a:t:R:x:h:")) != -1)
         switch (option) {
         case 'e':
             config.endpoint = optarg;
@@ -323,6 +357,9 @@ main(int argc, char **argv)
         case 'R':
             config.retries = (unsigned)atoi(optarg);
             break;
+        case 'h':
+            handshake = optarg[0];
+            break;
         case 'x':
             repeat = atoi(optarg);
             break;
@@ -336,8 +373,13 @@ main(int argc, char **argv)
     rc = s3_open(&store, &config, &f);
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)
         if (!strcmp(argv[0], operations[i].name) && argc > operations[i].least)
-            for (int n = 0; n < repeat && rc == 0; n++)
+            for (int n = 0; n < repeat && rc == 0; n++) {
+                if (handshake)
+                    http_close(&store.conn);
+                if (handshake == 'f')
+                    store.origin.session.known = false;
                 rc = operations[i].run(argv + 1, &f);
+            }
     if (rc < 0)
         printf("failed %d %s\n", f.code, f.text);
     s3_close(&store);

@@ -54,7 +54,7 @@ compile() # OUT SOURCE...
 {
     out=$1
     shift
-    $cc -static -std=c99 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -O1 -g -isystem "$bearssl/inc" \
+    $cc -static -std=c99 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -O1 -g -Itest -isystem "$bearssl/inc" \
         -o "$out" "$@" $lib >"$out.log" 2>&1
 }
 
@@ -128,9 +128,15 @@ one() # NAME
         verdict bearssl 1
         return
     fi
-    for source in unit sigv4 journal fuzz_xml fuzz_json fuzz_ini fuzz_url fuzz_sums fuzz_sign; do
-        [ -f "test/$source.c" ] || continue
-        set -- "test/$source.c"
+    for source in test/unit.c test/sigv4.c test/wire.c test/journal.c test/fuzz_*.c; do
+        case $name:$source in
+        *:test/fuzz_main.c) continue ;;
+        # qemu hands over SO_ERROR with the numbers of its own machine; those of mips are others.
+        mips:test/wire.c) continue ;;
+        esac
+        [ -f "$source" ] || continue
+        set -- "$source"
+        source=$(basename "$source" .c)
         case $source in fuzz_*) set -- "$@" test/fuzz_main.c ;; esac
         # That the tests have no warnings is for the system's own compiler to say.
         if ! compile "$box/$source" "$@" -w; then

@@ -355,6 +355,13 @@ sec_names() {
     ends 0 put x "s3://bkt/$key"
     ends 0 get "s3://bkt/$key" y
     ends 0 rm "s3://bkt/$key"
+    # However long a name is, why it does not work is not cut off.
+    ends 4 get "s3://bkt/$key" y
+    err "$key" NoSuchKey
+    ends 2 get "s3://bkt/${key}x" y
+    err longer
+    ends 2 get "s3://bkt/$(printf '%020000d' 1)" y
+    err s3://bkt/0000 ... longer
 }
 
 sec_get() {
@@ -494,6 +501,17 @@ sec_stat() {
     ends 0 stat --json s3://bkt/stat/a
     json "$T/out"
     out '"object":"s3://bkt/stat/a"' '49f68a5c8493ec2c0bf489821c21fc3b' '"x-amz-meta-k":"v"'
+    long=$(printf '%0100d' 7)
+    ends 0 put --metadata "$long=v" --content-disposition 'attachment; filename="a b"' \
+        --header 'Content-Language: de' a s3://bkt/stat/a
+    ends 0 stat s3://bkt/stat/a
+    out "x-amz-meta-$long: v" 'content-disposition: attachment; filename="a b"' \
+        'content-language: de'
+    # A HEAD that is refused for its region cannot say so; nor can it say which is right.
+    ends 0 stat --region eu-west-9 s3://bkt/stat/a
+    ends 0 stat --region eu-west-9 s3://bkt
+    ends 7 put -n --region eu-west-9 a s3://bkt/stat/a
+    ends 0 put -n --region eu-west-9 a s3://bkt/stat/new
     ends 0 stat s3://bkt
     ends 4 stat s3://bkt/stat/nothing
     err s3://bkt/stat/nothing
@@ -778,6 +796,14 @@ sec_modes() {
     done
     ends 0 get --verbose s3://bkt/modes/a -
     check cmp -s a "$T/out"
+    # A profile that is asked for stands for itself: keys in the environment do not count.
+    mkdir .aws
+    printf '[profile bare]\nregion = us-east-1\n' >.aws/config
+    AWS_CONFIG_FILE=.aws/config
+    export AWS_CONFIG_FILE
+    ends 6 ls --profile bare
+    err 'profile bare has no keys' environment
+    unset AWS_CONFIG_FILE
 }
 
 # ---- writing only what is not there yet ----
@@ -1612,7 +1638,7 @@ C
         export AWS_PROFILE=nix
         refused 6 'no keys|no profile "nix"' ls
     )
-    refused 6 'no keys|none in the profile "bare"' ls --profile bare
+    refused 6 'no keys|profile bare has no keys' ls --profile bare
     refused 2 'profile half|only one of|aws_secret_access_key' ls --profile half
     refused 2 'profile role|role_arn|credential_process' ls --profile role
     refused 2 'profile sso|sso_session|credential_process' ls --profile sso

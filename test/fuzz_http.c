@@ -44,6 +44,19 @@ const struct fuzz_text fuzz_seeds[] = {
     FUZZ_TEXT("gHTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: "
               "chunked\r\n\r\n0\r\n\r\n"),
     FUZZ_TEXT("gHTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
+    FUZZ_TEXT("gHTTP/1.1 200 OK\r\nContent-Length: 96\r\n\r\n"
+              "0123456789012345678901234567890123456789012345678901234567890123456789"
+              "01234567890123456789012345XY"),
+    FUZZ_TEXT("gHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;"
+              "0123456789012345678901234567890123456789012345678901234567890123456789"
+              "0123456789012345678901234567890123456789012345678901234567890123456789"
+              "0123456789012345678901234567890123456789012345678901234567890123456789"
+              "0123456789012345678901234567890123456789012\nhello\r\n0\r\n\r\n"),
+    FUZZ_TEXT("gHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;"
+              "0123456789012345678901234567890123456789012345678901234567890123456789"
+              "0123456789012345678901234567890123456789012345678901234567890123456789"
+              "0123456789012345678901234567890123456789012345678901234567890123456789"
+              "01234567890123456789012345678901234567890123\nhello\r\n0\r\n\r\n"),
     FUZZ_TEXT("gHTTP/1.1 204 No Content\r\n\r\n"),
     FUZZ_TEXT("gHTTP/1.1 503 Slow Down\nRetry-After: 1\n\n<Error/>"),
     FUZZ_TEXT("gHTTP/1.1 200 OK\r\n folded: x\r\n\r\n"),
@@ -355,6 +368,7 @@ receive(struct span bytes, bool is_head, enum slicing slicing)
     struct origin o = {.host = "h", .port = 80, .limit = 1000};
     struct fail f = {S3UP_OK, ""};
     char piece[97];
+    size_t size = slicing == WHOLE ? sizeof piece : 1 + bytes.n * 7 % sizeof piece;
     ssize_t did = 0;
 
     wire_now.rest = bytes;
@@ -367,7 +381,7 @@ receive(struct span bytes, bool is_head, enum slicing slicing)
     if (http_reply(&c, is_head, 1000, &f) == 0) {
         reply.status = c.head.status;
         claim_head(&c.head, buf_span(&c.text));
-        while ((did = http_read(&c, piece, sizeof piece, &f)) > 0)
+        while ((did = http_read(&c, piece, size, &f)) > 0)
             buf_add(&reply.body, piece, (size_t)did);
         reply.outcome = did ? CUT : COMPLETE;
         MUST(did == 0 || f.code == S3UP_LATER);

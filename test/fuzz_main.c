@@ -232,7 +232,8 @@ all(uint64_t iterations, uint64_t seed)
     }
     printf("%llu inputs of seed %llu\n", (unsigned long long)shared->done,
            (unsigned long long)seed);
-    printf("%d passed, %d failed\n", !failed, !!failed); /* one claim: no input breaks it */
+    printf("%d passed, %d failed\n", !failed,
+           !!failed); /* one claim: no input breaks it */
     return failed ? 1 : 0;
 }
 

@@ -26,6 +26,12 @@ const struct fuzz_text fuzz_seeds[] = {
     FUZZ_TEXT("2\036p\037/a//b/./../c/"
               "..\036h\037my-header1\037value4\036h\037my-header1\037value1"
               "\036h\037user-agent\037s3up\036r\037us-east-1\037service"),
+    FUZZ_TEXT(
+        "h\037te\0371\036h\037upgrade\0371\036h\037expect\0371\036h\037trailer\0371"
+        "\036h\037connection\0371\036h\037keep-alive\0371\036h\037proxy-connection\0371"
+        "\036h\037proxy-authenticate\0371\036h\037proxy-authorization\0371"
+        "\036h\037transfer-encoding\0371\036h\037x-amzn-trace-id\0371"
+        "\036h\037authorization\0371\036h\037content-type\0371"),
     FUZZ_TEXT("h\037name\037"
               "a\r\nx-evil: 1"),
     FUZZ_TEXT("q\037"
@@ -62,6 +68,18 @@ const struct fuzz_text fuzz_words[] = {FUZZ_TEXT("\036h\037"),
                                        FUZZ_TEXT("\036K\037i\037s"),
                                        FUZZ_TEXT("\036q\037"
                                                  "a\037"),
+
+                                       FUZZ_TEXT("connection"),
+                                       FUZZ_TEXT("expect"),
+                                       FUZZ_TEXT("keep-alive"),
+                                       FUZZ_TEXT("proxy-authenticate"),
+                                       FUZZ_TEXT("proxy-authorization"),
+                                       FUZZ_TEXT("trailer"),
+                                       FUZZ_TEXT("upgrade"),
+                                       FUZZ_TEXT("transfer-encoding"),
+                                       FUZZ_TEXT("proxy-connection"),
+                                       FUZZ_TEXT("user-agent"),
+                                       FUZZ_TEXT("x-amzn-trace-id"),
                                        FUZZ_END};
 
 /* --- the second opinion --- */

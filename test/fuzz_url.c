@@ -18,6 +18,8 @@ const struct fuzz_text fuzz_seeds[] = {
     FUZZ_TEXT("0http://user@host/"),
     FUZZ_TEXT("0http://host:065535"),
     FUZZ_TEXT("0http://host:65536"),
+    FUZZ_TEXT("0http://host:0"),
+    FUZZ_TEXT("0https://host:00443/"),
     FUZZ_TEXT("1s3://bucket/key/with/slashes and blanks"),
     FUZZ_TEXT("1s3://bucket"),
     FUZZ_TEXT("1s3:///"),
@@ -45,6 +47,14 @@ const struct fuzz_text fuzz_seeds[] = {
     FUZZ_TEXT("7\0\0\0\0\0\0\0\0"),
     FUZZ_TEXT("7\xff\xff\xff\xff\0\0\0\0"),
     FUZZ_TEXT("8\xc3\xa9\xed\xa0\x80\xf0\x9f\x98\x80"),
+    FUZZ_TEXT("8\xed\xa0\x80"),
+    FUZZ_TEXT("8\xed\x9f\xbf"),
+    FUZZ_TEXT("8\xf4\x90\x80\x80"),
+    FUZZ_TEXT("8\xf4\x8f\xbf\xbf"),
+    FUZZ_TEXT("8\xe0\x9f\xbf"),
+    FUZZ_TEXT("8\xf0\x8f\xbf\xbf"),
+    FUZZ_TEXT("8\xc1\xbf"),
+    FUZZ_TEXT("8\0\0\xd8\0"),
     FUZZ_TEXT("9a,b,,c,"),
     FUZZ_END};
 

@@ -137,6 +137,23 @@ hostile_free(void *p)
     abort(); /* it was not ours */
 }
 
+/* What must not stay behind in memory, and how often it was there when memory was wiped. */
+static struct {
+    const char *what;
+    const void *p;
+    size_t n;
+    unsigned wiped;
+} hostile_secrets[8];
+
+static void
+hostile_wipe(void *p, size_t n)
+{
+    for (size_t i = 0; i < 8 && hostile_secrets[i].p; i++)
+        hostile_secrets[i].wiped +=
+            memmem(p, n, hostile_secrets[i].p, hostile_secrets[i].n) != NULL;
+    explicit_bzero(p, n);
+}
+
 static int
 hostile_open(const char *path, int flags, ...)
 {
@@ -250,25 +267,27 @@ hostile_poll(struct pollfd *p, nfds_t n, int milliseconds)
     return hostile_fails('p') ? -1 : poll(p, n, milliseconds);
 }
 
-#define malloc        hostile_malloc
-#define free          hostile_free
-#define open          hostile_open
-#define close         hostile_close
-#define read          hostile_read
-#define pread         hostile_pread
-#define write         hostile_write
-#define fsync         hostile_fsync
-#define rename        hostile_rename
-#define unlink        hostile_unlink
-#define getrandom     hostile_getrandom
-#define clock_gettime hostile_clock_gettime
-#define poll          hostile_poll
-#define main          s3up_main
+#define malloc         hostile_malloc
+#define free           hostile_free
+#define open           hostile_open
+#define explicit_bzero hostile_wipe
+#define close          hostile_close
+#define read           hostile_read
+#define pread          hostile_pread
+#define write          hostile_write
+#define fsync          hostile_fsync
+#define rename         hostile_rename
+#define unlink         hostile_unlink
+#define getrandom      hostile_getrandom
+#define clock_gettime  hostile_clock_gettime
+#define poll           hostile_poll
+#define main           s3up_main
 #include "../s3up.c"
 #undef main
 #undef malloc
 #undef free
 #undef open
+#undef explicit_bzero
 #undef close
 #undef read
 #undef pread
@@ -348,7 +367,9 @@ fault_is_real(void)
 static void
 check_fail(const struct fail *f)
 {
-    CHECK(f->code != S3UP_OK && f->code <= S3UP_DAMAGED && f->text[0]);
+    CHECK(f->code != S3UP_OK && f->text[0]);
+    CHECK(f->code <= S3UP_DAMAGED ||
+          (f->code == S3UP_INTERRUPTED && hostile_fault.error == EINTR));
     CHECK(strlen(f->text) < sizeof f->text);
     CHECK(hostile_seen.hit);
 }
@@ -770,6 +791,54 @@ hostile_memory(void)
     }
 }
 
+/* Keys pass through memory that others will use: each place is wiped behind them. The
+ * signing key is the one of AWS's documentation, for 20150830, us-east-1 and iam. */
+static void
+hostile_leftovers(void)
+{
+    static const char secret[] = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+    struct signer who = {.id = SPAN("AKIDEXAMPLE"),
+                         .secret = span_of(secret),
+                         .region = SPAN("us-east-1"),
+                         .service = SPAN("iam"),
+                         .now = 1440938160};
+    struct buf text = buf_upto(LONGEST);
+    unsigned char key[SHA256_SIZE], pad[SHA256_SIZE];
+    struct fail f = {0};
+
+    begin_run(0);
+    CHECK(
+        hex_read(SPAN("c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9"),
+                 key, sizeof key));
+    for (size_t i = 0; i < sizeof pad; i++)
+        pad[i] = key[i] ^ 0x5c;
+    file_set(old_text);
+    hostile_secrets[0].what = "the secret";
+    hostile_secrets[0].p = secret;
+    hostile_secrets[0].n = sizeof secret - 1;
+    hostile_secrets[1].what = "the signing key";
+    hostile_secrets[1].p = key;
+    hostile_secrets[1].n = sizeof key;
+    hostile_secrets[2].what = "the key in HMAC";
+    hostile_secrets[2].p = pad;
+    hostile_secrets[2].n = sizeof pad;
+    begin_request();
+    CHECK(sig_headers(&request, &who, SIG_UNSIGNED));
+    for (size_t i = 0; i < 3; i++) {
+        CASE("%s is wiped", hostile_secrets[i].what);
+        CHECK(hostile_secrets[i].wiped > 0);
+    }
+    CASE("a credentials file is wiped");
+    hostile_secrets[0].p = old_text;
+    hostile_secrets[0].n = length;
+    hostile_secrets[0].wiped = 0;
+    CHECK_NUM(os_slurp(path, &text, &f), 0);
+    CHECK(hostile_secrets[0].wiped > 0);
+    memset(hostile_secrets, 0, sizeof hostile_secrets);
+    buf_free(&text);
+    end_run();
+}
+
 /* The command line must give its verdict even if it cannot say why. */
 static void
 hostile_main(void)
@@ -868,6 +937,7 @@ main(void)
     hostile_fault.error = ENOMEM;
     hostile_fault.stays = false;
     hostile_memory();
+    hostile_leftovers();
     hostile_main();
     CASE("the folder is empty at the end");
     CHECK_NUM(unlink(path), 0);

@@ -1307,6 +1307,7 @@ test_verdicts(void)
         {400, "RequestLimitExceeded", "", S3_SLOWER, S3UP_LATER},
         {400, "BadDigest", "", S3_ONCE, S3UP_DAMAGED},
         {400, "XAmzContentSHA256Mismatch", "", S3_ONCE, S3UP_DAMAGED},
+        {400, "XAmzContentChecksumMismatch", "", S3_ONCE, S3UP_DAMAGED}, /* MinIO */
         {403, "RequestTimeTooSkewed", "", S3_CLOCK, S3UP_LATER},
         {403, "SignatureDoesNotMatch", "", S3_CLOCK, S3UP_DENIED},
         {301, "PermanentRedirect", "", S3_REGION, S3UP_USAGE},
@@ -1315,7 +1316,7 @@ test_verdicts(void)
         {400, "AuthorizationHeaderMalformed", "", S3_REGION, S3UP_USAGE},
         {400, "IllegalLocationConstraintException", "", S3_REGION, S3UP_SOME},
         {400, "", "eu-west-1", S3_REGION, S3UP_SOME}, /* HEAD to a newer region */
-        {400, "", "", S3_FINAL, S3UP_SOME},
+        {400, "", "", S3_REGION, S3UP_SOME}, /* HEAD to a store that says nothing */
         {400, "InvalidArgument", "", S3_FINAL, S3UP_SOME},
         {400, "ExpiredToken", "", S3_FINAL, S3UP_DENIED},
         {401, "", "", S3_FINAL, S3UP_DENIED},
@@ -1337,8 +1338,14 @@ test_verdicts(void)
         {302, "", "", S3_FINAL, S3UP_USAGE},
         {308, "", "", S3_FINAL, S3UP_USAGE},
     };
-    struct s3_call call = s3_to("PutObject", "PUT", SPAN("b"), SPAN("k"));
+    struct s3_call call = s3_to("PutObject", "PUT", SPAN("b"), SPAN("k")), plain = call;
+    struct fail unasked = {S3UP_OK, ""};
 
+    s3_header(&call, "if-none-match", SPAN("*"));
+    CASE("verdict: 412 where nothing was asked under a condition");
+    store.error = (struct s3_error){.status = 412};
+    CHECK_NUM(s3_refused(&store, &plain, &unasked), -1);
+    CHECK_NUM(unasked.code, S3UP_SOME);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct fail f = {S3UP_OK, ""};
 
@@ -1917,10 +1924,23 @@ test_moved(void)
     CHECK(was_sent(1, "HEAD /bucket HTTP/1.1") && was_sent(0, "HEAD /bucket/key"));
     script_end();
 
+    CASE("moved, and the body of a refusal says where");
+    SCRIPT(0, SAY("HTTP/1.1 400 No\r\n" NOTHING), SAY("HTTP/1.1 400 No\r\n" NOTHING),
+           STEP("HTTP/1.1 400 No\r\n\r\n<Error><Code>AuthorizationHeaderMalformed</Code>"
+                "<Region>eu-west-1</Region></Error>",
+                CLOSE),
+           GOOD);
+    expect("HEAD", S3UP_OK, "");
+    CHECK_NUM(seen->requests, 4);
+    CHECK(was_sent(1, "GET /bucket?location= HTTP/1.1"));
+    CHECK(was_sent(0, "/eu-west-1/s3/"));
+    script_end();
+
     CASE("moved, and nobody says where");
-    SCRIPT(3, SAY(MOVED("")), SAY("HTTP/1.1 403 No\r\n" NOTHING), GOOD);
+    SCRIPT(3, SAY(MOVED("")), SAY("HTTP/1.1 403 No\r\n" NOTHING),
+           SAY("HTTP/1.1 403 No\r\n" NOTHING), GOOD);
     expect("HEAD", S3UP_USAGE, "301");
-    CHECK_NUM(seen->requests, 2);
+    CHECK_NUM(seen->requests, 3);
     script_end();
 
     CASE("moved in circles");
@@ -1935,12 +1955,62 @@ test_moved(void)
     expect("HEAD", S3UP_USAGE, "301");
     CHECK_NUM(seen->requests, 1);
     script_end();
+}
 
-    CASE("moved to an address");
-    SCRIPT(3, SAY("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n" NOTHING),
+/* Whoever follows the address in a redirect takes our signature there. */
+static void
+test_led_astray(void)
+{
+    static const unsigned ways[] = {301, 302, 303, 307, 308};
+    unsigned port = 0;
+    int thief = bound(1, 50, &port);
+    char reply[256];
+
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        for (int head = 0; head < 2; head++) {
+            struct step steps[4] = {{reply, 0, STAY}, {reply, 0, STAY}, {reply, 0, STAY}};
+
+            CASE("%u to an address, by %s", ways[i], head ? "HEAD" : "GET");
+            (void)snprintf(reply, sizeof reply,
+                           "HTTP/1.1 %u Over there\r\nLocation: http://127.0.0.1:%u/x\r\n"
+                           "Content-Length: 0\r\n\r\n",
+                           ways[i], port);
+            for (int n = 0; n < 3; n++)
+                steps[n].n = strlen(reply);
+            script(steps, 3, 0);
+            expect(head ? "HEAD" : "GET", ways[i] == 303 ? S3UP_SOME : S3UP_USAGE, "30");
+            script_end();
+        }
+    CASE("nobody was led astray");
+    CHECK_NUM(fcntl(thief, F_SETFL, O_NONBLOCK), 0);
+    CHECK(accept(thief, NULL, NULL) < 0 && errno == EAGAIN);
+    (void)close(thief);
+}
+
+/* At Amazon a region is a host, too. The resolver leads all of them to the script. */
+static void
+test_moved_host(void)
+{
+    char endpoint[80];
+    unsigned port;
+
+    CASE("moved, to another host of Amazon's");
+    SCRIPT(0, SAY(MOVED("x-amz-bucket-region: eu-west-1\r\n")), SILENCE(CLOSE), GOOD,
            GOOD);
-    expect("HEAD", S3UP_USAGE, "302");
-    CHECK_NUM(seen->requests, 1);
+    port = store.url.port;
+    s3_close(&store);
+    (void)snprintf(endpoint, sizeof endpoint, "http://s3.us-east-1.amazonaws.com:%u",
+                   port);
+    open_at(endpoint, 1);
+    resolver = MANY;
+    expect("GET", S3UP_OK, "");
+    expect("GET", S3UP_OK, "");
+    resolver = ASK_KERNEL;
+    CHECK_NUM(seen->requests, 4);
+    CHECK(was_sent(3, "GET /key HTTP/1.1\r\nhost: bucket.s3.us-east-1.amazonaws.com:"));
+    CHECK(was_sent(1, "GET /key HTTP/1.1\r\nhost: bucket.s3.eu-west-1.amazonaws.com:"));
+    CHECK(was_sent(0, "host: bucket.s3.eu-west-1.amazonaws.com:"));
+    CHECK(was_sent(3, "/us-east-1/s3/") && was_sent(0, "/eu-west-1/s3/"));
     script_end();
 }
 
@@ -1968,6 +2038,15 @@ test_ok_that_is_none(void)
                    CLOSE));
     CHECK_NUM(s3_copy_object(&store, &call, SPAN("bucket/other"), &f), -1);
     CHECK_NUM(f.code, S3UP_DENIED);
+    script_end();
+
+    CASE("200 with an error for a part");
+    f = (struct fail){S3UP_OK, ""};
+    SCRIPT(1, STEP("HTTP/1.1 200 OK\r\n\r\n" INTERNAL, CLOSE), GOOD);
+    call = s3_to("UploadPart", "PUT", SPAN("bucket"), SPAN("key"));
+    call.has_body = true;
+    CHECK_NUM(s3_run(&store, &call, &f), 0);
+    CHECK_NUM(seen->requests, 2);
     script_end();
 
     CASE("200 with nothing");
@@ -2004,22 +2083,45 @@ test_floods(void)
     script_end();
 }
 
-/* A proxy's answer has to be there when all of the connecting has to be done. */
+/* Makes a proxy of the server that the script has started. */
 static void
-test_slow_proxy(void)
+through_it(void)
 {
-    char proxy[32];
-    unsigned port;
+    static char proxy[32];
 
-    CASE("a proxy that answers byte by byte");
-    SCRIPT(0, STEP("HTTP/1.1 200 OK\r\nx: ", TRICKLE));
-    port = store.url.port;
+    (void)snprintf(proxy, sizeof proxy, "127.0.0.1:%u", store.url.port);
     s3_close(&store);
     open_at("https://store.test", 0);
-    (void)snprintf(proxy, sizeof proxy, "127.0.0.1:%u", port);
     store.config.proxy = proxy;
     store.origin.limit = 600;
+}
+
+static void
+test_odd_proxies(void)
+{
+    /* Its answer has to be there when all of the connecting has to be done. */
+    CASE("a proxy that answers byte by byte");
+    SCRIPT(0, STEP("HTTP/1.1 200 OK\r\nx: ", TRICKLE));
+    through_it();
     expect("GET", S3UP_LATER, "the proxy did not answer in time");
+    script_end();
+
+    CASE("a proxy that puts words into the store's mouth");
+    SCRIPT(0, STEP("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", CLOSE));
+    through_it();
+    expect("GET", S3UP_LATER, "sent more than its reply");
+    script_end();
+
+    CASE("a proxy that sends the page of a refusal");
+    SCRIPT(0, STEP("HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\n<html>no!", CLOSE));
+    through_it();
+    expect("GET", S3UP_DENIED, "refused to connect to store.test: status 403");
+    script_end();
+
+    CASE("a proxy that says nothing");
+    SCRIPT(0, SILENCE(STAY), SILENCE(STAY));
+    through_it();
+    expect("GET", S3UP_LATER, "nothing came");
     script_end();
 }
 
@@ -2106,14 +2208,32 @@ test_wrong_way(void)
     s3_close(&store);
 }
 
+/* Lists all, and holds it against the names in the order in which they came. */
+static int
+walk(const char *names, struct fail *f)
+{
+    struct buf keys = buf_upto(4096);
+    struct s3_list l;
+    int rc;
+
+    *f = (struct fail){S3UP_OK, ""};
+    s3_list_begin(&l, S3_OBJECTS, SPAN("bucket"));
+    l.delimiter = SPAN("/");
+    while ((rc = s3_list_next(&store, &l, f)) > 0) {
+        buf_put(&keys, buf_span(&l.entry.name));
+        buf_char(&keys, ' ');
+    }
+    CHECK_TEXT(buf_span(&keys), names);
+    s3_list_end(&l);
+    buf_free(&keys);
+    return rc;
+}
+
 /* The keys of a store that lists in the first version, or claims to speak the second. */
 static void
 test_list_walk(void)
 {
-    struct fail f = {S3UP_OK, ""};
-    struct s3_list l;
-    struct buf keys = buf_upto(4096);
-    int rc;
+    struct fail f;
 
 #define PAGE(text)                                                                       \
     STEP("HTTP/1.1 200 OK\r\n\r\n<ListBucketResult>" text "</ListBucketResult>", CLOSE)
@@ -2123,30 +2243,48 @@ test_list_walk(void)
 
     CASE("a list that goes on behind its last key, not its last prefix");
     SCRIPT(0, PAGE(MORE KEY("a") KEY("z") PREFIX("b/")), PAGE(KEY("zz")));
-    s3_list_begin(&l, S3_OBJECTS, SPAN("bucket"));
-    l.delimiter = SPAN("/");
-    while ((rc = s3_list_next(&store, &l, &f)) > 0) {
-        buf_put(&keys, buf_span(&l.entry.name));
-        buf_char(&keys, ' ');
-    }
-    CHECK_NUM(rc, 0);
-    CHECK_TEXT(buf_span(&keys), "a z b/ zz ");
+    CHECK_NUM(walk("a z b/ zz ", &f), 0);
     CHECK(was_sent(0, "marker=z&") || was_sent(0, "marker=z "));
-    s3_list_end(&l);
+    script_end();
+
+    CASE("a list that goes on behind its last prefix");
+    SCRIPT(0, PAGE(MORE KEY("a") PREFIX("b/") PREFIX("c/")),
+           PAGE(MORE PREFIX("c/") PREFIX("d/")), PAGE(PREFIX("d/") KEY("e")));
+    CHECK_NUM(walk("a b/ c/ d/ e ", &f), 0);
+    CHECK(was_sent(0, "marker=d%2F"));
+    script_end();
+
+    CASE("a list of a store that does not sort by bytes");
+    SCRIPT(0, PAGE(MORE KEY("a") KEY("b") KEY("B")), PAGE(KEY("C") KEY("c")));
+    CHECK_NUM(walk("a b B C c ", &f), 0);
+    CHECK(was_sent(0, "marker=B ") || was_sent(0, "marker=B&"));
     script_end();
 
     CASE("a list that answers the second version with a marker of the first");
-    buf_clear(&keys);
     SCRIPT(0, PAGE("<NextMarker>b</NextMarker>" MORE KEY("a") KEY("b")), PAGE(KEY("c")));
-    s3_list_begin(&l, S3_OBJECTS, SPAN("bucket"));
-    while ((rc = s3_list_next(&store, &l, &f)) > 0)
-        buf_put(&keys, buf_span(&l.entry.name));
-    CHECK_NUM(rc, 0);
-    CHECK_TEXT(buf_span(&keys), "abc");
+    CHECK_NUM(walk("a b c ", &f), 0);
     CHECK(was_sent(0, "marker=b") && !was_sent(0, "continuation"));
-    s3_list_end(&l);
     script_end();
-    buf_free(&keys);
+
+    CASE("a page that comes again");
+    SCRIPT(0, PAGE(MORE KEY("a") KEY("b")), PAGE(MORE KEY("a") KEY("b")));
+    CHECK_NUM(walk("a b ", &f), -1);
+    CHECK(has(f.text, "repeats one page"));
+    script_end();
+
+    CASE("a page that comes again, under another token");
+    SCRIPT(0, PAGE("<NextContinuationToken>1</NextContinuationToken>" MORE KEY("a")),
+           PAGE("<NextContinuationToken>2</NextContinuationToken>" MORE KEY("a")));
+    CHECK_NUM(walk("a ", &f), -1);
+    CHECK(has(f.text, "repeats one page"));
+    script_end();
+
+    CASE("a page without keys");
+    SCRIPT(0, PAGE("<NextContinuationToken>1</NextContinuationToken>" MORE),
+           PAGE("<NextContinuationToken>2</NextContinuationToken>" MORE KEY("a")),
+           PAGE(KEY("b")));
+    CHECK_NUM(walk("a b ", &f), 0);
+    script_end();
 }
 
 /* ---- a stop, in every phase ---- */
@@ -2886,9 +3024,11 @@ main(void)
     test_retries();
     test_clock();
     test_moved();
+    test_led_astray();
+    test_moved_host();
     test_ok_that_is_none();
     test_floods();
-    test_slow_proxy();
+    test_odd_proxies();
     test_trickles();
     test_short_file();
     test_wrong_way();
