@@ -8840,10 +8840,17 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
             show |= span_is(name, shown[k]);
         if (!show)
             continue;
-        if (c->json) {
-            cli_json_text(&line, buf_text(&lower), h->at[i].value);
-            continue;
+        if (c->json && span_is(name, "content-length")) {
+            json_key(&line, buf_text(&lower));
+            buf_num(&line,
+                    (uint64_t)h->length); /* it was read: the head is well-formed */
+        } else if (c->json) {
+            cli_json_text(&line, buf_text(&lower),
+                          span_is(name, "etag") ? s3_bare(h->at[i].value)
+                                                : h->at[i].value);
         }
+        if (c->json)
+            continue;
         buf_put(&line, name);
         buf_str(&line, ": ");
         log_put_plain(&line, h->at[i].value);

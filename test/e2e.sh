@@ -500,7 +500,8 @@ sec_stat() {
     silent err
     ends 0 stat --json s3://bkt/stat/a
     json "$T/out"
-    out '"object":"s3://bkt/stat/a"' '49f68a5c8493ec2c0bf489821c21fc3b' '"x-amz-meta-k":"v"'
+    out '"object":"s3://bkt/stat/a"' '"etag":"49f68a5c8493ec2c0bf489821c21fc3b"' \
+        '"x-amz-meta-k":"v"' '"content-length":2'
     long=$(printf '%0100d' 7)
     ends 0 put --metadata "$long=v" --content-disposition 'attachment; filename="a b"' \
         --header 'Content-Language: de' a s3://bkt/stat/a
