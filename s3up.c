@@ -4445,7 +4445,8 @@ http_wait(struct conn *c, short events, struct fail *f)
                             : "the connection stalled: nothing came for %u s",
                         (unsigned)(c->watch.limit / 1000));
     if (c->until && os_ticks() >= c->until)
-        return fail_set(f, S3UP_LATER, "the proxy did not answer in time");
+        return fail_set(f, S3UP_LATER,
+                        "the proxy did not answer in time: nothing came, or too little");
     return ready;
 }
 

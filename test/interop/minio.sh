@@ -1,0 +1,55 @@
+#!/bin/sh
+# MinIO, built by the Go toolchain from the module proxy, kept outside of the tree. It speaks
+# either HTTP or TLS, so there are two of it. See lib.sh for the verbs.
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=lib.sh
+. "$here/lib.sh"
+
+# RELEASE.2025-09-07T16-13-09Z, as the module proxy names it.
+version=v0.0.0-20250907161309-07c3a429bfed
+bin=${XDG_CACHE_HOME:-$HOME/.cache}/s3up-interop/minio-$version
+
+install() {
+    apt_install curl curl ca-certificates
+    apt_install openssl openssl
+    [ ! -x "$bin/minio" ] || return 0
+    command -v go >/dev/null 2>&1 || fatal "there is no Go to build it with"
+    echo "${0##*/}: building MinIO, once; this takes minutes" >&2
+    log=$(mktemp)
+    mkdir -p "$bin.new"
+    GOBIN=$bin.new go install -ldflags '-s -w' "github.com/minio/minio@$version" \
+        >"$log" 2>&1 && mv -f "$bin.new" "$bin"
+    code=$?
+    [ $code = 0 ] || tail -n 3 "$log" >&2
+    rm -rf "$log" "$bin.new"
+    [ $code = 0 ] || fatal "go install github.com/minio/minio@$version fails"
+}
+
+start() {
+    export MINIO_ROOT_USER=S3UPINTEROPACCESSKEY
+    export MINIO_ROOT_PASSWORD=s3upInteropSecret/0123+456789abcdefghijk
+    export MINIO_REGION=eu-interop-1 MINIO_DOMAIN=localhost MINIO_BROWSER=off MINIO_UPDATE=off HOME="$dir"
+    make_tls ecdsa
+    mkdir -p "$dir/certs" "$dir/none"
+    cp "$dir/tls/server.pem" "$dir/certs/public.crt"
+    cp "$dir/tls/server.key" "$dir/certs/private.key"
+    launch http "$bin/minio" server --address "127.0.0.1:$port" --certs-dir "$dir/none" \
+        "$dir/data-http"
+    launch https "$bin/minio" server --address "127.0.0.1:$tlsport" \
+        --certs-dir "$dir/certs" "$dir/data-https"
+    wait_for "MinIO answers" 60 ready "http://127.0.0.1:$port"
+    wait_for "MinIO answers over TLS" 60 ready "https://localhost:$tlsport"
+    cat >"$dir/env" <<C
+url='http://127.0.0.1:$port' tls_url='https://localhost:$tlsport' ca='$dir/tls/ca.pem'
+access=$MINIO_ROOT_USER secret='$MINIO_ROOT_PASSWORD' region=eu-interop-1
+sts_url='http://127.0.0.1:$port' virtual=yes
+differs='mb_again=owned key_dots=refused key_double=refused key_lead=folded
+    key_no_utf8=refused key_1024_flat=refused'
+C
+}
+
+ready() {
+    curl -s -f -o "$dir/answer" --cacert "$dir/tls/ca.pem" "$1/minio/health/ready"
+}
+
+run "$@"
