@@ -662,6 +662,8 @@ url_s3(struct span s, struct span *bucket, struct span *key)
     span_cut(key, '/', bucket);
     if (!bucket->n)
         return "the bucket's name is missing";
+    if (span_is(*bucket, ".") || span_is(*bucket, ".."))
+        return "no bucket has such a name"; /* in a path, the dots could lead elsewhere */
     if (key->n > KEY_MAX)
         return "the key is longer than any object's can be";
     return NULL;

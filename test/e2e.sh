@@ -1028,12 +1028,13 @@ sec_resume() {
     done
     # It changed in between: nothing is put together from two objects.
     printf old >x
-    fault 'GetObject * short-body n=1' 'GetObject * reset-before after=1 n=4'
+    fault 'GetObject * short-body n=1' 'GetObject * reset-before after=1'
     bytes 3000000 | tr 0 1 >b
     ctl reset
-    begin get s3://bkt/resume/a x
+    begin get --retries 30 s3://bkt/resume/a x
     until_so eval '[ "$(ctl stats requests)" -ge 2 ]'
     "$S3UP" put -q b s3://bkt/resume/a
+    calm
     ended 3
     err s3://bkt/resume/a changed
     is "$(cat x)" old
@@ -1314,6 +1315,8 @@ sec_input() {
     refused 2 's3:/bkt: it must begin with s3://' put a s3:/bkt
     refused 2 's3:///k|bucket' put a s3:///k
     refused 2 's3://: |bucket' put a s3://
+    refused 2 's3://../k: no bucket' put a s3://../k
+    refused 2 's3://.: no bucket' rb s3://.
     refused 2 'several files|ends in /' put a b s3://bkt/x
     refused 2 's3://bkt/0000|...: the key is longer' put a "s3://bkt/$long"
     refused 2 's3://bkt/0000|...: the key is longer' get "s3://bkt/$long" x
@@ -1380,7 +1383,8 @@ sec_input() {
         return
     fi
     cp "$S3UP" "$W/s3up"
-    chmod 755 "$W" "$W/s3up" d
+    chmod 755 "$W" "$W/s3up"
+    chmod 555 d
     chmod 000 b
     chmod 777 .
     S3UP=$W/s3up limit="$limit $nobody"
@@ -1390,6 +1394,7 @@ sec_input() {
     refused 6 'd/x: Permission denied' get s3://bkt/input/a d/x
     refused 6 'd/x: Permission denied' put d/x s3://bkt
     chmod 755 d
+    chmod 600 b
 }
 
 # ---- settings ----
@@ -1979,7 +1984,9 @@ D
     # Few descriptors, little memory: it works, or it says what is missing.
     for what in '-s 256' '-n 3' '-n 4' '-n 5' '-n 6' '-v 500' '-v 600' '-v 700' '-v 800' '-v 1000' \
         '-v 1200'; do
-        [ "${what#-v}" = "$what" ] || ! grep -q __asan_init "$S3UP" || continue
+        case $what in
+        -v* | '-n 3') ! grep -q __asan_init "$S3UP" || continue ;;
+        esac
         printf '#!/bin/sh\nulimit %s\nexec "$@"\n' "$what" >"$T/small"
         chmod +x "$T/small"
         limit="$T/small"
@@ -1998,7 +2005,7 @@ D
     if command -v timeout >/dev/null; then limit='timeout 30'; else limit=; fi
     # Locales, a strange place to stand, strange arguments.
     (
-        export LC_ALL=tr_TR.UTF-8 LANG=xx LANGUAGE=de TZ=Asia/Kathmandu
+        limit="env LC_ALL=tr_TR.UTF-8 LANG=xx LANGUAGE=de TZ=Asia/Kathmandu"
         ends 0 put big s3://bkt/lim/İI
         ends 4 get s3://bkt/lim/none x
         err 'does not exist'
