@@ -8064,8 +8064,8 @@ cli_bad_value(const char *source, const struct cli_option *o, const char *value,
     if (o->kind == CLI_META || o->kind == CLI_RAW)
         (void)span_cut(&rest, o->kind == CLI_RAW ? ':' : '=', &shown);
     shown = span_first(shown, 200);
-    log_say(LOG_ERROR, "%s wants %s, and \"%.*s\" is none: %s", source, o->value,
-            (int)shown.n, shown.n ? shown.p : "", why);
+    log_say(LOG_ERROR, "%s wants %s, and \"%.*s\" is none: %s", source,
+            o->value ? o->value : "1 or 0", (int)shown.n, shown.n ? shown.p : "", why);
     return false;
 }
 
@@ -8125,6 +8125,18 @@ cli_variable(const struct cli_option *o, char out[64])
     out[n] = 0;
 }
 
+/* Is it one of the words of a list? Capitals do not matter. */
+static bool
+cli_is_word(const char *word, const char *list)
+{
+    struct span rest = span_of(list), one;
+
+    while (span_cut(&rest, ' ', &one))
+        if (one.n == strlen(word) && span_is_nocase(one, word))
+            return true;
+    return false;
+}
+
 /* Set before the command line is read, which has the last word. */
 static bool
 cli_variables(struct cli *c, unsigned verb)
@@ -8136,10 +8148,11 @@ cli_variables(struct cli *c, unsigned verb)
 
         cli_variable(o, name);
         value = o->verbs & verb ? os_env(name) : NULL;
-        if (!value ||
-            (o->kind == CLI_FLAG && (!strcmp(value, "0") || !strcmp(value, "false"))))
+        if (!value || (o->kind == CLI_FLAG && cli_is_word(value, "0 false no off")))
             continue;
-        why = cli_set(c, o, value);
+        why = o->kind != CLI_FLAG || cli_is_word(value, "1 true yes on")
+                  ? cli_set(c, o, value)
+                  : "it is neither yes nor no";
         if (why)
             return cli_bad_value(name, o, value, why);
     }
@@ -8274,19 +8287,30 @@ cli_open(const struct cli *c, struct cli_store *s, struct fail *f)
 static int
 cli_finish(int code)
 {
+    struct pollfd reader = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+    errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
-    if (errno == EPIPE)
+    /* It may have failed long ago: whether anybody reads is asked again. */
+    if (errno == EPIPE || (poll(&reader, 1, 0) == 1 && reader.revents & POLLERR))
         return S3UP_CLOSED;
+    if (os_stop)
+        return code;
+    errno = errno ? errno : EIO;
     log_say(LOG_ERROR, "cannot write to standard output: %s", strerror(errno));
     return code == S3UP_OK ? S3UP_SOME : code;
 }
 
-/* Where an event of --json goes: stdout, unless an object is written there. */
-static FILE *
-cli_events(bool stdout_taken)
+/* An event of --json goes to stdout, unless an object is written there; at once, since
+ * whoever reads it wants to know what is done by now. */
+static void
+cli_event(struct buf *line, bool stdout_taken)
 {
-    return stdout_taken ? stderr : stdout;
+    FILE *to = stdout_taken ? stderr : stdout;
+
+    fprintf(to, "%s\n", buf_text(line));
+    (void)fflush(to); /* an error stays: cli_finish finds it */
 }
 
 /* A failure, said as the user wants it. Returns its exit code. */
@@ -8309,7 +8333,7 @@ cli_failed(const struct cli *c, const struct fail *f, const char *what, bool std
         json_key(&line, "message");
         json_put(&line, span_of(f->text));
         buf_char(&line, '}');
-        fprintf(cli_events(stdout_taken), "%s\n", buf_text(&line));
+        cli_event(&line, stdout_taken);
     }
     buf_free(&line);
     if (f->code == S3UP_INTERRUPTED && os_stop)
@@ -8340,6 +8364,8 @@ cli_outcome(const struct cli_tally *t)
 {
     if (!t->failed)
         return S3UP_OK;
+    if (os_stop)
+        return 128 + (int)os_stop;
     return t->mixed || t->done ? S3UP_SOME : t->code;
 }
 
@@ -8446,7 +8472,7 @@ cli_done(const struct cli *c, const char *from, const char *to, const struct xfe
     json_key(&line, "etag");
     json_put(&line, span_of(r->etag));
     buf_char(&line, '}');
-    fprintf(cli_events(stdout_taken), "%s\n", buf_text(&line));
+    cli_event(&line, stdout_taken);
     buf_free(&line);
 }
 
