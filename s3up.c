@@ -8423,6 +8423,33 @@ cli_base(struct span path)
     return slash ? span_after(path, (size_t)(slash - path.p) + 1) : path;
 }
 
+static int
+cli_by_base(const void *a, const void *b)
+{
+    return span_cmp(cli_base(span_of(*(char *const *)a)),
+                    cli_base(span_of(*(char *const *)b)));
+}
+
+/* Several that go into one folder must differ in their names there: else the last would
+ * replace the others, and nobody would know. */
+static int
+cli_differ(char *const *words, int n, struct fail *f)
+{
+    char **sorted = calloc((size_t)n + 1, sizeof *sorted);
+
+    if (!sorted)
+        return fail_set(f, S3UP_LATER, "no memory");
+    for (int i = 0; i < n; i++)
+        sorted[i] = words[i];
+    qsort(sorted, (size_t)n, sizeof *sorted, cli_by_base);
+    for (int i = 1; i < n; i++)
+        if (cli_by_base(&sorted[i - 1], &sorted[i]) == 0)
+            (void)fail_set(f, S3UP_USAGE, "%.1000s and %.1000s would get the same name",
+                           sorted[i - 1], sorted[i]);
+    free(sorted);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
 /* The endings that matter to browsers; others are the store's to name. */
 static const char *
 cli_media_type(struct span path)
@@ -8566,7 +8593,8 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     if (c->count < 2)
         return fail_set(f, S3UP_USAGE,
                         "put needs a FILE and a target, s3://BUCKET[/KEY]");
-    if (!cli_uri(c->words[last], &bucket, &key, f) || !cli_checksum(c, &unused, f))
+    if (!cli_uri(c->words[last], &bucket, &key, f) || !cli_checksum(c, &unused, f) ||
+        cli_differ(c->words, last, f) < 0)
         return -1;
     for (int i = 0; i < last; i++) {
         int code;
@@ -8679,6 +8707,8 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
     for (int i = 0; i < n; i++) /* all are looked at before any is fetched */
         if (cli_uri(c->words[i], &bucket, &key, f) && !key.n)
             (void)fail_set(f, S3UP_USAGE, "%s names no object", c->words[i]);
+    if (f->code == S3UP_OK && strcmp(to, "-") != 0)
+        (void)cli_differ(c->words, n, f);
     for (int i = 0; i < n && f->code == S3UP_OK; i++) {
         int code = cli_get_one(c, st, c->words[i], to, n > 1 && strcmp(to, "-") != 0);
 
