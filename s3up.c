@@ -662,6 +662,8 @@ url_s3(struct span s, struct span *bucket, struct span *key)
     span_cut(key, '/', bucket);
     if (!bucket->n)
         return "the bucket's name is missing";
+    if (span_is(*bucket, ".") || span_is(*bucket, ".."))
+        return "no bucket has such a name"; /* in a path, the dots could lead elsewhere */
     if (key->n > KEY_MAX)
         return "the key is longer than any object's can be";
     return NULL;
@@ -1618,6 +1620,7 @@ __attribute__((format(printf, 2, 3))) static void
 log_say(enum log_level level, const char *form, ...)
 {
     static const char *const marks[] = {"error: ", "warning: ", "", ""};
+    static const char none[] = "s3up: error: there is no memory, not even to say more\n";
     char raw[FAIL_TEXT + 256];
     struct buf line = buf_upto(8 * sizeof raw);
     va_list args;
@@ -1631,7 +1634,9 @@ log_say(enum log_level level, const char *form, ...)
     buf_str(&line, marks[level]);
     log_put_plain(&line, span_of(raw));
     buf_char(&line, '\n');
-    if (!line.bad)
+    if (line.bad)
+        (void)os_write(STDERR_FILENO, none, sizeof none - 1);
+    else
         (void)os_write(STDERR_FILENO, line.p, line.n); /* nobody left to tell */
     buf_free(&line);
 }
@@ -6269,6 +6274,14 @@ s3_read_error(struct store *st)
 {
     struct s3_error *e = &st->error;
     const struct head *h = &st->conn.head;
+    const struct {
+        char *text;
+        size_t room;
+    } all[] = {{e->code, sizeof e->code},
+               {e->message, sizeof e->message},
+               {e->request, sizeof e->request},
+               {e->region, sizeof e->region}};
+    struct span token = span_first(st->config.token, 16);
     enum xml_event event;
     struct xml x;
 
@@ -6285,23 +6298,19 @@ s3_read_error(struct store *st)
             continue;
         for (unsigned i = 0; i < 4; i++) {
             static const char *const names[] = {"Code", "Message", "RequestId", "Region"};
-            char *const to[] = {e->code, e->message, e->request, e->region};
-            const size_t room[] = {sizeof e->code, sizeof e->message, sizeof e->request,
-                                   sizeof e->region};
 
             s3_copy_name(path, sizeof path, leaf);
             s3_copy_name(path + leaf.n, sizeof path - leaf.n, span_of(names[i]));
             if (xml_at(&x, path))
-                s3_leaf(&x, to[i], room[i]);
+                s3_leaf(&x, all[i].text, all[i].room);
         }
     }
     /* A store that repeats the token that it was sent must not get it into our
      * messages. */
-    if (st->config.token.n && strlen(e->message) &&
-        memmem(e->message, strlen(e->message), st->config.token.p,
-               16 < st->config.token.n ? 16 : st->config.token.n))
-        s3_copy_name(e->message, sizeof e->message,
-                     SPAN("(hidden: it repeats the token)"));
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++)
+        if (token.n && memmem(all[i].text, strlen(all[i].text), token.p, token.n))
+            s3_copy_name(all[i].text, all[i].room,
+                         SPAN("(hidden: it repeats the token)"));
 }
 
 /* Is the collected reply the element that the call must get, whole and closed? A 200 may
@@ -8059,8 +8068,8 @@ cli_bad_value(const char *source, const struct cli_option *o, const char *value,
     if (o->kind == CLI_META || o->kind == CLI_RAW)
         (void)span_cut(&rest, o->kind == CLI_RAW ? ':' : '=', &shown);
     shown = span_first(shown, 200);
-    log_say(LOG_ERROR, "%s wants %s, and \"%.*s\" is none: %s", source, o->value,
-            (int)shown.n, shown.n ? shown.p : "", why);
+    log_say(LOG_ERROR, "%s wants %s, and \"%.*s\" is none: %s", source,
+            o->value ? o->value : "1 or 0", (int)shown.n, shown.n ? shown.p : "", why);
     return false;
 }
 
@@ -8120,6 +8129,18 @@ cli_variable(const struct cli_option *o, char out[64])
     out[n] = 0;
 }
 
+/* Is it one of the words of a list? Capitals do not matter. */
+static bool
+cli_is_word(const char *word, const char *list)
+{
+    struct span rest = span_of(list), one;
+
+    while (span_cut(&rest, ' ', &one))
+        if (one.n == strlen(word) && span_is_nocase(one, word))
+            return true;
+    return false;
+}
+
 /* Set before the command line is read, which has the last word. */
 static bool
 cli_variables(struct cli *c, unsigned verb)
@@ -8131,10 +8152,11 @@ cli_variables(struct cli *c, unsigned verb)
 
         cli_variable(o, name);
         value = o->verbs & verb ? os_env(name) : NULL;
-        if (!value ||
-            (o->kind == CLI_FLAG && (!strcmp(value, "0") || !strcmp(value, "false"))))
+        if (!value || (o->kind == CLI_FLAG && cli_is_word(value, "0 false no off")))
             continue;
-        why = cli_set(c, o, value);
+        why = o->kind != CLI_FLAG || cli_is_word(value, "1 true yes on")
+                  ? cli_set(c, o, value)
+                  : "it is neither yes nor no";
         if (why)
             return cli_bad_value(name, o, value, why);
     }
@@ -8269,19 +8291,30 @@ cli_open(const struct cli *c, struct cli_store *s, struct fail *f)
 static int
 cli_finish(int code)
 {
+    struct pollfd reader = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+    errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
-    if (errno == EPIPE)
+    /* It may have failed long ago: whether anybody reads is asked again. */
+    if (errno == EPIPE || (poll(&reader, 1, 0) == 1 && reader.revents & POLLERR))
         return S3UP_CLOSED;
+    if (os_stop)
+        return code;
+    errno = errno ? errno : EIO;
     log_say(LOG_ERROR, "cannot write to standard output: %s", strerror(errno));
     return code == S3UP_OK ? S3UP_SOME : code;
 }
 
-/* Where an event of --json goes: stdout, unless an object is written there. */
-static FILE *
-cli_events(bool stdout_taken)
+/* An event of --json goes to stdout, unless an object is written there; at once, since
+ * whoever reads it wants to know what is done by now. */
+static void
+cli_event(struct buf *line, bool stdout_taken)
 {
-    return stdout_taken ? stderr : stdout;
+    FILE *to = stdout_taken ? stderr : stdout;
+
+    fprintf(to, "%s\n", buf_text(line));
+    (void)fflush(to); /* an error stays: cli_finish finds it */
 }
 
 /* A failure, said as the user wants it. Returns its exit code. */
@@ -8304,7 +8337,7 @@ cli_failed(const struct cli *c, const struct fail *f, const char *what, bool std
         json_key(&line, "message");
         json_put(&line, span_of(f->text));
         buf_char(&line, '}');
-        fprintf(cli_events(stdout_taken), "%s\n", buf_text(&line));
+        cli_event(&line, stdout_taken);
     }
     buf_free(&line);
     if (f->code == S3UP_INTERRUPTED && os_stop)
@@ -8335,6 +8368,8 @@ cli_outcome(const struct cli_tally *t)
 {
     if (!t->failed)
         return S3UP_OK;
+    if (os_stop)
+        return 128 + (int)os_stop;
     return t->mixed || t->done ? S3UP_SOME : t->code;
 }
 
@@ -8392,6 +8427,33 @@ cli_base(struct span path)
     return slash ? span_after(path, (size_t)(slash - path.p) + 1) : path;
 }
 
+static int
+cli_by_base(const void *a, const void *b)
+{
+    return span_cmp(cli_base(span_of(*(char *const *)a)),
+                    cli_base(span_of(*(char *const *)b)));
+}
+
+/* Several that go into one folder must differ in their names there: else the last would
+ * replace the others, and nobody would know. */
+static int
+cli_differ(char *const *words, int n, struct fail *f)
+{
+    char **sorted = calloc((size_t)n + 1, sizeof *sorted);
+
+    if (!sorted)
+        return fail_set(f, S3UP_LATER, "no memory");
+    for (int i = 0; i < n; i++)
+        sorted[i] = words[i];
+    qsort(sorted, (size_t)n, sizeof *sorted, cli_by_base);
+    for (int i = 1; i < n; i++)
+        if (cli_by_base(&sorted[i - 1], &sorted[i]) == 0)
+            (void)fail_set(f, S3UP_USAGE, "%.1000s and %.1000s would get the same name",
+                           sorted[i - 1], sorted[i]);
+    free(sorted);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
 /* The endings that matter to browsers; others are the store's to name. */
 static const char *
 cli_media_type(struct span path)
@@ -8441,7 +8503,7 @@ cli_done(const struct cli *c, const char *from, const char *to, const struct xfe
     json_key(&line, "etag");
     json_put(&line, span_of(r->etag));
     buf_char(&line, '}');
-    fprintf(cli_events(stdout_taken), "%s\n", buf_text(&line));
+    cli_event(&line, stdout_taken);
     buf_free(&line);
 }
 
@@ -8535,7 +8597,8 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     if (c->count < 2)
         return fail_set(f, S3UP_USAGE,
                         "put needs a FILE and a target, s3://BUCKET[/KEY]");
-    if (!cli_uri(c->words[last], &bucket, &key, f) || !cli_checksum(c, &unused, f))
+    if (!cli_uri(c->words[last], &bucket, &key, f) || !cli_checksum(c, &unused, f) ||
+        cli_differ(c->words, last, f) < 0)
         return -1;
     for (int i = 0; i < last; i++) {
         int code;
@@ -8648,6 +8711,8 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
     for (int i = 0; i < n; i++) /* all are looked at before any is fetched */
         if (cli_uri(c->words[i], &bucket, &key, f) && !key.n)
             (void)fail_set(f, S3UP_USAGE, "%s names no object", c->words[i]);
+    if (f->code == S3UP_OK && strcmp(to, "-") != 0)
+        (void)cli_differ(c->words, n, f);
     for (int i = 0; i < n && f->code == S3UP_OK; i++) {
         int code = cli_get_one(c, st, c->words[i], to, n > 1 && strcmp(to, "-") != 0);
 
@@ -8838,10 +8903,17 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
             show |= span_is(name, shown[k]);
         if (!show)
             continue;
-        if (c->json) {
-            cli_json_text(&line, buf_text(&lower), h->at[i].value);
-            continue;
+        if (c->json && span_is(name, "content-length")) {
+            json_key(&line, buf_text(&lower));
+            buf_num(&line,
+                    (uint64_t)h->length); /* it was read: the head is well-formed */
+        } else if (c->json) {
+            cli_json_text(&line, buf_text(&lower),
+                          span_is(name, "etag") ? s3_bare(h->at[i].value)
+                                                : h->at[i].value);
         }
+        if (c->json)
+            continue;
         buf_put(&line, name);
         buf_str(&line, ": ");
         log_put_plain(&line, h->at[i].value);
@@ -9395,7 +9467,7 @@ main(int argc, char **argv)
         return cli_finish(S3UP_OK);
     }
     if (!cli_parse(&cli, verb->name, verb->bit, argc - 2, argv + 2))
-        code = S3UP_USAGE;
+        code = cli.text.bad == ENOMEM ? S3UP_LATER : S3UP_USAGE;
     else if (verb->run)
         code = cli_run(verb, &cli);
     else

@@ -1,68 +1,124 @@
 #!/bin/sh
-# demo.sh S3UP S3D: what s3up does, shown against a small store on loopback that is started
-# here and stopped at the end. Every command is shown before it runs; the first that fails
-# ends the demo.
+# demo.sh: s3up at work, on the screen and in plain words, against a store that is started
+# here and goes away again. Nothing leaves this machine, and nothing stays behind.
+#
+#   test/demo.sh S3UP S3D         what `make demo` runs; 1 if any step fails
 set -u
-s3up=$(realpath "$1") s3d=$(realpath "$2")
-W=$(mktemp -d) || exit 1
-store=
-trap '[ -z "$store" ] || kill "$store" 2>/dev/null; rm -rf "$W"' EXIT
-trap 'exit 130' INT TERM
-for name in $(env | sed -n 's/^\(AWS_[A-Z0-9_]*\|S3UP_[A-Z0-9_]*\)=.*/\1/p') http_proxy; do
-    unset "$name"
+exec 2>&1 # what is said and what is printed, in the order in which it came
+[ $# -eq 2 ] || { echo "usage: test/demo.sh S3UP S3D" >&2; exit 2; }
+s3up=$(cd "$(dirname "$1")" && pwd)/${1##*/}
+s3d=$(cd "$(dirname "$2")" && pwd)/${2##*/}
+for v in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
+    case $v in
+    AWS_* | S3UP_* | SSL_CERT_* | *_proxy | *_PROXY) unset "$v" ;;
+    esac
 done
+room=$(mktemp -d) || exit 1
+store=
+trap '[ -z "$store" ] || kill "$store" 2>/dev/null; rm -rf "$room"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+cd "$room" || exit 1
+mkdir home
 
-say() { printf '\n# %s\n' "$1"; }
-run() {
-    printf '$ %s\n' "$*"
-    "$@" || {
-        echo "demo: this should not have failed: $*" >&2
-        exit 1
-    }
+say() {
+    printf '\n%s\n' "$*"
 }
-s3up() { "$s3up" "$@"; }
 
-"$s3d" --dir "$W" --port-file "$W/port" --key DEMO:demo-secret --quiet --die-with-parent &
+failed() {
+    printf '\nThe demonstration FAILED here: %s\n' "$*"
+    exit 1
+}
+
+step() { # COMMAND...: shows it, runs it, and ends all if it fails
+    line=
+    for word; do
+        case $word in
+        '' | *[!A-Za-z0-9_./:=@%+,-]*) line="$line '$word'" ;;
+        *) line="$line $word" ;;
+        esac
+    done
+    printf '$%s\n' "$line"
+    if [ "$1" = s3up ]; then
+        shift
+        HOME=$room/home "$s3up" "$@" || failed "$line"
+    else
+        "$@" || failed "$line"
+    fi
+}
+
+refuse() { # CODE COMMAND...: the same, for a command that must end with CODE
+    code=$1
+    shift
+    printf '$ %s\n' "$*"
+    shift
+    HOME=$room/home "$s3up" "$@"
+    got=$?
+    [ $got = "$code" ] || failed "$* ended with $got instead of $code"
+    echo "(exit code $code)"
+}
+
+say "This shows s3up at work with a small S3 store that runs on this machine for a moment."
+"$s3d" --dir store --port-file port --key demo:demosecret --quiet 2>store.log &
 store=$!
 n=0
-while [ ! -s "$W/port" ]; do
+until [ -s port ]; do
     n=$((n + 1))
-    if [ $n -gt 500 ]; then
-        echo 'demo: the test store did not start' >&2
-        exit 1
-    fi
-    sleep 0.01
+    [ $n -lt 100 ] || failed "the store does not start: $(cat store.log)"
+    sleep 0.1
 done
-cd "$W" || exit 1
-
-say 'The program: one static file.'
-run s3up version
-say 'Where the store is, and who we are: the environment that every AWS tool reads.'
 AWS_ENDPOINT_URL=http://127.0.0.1:$(cat port)
-export AWS_ENDPOINT_URL
-export AWS_ACCESS_KEY_ID=DEMO AWS_SECRET_ACCESS_KEY=demo-secret
-echo "\$ export AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID=DEMO AWS_SECRET_ACCESS_KEY=…"
-say 'A bucket, and two files in it: a note, and 64 MiB of noise.'
-echo 'hello, store' >note.txt
-head -c 67108864 /dev/urandom >noise.bin
-run s3up mb s3://demo
-run s3up put note.txt noise.bin s3://demo/2026/
-say 'What is there?'
-run s3up ls -r --human s3://demo
-run s3up stat s3://demo/2026/note.txt
-say 'Back again, and compared byte by byte.'
-run s3up get s3://demo/2026/noise.bin noise.back
-run cmp noise.bin noise.back
-run s3up get -q s3://demo/2026/note.txt -
-say 'What exists is not replaced, if you say so: exit code 7.'
-echo '$ s3up put --no-clobber note.txt s3://demo/2026/'
-s3up put --no-clobber note.txt s3://demo/2026/
-code=$?
-echo "exit code $code"
-[ $code = 7 ] || exit 1
-say 'A URL that works without keys, for ten minutes.'
-run s3up presign --expires 10m s3://demo/2026/note.txt
-say 'Away with it all.'
-run s3up rm s3://demo/2026/note.txt s3://demo/2026/noise.bin
-run s3up rb s3://demo
-printf '\nAll of it worked. Next: s3up help, s3up help put, make test.\n'
+export AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID=demo AWS_SECRET_ACCESS_KEY=demosecret
+echo "It is there, at $AWS_ENDPOINT_URL. Its address and keys stand in the environment:"
+echo "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as for every AWS tool."
+
+say "Which s3up is this?"
+step s3up version
+
+say "A bucket to put things into:"
+step s3up mb s3://demo
+
+say "A file of 20 MB, and a short one with a name that needs care:"
+head -c 20000000 /dev/urandom >photo.raw
+echo 'Hello from the demonstration.' >'my notes.txt'
+step ls -l photo.raw 'my notes.txt'
+
+say "Both go up with one command:"
+step s3up put photo.raw 'my notes.txt' s3://demo/today/
+
+say "What is there now?"
+step s3up ls
+step s3up ls -r --human s3://demo
+
+say "What does the store know about the notes? The type was guessed from the name."
+step s3up stat 's3://demo/today/my notes.txt'
+
+say "Down again, under other names; the bytes must be the same."
+step s3up get s3://demo/today/photo.raw back.raw
+step cmp photo.raw back.raw
+step s3up get 's3://demo/today/my notes.txt' -
+
+say "What is there already can be kept from being replaced:"
+refuse 7 s3up put --no-clobber photo.raw s3://demo/today/
+
+say "A link for somebody without keys, good for ten minutes:"
+printf '$ s3up presign --expires 10m %s\n' "'s3://demo/today/my notes.txt'"
+url=$(HOME=$room/home "$s3up" presign --expires 10m 's3://demo/today/my notes.txt') ||
+    failed presign
+echo "$url"
+if command -v curl >/dev/null; then
+    step curl -s -f "$url"
+else
+    echo "(Any browser opens it. There is no curl here to show that.)"
+fi
+
+say "Tidying up: first the objects, then the bucket. Before that, only what would be done:"
+step s3up rm --dry-run s3://demo/today/photo.raw 's3://demo/today/my notes.txt'
+step s3up rm s3://demo/today/photo.raw 's3://demo/today/my notes.txt'
+refuse 4 s3up get s3://demo/today/photo.raw again.raw
+step s3up rb s3://demo
+
+kill "$store"
+wait "$store" 2>/dev/null
+store=
+say "The store is stopped. Everything worked."
