@@ -1831,6 +1831,7 @@ sec_signals() {
     bytes 300000 >a
     printf keep >old
     ends 0 put a s3://bkt/sig/a
+    ends 0 put a s3://bkt/sig/b
     mkdir here
     cd here || return
     fault 'GetObject * slow-write=50000'
@@ -1849,7 +1850,7 @@ sec_signals() {
     ended 130
     is "$(ls -A) $(cat new)" 'new keep'
     rm new
-    begin get s3://bkt/sig/a s3://bkt/sig/a ./
+    begin get s3://bkt/sig/a s3://bkt/sig/b ./
     until_so some_file
     kill -s INT "$pid"
     ended 130
