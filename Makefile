@@ -155,7 +155,7 @@ UNITS       = $(basename $(notdir $(wildcard test/unit.c test/sigv4.c test/wire.
 FUZZ        = $(basename $(notdir $(filter-out %_main.c,$(wildcard test/fuzz_*.c))))
 T           = .build/test
 H           = .build/hostile
-.PHONY: test check hostile fuzz interop servers bench demo
+.PHONY: test check hostile fuzz interop servers mutants bench demo
 
 $T/s3d $H/s3d: test/s3d.c
 	@mkdir -p $(@D)
@@ -204,6 +204,10 @@ interop: s3up $T/s3d $(if $(wildcard test/oracle.c),$T/oracle)
 # Real stores, which it installs by apt-get where it may: Ceph RGW, Swift, MinIO.
 servers: s3up $T/s3d
 	@test/interop/run.sh
+
+# Breaks s3up.c in one place at a time: each break must make a test fail.
+mutants: .build/native/libbearssl.a
+	@CC='$(CC)' test/mutants.sh $<
 
 # Prints, and never judges.
 bench: s3up $T/s3d $T/s3d-tls $T/call
