@@ -40,6 +40,7 @@
 #include <stdio.h>       /* vsnprintf, printf: text for people; never for data */
 #include <stdlib.h>      /* malloc, free, getenv */
 #include <string.h>      /* memcpy, memcmp, memchr, explicit_bzero, strerror */
+#include <sys/file.h>    /* flock */
 #include <sys/ioctl.h>   /* TIOCOUTQ: what a socket has not got rid of */
 #include <sys/random.h>  /* getrandom */
 #include <sys/socket.h>  /* sockets */
@@ -94,18 +95,32 @@
 #define S3_PAUSE_MOST 20000  /* pauses double up to this */
 #define S3_SKEW       300    /* seconds by which clocks may differ before it matters */
 #define S3_XMLNS      "http://s3.amazonaws.com/doc/2006-03-01/"
-#define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
-#define CRED_MAX      65536   /* bytes of one key, token or setting */
-#define CRED_WORDS    64      /* words of a credential_process */
-#define CRED_PATIENCE 60000   /* milliseconds that it may run */
-#define CRED_NO_EXEC  127     /* what a child says that could not start the program */
-#define PRESIGN_MAX   604800  /* seconds that a presigned URL may live: seven days */
-#define NET_ADDRESSES 16      /* of one host that are tried */
-#define NET_STAGGER   250     /* milliseconds before the next address is tried as well */
-#define NET_SLICE     250     /* milliseconds after which a wait looks whether to stop */
-#define TLS_CERT      16384   /* bytes of a certificate; one with many names has 8,000 */
-#define TLS_BUNDLE    4194304 /* bytes of a bundle of roots; Mozilla's has 220,000 */
-#define TLS_ANCHORS   4       /* roots of the same name that are tried */
+#define CLI_RETRIES   8      /* attempts after the first, unless --retries says else */
+#define CRED_MAX      65536  /* bytes of one key, token or setting */
+#define CRED_WORDS    64     /* words of a credential_process */
+#define CRED_PATIENCE 60000  /* milliseconds that it may run */
+#define CRED_NO_EXEC  127    /* what a child says that could not start the program */
+#define PRESIGN_MAX   604800 /* seconds that a presigned URL may live: seven days */
+#define PARTS_MAX     10000  /* of one upload, by the S3 specification */
+#define PART_LEAST    ((uint64_t)5 << 20) /* bytes of a part, but of the last */
+#define PART_MOST     ((uint64_t)5 << 30)
+#define JRN_VERSION   1
+#define JRN_WORDS     6        /* on one line */
+#define JRN_TAIL      10       /* " #" and the CRC at its end */
+#define JRN_SUM       32       /* bytes of a part's sum, at most */
+#define JRN_ID        16       /* bytes of a token */
+#define JRN_UPLOAD    2048     /* bytes of an upload id or an ETag; real ones have 300 */
+#define JRN_MOST      16777216 /* bytes of a journal: 10,000 parts have 3 million */
+#define JRN_SOURCES   10000    /* files that become one object */
+#define JRN_LEDGER    16777216 /* bytes of a ledger, before it makes room for a new one */
+#define JRN_GROUP     256      /* lines of the ledger that are written together */
+#define JRN_WAIT      1000     /* milliseconds that they wait for each other */
+#define NET_ADDRESSES 16       /* of one host that are tried */
+#define NET_STAGGER   250      /* milliseconds before the next address is tried as well */
+#define NET_SLICE     250      /* milliseconds after which a wait looks whether to stop */
+#define TLS_CERT      16384    /* bytes of a certificate; one with many names has 8,000 */
+#define TLS_BUNDLE    4194304  /* bytes of a bundle of roots; Mozilla's has 220,000 */
+#define TLS_ANCHORS   4        /* roots of the same name that are tried */
 #define TLS_KEY       560  /* bytes of a root's key: RSA of 4,096 bits and its exponent */
 #define TLS_RSA_LEAST 2048 /* bits */
 #define TLS_ALIGN     64   /* bytes of a cache line */
@@ -1734,16 +1749,13 @@ os_random(void *data, size_t n)
     return did == (ssize_t)n;
 }
 
-/* The whole of a small file, up to the buffer's ceiling. */
+/* The rest of what a descriptor gives, up to the buffer's ceiling. */
 static int
-os_slurp(const char *path, struct buf *out, struct fail *f)
+os_slurp_fd(int fd, const char *path, struct buf *out, struct fail *f)
 {
     char piece[4096];
     ssize_t did = 0;
-    int fd = os_open(path, O_RDONLY, 0);
 
-    if (fd < 0)
-        return fail_sys(f, "open", path);
     while (!out->bad && (did = os_read(fd, piece, sizeof piece, -1)) > 0)
         buf_add(out, piece, (size_t)did);
     if (did < 0)
@@ -1752,9 +1764,43 @@ os_slurp(const char *path, struct buf *out, struct fail *f)
         (void)fail_set(f, fail_exit(out->bad == E2BIG ? EINVAL : ENOMEM),
                        "cannot read %s: it is larger than %zu bytes, or memory ran out",
                        path, out->max);
-    (void)close(fd); /* it was only read */
     explicit_bzero(piece, sizeof piece);
     return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* The whole of a small file. */
+static int
+os_slurp(const char *path, struct buf *out, struct fail *f)
+{
+    int fd = os_open(path, O_RDONLY, 0), rc;
+
+    if (fd < 0)
+        return fail_sys(f, "open", path);
+    rc = os_slurp_fd(fd, path, out, f);
+    (void)close(fd); /* it was only read */
+    return rc;
+}
+
+/* Makes a folder, and those that it lies in. */
+static bool
+os_make_folders(const char *path, mode_t mode)
+{
+    char head[PATH_MAX];
+    size_t n = strlen(path);
+
+    if (n >= sizeof head) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] && path[i] != '/')
+            continue;
+        memcpy(head, path, i);
+        head[i] = 0;
+        if (mkdir(head, mode) != 0 && errno != EEXIST && (!path[i] || errno != EROFS))
+            return false;
+    }
+    return true;
 }
 
 /* Makes what a folder says about its files survive a power cut. */
@@ -2683,6 +2729,687 @@ ini_next(struct ini *i)
         return line.p[0] == '[' ? ini_section(i, line) : ini_pair(i, line);
     }
     return INI_END;
+}
+
+/* ===== ROOM 5 journal: what must survive a crash, as lines of text =====
+ *
+ * In: a state folder, and facts about a transfer. Out: the same facts after any crash. A
+ * line is a name, its values between blanks, and the CRC-32 of all that; it counts only
+ * if it is whole, and nothing counts behind one that is not. Each journal is open in one
+ * process at a time, which alone writes it. The ledger beside the journals is a list of
+ * what was stored, one JSON object a line. To add a fact, write its line where the
+ * transfer learns it, and its case in jrn_fact; older programs skip lines that they do
+ * not know.
+ */
+
+/* One line, taken apart; values are still encoded. */
+struct jrn_line {
+    struct span word[JRN_WORDS];
+    unsigned n; /* of words, with the name */
+};
+
+static uint32_t
+jrn_crc(struct span s)
+{
+    unsigned char digest[4];
+    struct sum sum;
+
+    sum_init(&sum, SUM_CRC32);
+    sum_add(&sum, s.p, s.n);
+    sum_end(&sum, digest);
+    return sum_load32be(digest);
+}
+
+/* Cuts the first line off, and takes it apart. False at the end, and at a line that was
+ * torn or changed: there the text ends, whatever follows. */
+static bool
+jrn_next(struct span *text, struct jrn_line *line)
+{
+    const char *end = text->n ? memchr(text->p, '\n', text->n) : NULL;
+    struct span s = span_at(text->p, end ? (size_t)(end - text->p) : 0), body, word;
+    unsigned char crc[4];
+
+    line->n = 0;
+    if (!end || s.n < JRN_TAIL || memcmp(s.p + s.n - JRN_TAIL, " #", 2) != 0 ||
+        !hex_read(span_after(s, s.n - JRN_TAIL + 2), crc, sizeof crc))
+        return false;
+    body = span_first(s, s.n - JRN_TAIL);
+    if (jrn_crc(body) != sum_load32be(crc))
+        return false;
+    while (span_cut(&body, ' ', &word)) {
+        if (!word.n || line->n == JRN_WORDS)
+            return false;
+        line->word[line->n++] = word;
+    }
+    *text = span_after(*text, s.n + 1);
+    return true;
+}
+
+static bool
+jrn_number(const struct jrn_line *line, unsigned i, uint64_t max, uint64_t *out)
+{
+    return i < line->n && num_parse(line->word[i], max, out);
+}
+
+/* 1732154321.123456789 */
+static bool
+jrn_time(const struct jrn_line *line, unsigned i, struct os_time *out)
+{
+    struct span rest = i < line->n ? line->word[i] : SPAN(""), s;
+    bool before = span_starts(rest, "-"); /* a file may be older than 1970 */
+    uint64_t whole, part;
+
+    rest = span_after(rest, before);
+    if (!span_cut(&rest, '.', &s) || !num_parse(s, INT64_MAX, &whole) || rest.n != 9 ||
+        !num_parse(rest, 999999999, &part))
+        return false;
+    *out = (struct os_time){before ? -(int64_t)whole : (int64_t)whole, (int32_t)part};
+    return true;
+}
+
+/* ---- what a journal says ---- */
+
+/* A file that a transfer reads. */
+struct jrn_source {
+    char *path;
+    struct os_id id;
+};
+
+/* A part that the store has acknowledged. */
+struct jrn_part {
+    bool done;
+    size_t etag; /* where its text begins in jrn_facts.etags */
+    unsigned char sum[JRN_SUM];
+};
+
+struct jrn_facts {
+    struct jrn_source *source;
+    unsigned sources;
+    struct buf endpoint, bucket, key;
+    uint64_t part_size;
+    char checksum[16];                 /* the name of its kind, or none */
+    char id[2 * JRN_ID + 1];           /* the token in the object's metadata */
+    char headers[2 * SHA256_SIZE + 1]; /* the digest of those that were given */
+    struct buf upload;
+    struct jrn_part *part; /* part N is at N - 1 */
+    unsigned parts;        /* how many there is room for */
+    struct buf etags;      /* texts, each with a NUL behind it */
+    bool completing;       /* the store may have been asked to join the parts */
+};
+
+static void
+jrn_init(struct jrn_facts *k)
+{
+    *k = (struct jrn_facts){.source = NULL};
+    k->endpoint = buf_upto(URL_MAX);
+    k->bucket = buf_upto(URL_MAX);
+    k->key = buf_upto(KEY_MAX + 1);
+    k->upload = buf_upto(JRN_UPLOAD);
+    k->etags = buf_upto(JRN_MOST);
+}
+
+static void
+jrn_free(struct jrn_facts *k)
+{
+    for (unsigned i = 0; i < k->sources; i++)
+        free(k->source[i].path);
+    free(k->source);
+    free(k->part);
+    buf_free(&k->endpoint);
+    buf_free(&k->bucket);
+    buf_free(&k->key);
+    buf_free(&k->upload);
+    buf_free(&k->etags);
+}
+
+/* Adds a source; its identity comes with the lines that follow. */
+static bool
+jrn_add_source(struct jrn_facts *k, struct span path)
+{
+    struct jrn_source *more;
+
+    if (k->sources == JRN_SOURCES || !path.n || memchr(path.p, 0, path.n))
+        return false;
+    more = realloc(k->source, (k->sources + 1) * sizeof *more);
+    if (!more)
+        return false;
+    k->source = more;
+    more[k->sources] = (struct jrn_source){.path = strndup(path.p, path.n)};
+    if (!more[k->sources].path)
+        return false;
+    k->sources++;
+    return true;
+}
+
+/* Notes that a part is stored. A part that is noted twice has been sent twice: the later
+ * word is the store's last. */
+static bool
+jrn_note_part(struct jrn_facts *k, unsigned number, struct span etag,
+              const unsigned char sum[JRN_SUM])
+{
+    if (number < 1 || number > PARTS_MAX || !etag.n || memchr(etag.p, 0, etag.n))
+        return false;
+    if (number > k->parts) {
+        unsigned n = number < PARTS_MAX / 2 ? 2 * number : PARTS_MAX;
+        struct jrn_part *more = realloc(k->part, n * sizeof *more);
+
+        if (!more)
+            return false;
+        memset(more + k->parts, 0, (n - k->parts) * sizeof *more);
+        k->part = more;
+        k->parts = n;
+    }
+    k->part[number - 1].done = true;
+    k->part[number - 1].etag = k->etags.n;
+    memcpy(k->part[number - 1].sum, sum, JRN_SUM);
+    buf_put(&k->etags, etag);
+    buf_char(&k->etags, 0);
+    return !k->etags.bad;
+}
+
+static const char *
+jrn_etag(const struct jrn_facts *k, unsigned number)
+{
+    return k->etags.p + k->part[number - 1].etag;
+}
+
+/* How many parts are stored. */
+static unsigned
+jrn_count(const struct jrn_facts *k)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < k->parts; i++)
+        n += k->part[i].done;
+    return n;
+}
+
+/* All parts are forgotten, as when an upload begins anew. */
+static void
+jrn_forget(struct jrn_facts *k)
+{
+    for (unsigned i = 0; i < k->parts; i++)
+        k->part[i].done = false;
+    buf_clear(&k->etags);
+    buf_clear(&k->upload);
+    k->completing = false;
+}
+
+/* part NUMBER "ETAG" SUM */
+static bool
+jrn_fact_part(struct jrn_facts *k, const struct jrn_line *line)
+{
+    unsigned char sum[JRN_SUM] = {0};
+    struct buf etag = buf_upto(JRN_UPLOAD);
+    uint64_t number;
+    bool good = line->n >= 4 && jrn_number(line, 1, PARTS_MAX, &number) &&
+                url_read(line->word[2], false, &etag);
+
+    if (good && !span_is(line->word[3], "-"))
+        good = line->word[3].n <= 2 * sizeof sum &&
+               hex_read(line->word[3], sum, line->word[3].n / 2);
+    good = good && jrn_note_part(k, (unsigned)number, buf_span(&etag), sum);
+    buf_free(&etag);
+    return good;
+}
+
+/* A value of printable characters, for a place of a fixed size. */
+static bool
+jrn_copy(const struct jrn_line *line, char *out, size_t room)
+{
+    struct span s = line->n > 1 ? line->word[1] : SPAN("");
+
+    if (!s.n || s.n >= room || span_has(s, '%'))
+        return false;
+    memcpy(out, s.p, s.n);
+    out[s.n] = 0;
+    return true;
+}
+
+/* Takes one line in. False if it makes no sense, though its checksum is right. */
+static bool
+jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
+{
+    struct os_id *id = k->sources ? &k->source[k->sources - 1].id : NULL;
+    struct span name = line->word[0];
+    struct buf text = buf_upto(PATH_MAX);
+    uint64_t n;
+    bool good = true;
+
+    if (span_is(name, "source")) {
+        good = line->n > 1 && url_read(line->word[1], false, &text) &&
+               jrn_add_source(k, buf_span(&text));
+    } else if (span_is(name, "size")) {
+        good = id && jrn_number(line, 1, INT64_MAX, &n);
+        if (good)
+            id->size = (int64_t)n;
+    } else if (span_is(name, "mtime")) {
+        good = id && jrn_time(line, 1, &id->modified);
+    } else if (span_is(name, "source-id")) {
+        good = id && jrn_number(line, 1, UINT64_MAX, &id->device) &&
+               jrn_number(line, 2, UINT64_MAX, &id->inode) &&
+               jrn_time(line, 3, &id->changed);
+    } else if (span_is(name, "target")) {
+        good = line->n > 3 && url_read(line->word[1], false, &k->endpoint) &&
+               url_read(line->word[2], false, &k->bucket) &&
+               url_read(line->word[3], false, &k->key);
+    } else if (span_is(name, "part-size")) {
+        good = jrn_number(line, 1, PART_MOST, &k->part_size) && k->part_size;
+    } else if (span_is(name, "checksum")) {
+        good = jrn_copy(line, k->checksum, sizeof k->checksum);
+    } else if (span_is(name, "id")) {
+        good = jrn_copy(line, k->id, sizeof k->id);
+    } else if (span_is(name, "headers")) {
+        good = jrn_copy(line, k->headers, sizeof k->headers);
+    } else if (span_is(name, "upload")) { /* the parts of another one are not its own */
+        jrn_forget(k);
+        good = line->n > 1 && url_read(line->word[1], false, &k->upload);
+    } else if (span_is(name, "part")) {
+        good = jrn_fact_part(k, line);
+    } else if (span_is(name, "completing")) {
+        k->completing = true;
+    }
+    buf_free(&text);
+    return good && !k->endpoint.bad && !k->bucket.bad && !k->key.bad && !k->upload.bad;
+}
+
+/* ---- a journal as a file ---- */
+
+struct jrn {
+    int fd; /* -1: there is none, and what is written is forgotten */
+    struct buf path, line;
+    int64_t end;    /* of what is good in it */
+    int64_t synced; /* when it was last on disk, in ticks */
+    bool dirty;     /* something is not yet */
+};
+
+static struct jrn
+jrn_none(void)
+{
+    return (struct jrn){.fd = -1, .path = buf_upto(PATH_MAX), .line = buf_upto(JRN_MOST)};
+}
+
+static void
+jrn_close(struct jrn *j)
+{
+    if (j->fd >= 0)
+        (void)close(j->fd); /* what counts was synced */
+    j->fd = -1;
+    buf_free(&j->path);
+    buf_free(&j->line);
+}
+
+/* A line begins with its name; its values follow. */
+static void
+jrn_begin(struct jrn *j, const char *name)
+{
+    buf_clear(&j->line);
+    buf_str(&j->line, name);
+}
+
+static void
+jrn_value(struct jrn *j, struct span s)
+{
+    buf_char(&j->line, ' ');
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] > ' ' && s.p[i] < 127 && s.p[i] != '%' && s.p[i] != '#')
+            buf_char(&j->line, s.p[i]);
+        else
+            url_put(&j->line, span_at(s.p + i, 1), "");
+}
+
+static void
+jrn_value_number(struct jrn *j, uint64_t n)
+{
+    buf_char(&j->line, ' ');
+    buf_num(&j->line, n);
+}
+
+static void
+jrn_value_time(struct jrn *j, struct os_time t)
+{
+    char text[48];
+
+    (void)snprintf(text, sizeof text, "%lld.%09ld", (long long)t.s, (long)t.ns);
+    jrn_value(j, span_of(text));
+}
+
+/* Makes sure that what was written is on disk. */
+static int
+jrn_sync(struct jrn *j, struct fail *f)
+{
+    if (j->fd >= 0 && j->dirty && fdatasync(j->fd) != 0)
+        return fail_sys(f, "write", buf_text(&j->path));
+    j->dirty = false;
+    j->synced = os_ticks();
+    return 0;
+}
+
+/* The end of a line: what proves that it is whole. */
+static void
+jrn_seal(struct jrn *j)
+{
+    unsigned char crc[4];
+
+    sum_store32be(crc, jrn_crc(buf_span(&j->line)));
+    buf_str(&j->line, " #");
+    hex_put(&j->line, crc, sizeof crc);
+    buf_char(&j->line, '\n');
+}
+
+/* Writes the line that was begun. A line that did not fit is taken back, so that what
+ * follows it can still be read. */
+static int
+jrn_end(struct jrn *j, struct fail *f)
+{
+    ssize_t did;
+
+    jrn_seal(j);
+    if (j->fd < 0)
+        return 0;
+    if (j->line.bad)
+        return fail_set(f, S3UP_LATER, "no memory for a line of the journal");
+    do
+        did = pwrite(j->fd, j->line.p, j->line.n, (off_t)j->end);
+    while (did < 0 && errno == EINTR);
+    if (did != (ssize_t)j->line.n) {
+        errno = did < 0 ? errno : ENOSPC;
+        (void)fail_sys(f, "write", buf_text(&j->path));
+        (void)!ftruncate(j->fd, (off_t)j->end); /* a torn line would be cut off anyway */
+        return -1;
+    }
+    j->end += did;
+    j->dirty = true;
+    return 0;
+}
+
+/* A journal tells where data goes: nobody else may have written it. */
+static int
+jrn_examine(const struct jrn *j, struct stat *info, struct fail *f)
+{
+    const char *path = buf_text(&j->path);
+
+    if (fstat(j->fd, info) != 0)
+        return fail_sys(f, "examine", path);
+    if (!S_ISREG(info->st_mode))
+        return fail_set(f, S3UP_USAGE, "%s is no plain file, so it is no journal", path);
+    if (info->st_uid != geteuid())
+        return fail_set(f, S3UP_DENIED,
+                        "the journal %s belongs to another user: remove it, or name "
+                        "another with --journal or --state-dir",
+                        path);
+    if (info->st_mode & 022)
+        return fail_set(f, S3UP_DENIED,
+                        "others may write to the journal %s: remove it, or take that "
+                        "right from them",
+                        path);
+    return 0;
+}
+
+/* Opens and locks the file. Between the two it may have been removed by the run that held
+ * the lock: then there is a new one to be made. */
+static int
+jrn_lock(struct jrn *j, bool make, struct fail *f)
+{
+    const char *path = buf_text(&j->path);
+    struct stat here, there;
+
+    for (;;) {
+        j->fd = os_open(path, O_RDWR | O_NOFOLLOW | (make ? O_CREAT : 0), 0600);
+        if (j->fd < 0)
+            return errno == ELOOP
+                       ? fail_set(f, S3UP_USAGE,
+                                  "the journal %s is a symbolic link: remove it", path)
+                       : fail_sys(f, "open the journal", path);
+        if (jrn_examine(j, &here, f) < 0)
+            return -1;
+        if (flock(j->fd, LOCK_EX | LOCK_NB) != 0)
+            return errno == EWOULDBLOCK
+                       ? fail_set(f, S3UP_LOCKED,
+                                  "another run of s3up is at work on this transfer "
+                                  "(it holds %s)",
+                                  path)
+                       : fail_sys(f, "lock the journal", path);
+        if (fstat(j->fd, &here) == 0 && stat(path, &there) == 0 &&
+            here.st_dev == there.st_dev && here.st_ino == there.st_ino)
+            return 0;
+        (void)close(j->fd);
+    }
+}
+
+/* The first line of every journal of this version. */
+static void
+jrn_head(struct jrn *j)
+{
+    jrn_begin(j, "s3up");
+    jrn_value(j, SPAN("journal"));
+    jrn_value_number(j, JRN_VERSION);
+}
+
+/* Reads what is there into k, and cuts off what is torn. 1: there was something, 0: it is
+ * new, or was cut in its first line. */
+static int
+jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
+{
+    const char *path = buf_text(&j->path);
+    struct buf text = buf_upto(JRN_MOST);
+    struct jrn_line line;
+    struct span rest;
+    int rc = 0;
+
+    if (os_slurp_fd(j->fd, path, &text, f) < 0) {
+        buf_free(&text);
+        return -1;
+    }
+    rest = buf_span(&text);
+    jrn_head(j);
+    jrn_seal(j);
+    if (jrn_next(&rest, &line)) {
+        rc = 1;
+        if (line.n < 3 || !span_is(line.word[0], "s3up") ||
+            !span_is(line.word[1], "journal"))
+            rc = fail_set(f, S3UP_USAGE, "%s is not a journal of s3up", path);
+        else if (!span_is(line.word[2], "1"))
+            rc = fail_set(f, S3UP_USAGE,
+                          "the journal %s is of version %.*s, and this s3up reads "
+                          "version %d: finish with a newer one, or remove the file",
+                          path, (int)line.word[2].n, line.word[2].p, JRN_VERSION);
+    } else if (!span_eq(span_first(buf_span(&j->line), text.n), buf_span(&text))) {
+        rc = fail_set(f, S3UP_USAGE,
+                      "%s is not a journal of s3up, or its first line is damaged: remove "
+                      "it, or name another with --journal",
+                      path);
+    }
+    while (rc > 0 && jrn_next(&rest, &line))
+        if (!jrn_fact(k, &line))
+            rc = fail_set(f, S3UP_USAGE,
+                          "the journal %s contradicts itself (%.*s): remove it to start "
+                          "over",
+                          path, (int)line.word[0].n, line.word[0].p);
+    if (rc >= 0) {
+        j->end = rc ? (int64_t)(text.n - rest.n) : 0;
+        if ((int64_t)text.n != j->end && ftruncate(j->fd, (off_t)j->end) != 0)
+            rc = fail_sys(f, "write", path);
+    }
+    buf_free(&text);
+    return rc;
+}
+
+/* The transfer is done, or given up for good. */
+static void
+jrn_remove(struct jrn *j)
+{
+    if (j->fd >= 0 && unlink(buf_text(&j->path)) != 0 && errno != ENOENT)
+        log_say(LOG_WARN, "cannot remove the journal %s: %s", buf_text(&j->path),
+                strerror(errno));
+    jrn_close(j);
+}
+
+/* ---- the state folder ---- */
+
+/* Where journals and the ledger are. A name that is a link, or a folder that others may
+ * write to, could send a transfer's data anywhere. */
+static int
+jrn_folder(const char *given, struct buf *out, struct fail *f)
+{
+    const char *state = os_env("XDG_STATE_HOME"), *home = os_env("HOME");
+    struct stat info;
+
+    if (given) {
+        buf_str(out, given);
+    } else if (state && *state == '/') {
+        buf_str(out, state);
+        buf_str(out, "/s3up");
+    } else if (geteuid() == 0) {
+        buf_str(out, "/var/lib/s3up");
+    } else if (home && *home == '/') {
+        buf_str(out, home);
+        buf_str(out, "/.local/state/s3up");
+    } else {
+        return fail_set(f, S3UP_MISSING,
+                        "there is no folder for the state of transfers: HOME is not set; "
+                        "name one with --state-dir");
+    }
+    if (out->bad)
+        return fail_set(f, S3UP_USAGE, "the name of the state folder is too long");
+    if (!os_make_folders(buf_text(out), 0700) || lstat(buf_text(out), &info) != 0)
+        return fail_sys(f, "make the state folder", buf_text(out));
+    if (!S_ISDIR(info.st_mode))
+        return fail_set(f, S3UP_USAGE, "the state folder %s is %s", buf_text(out),
+                        S_ISLNK(info.st_mode) ? "a symbolic link: name what it stands for"
+                                              : "no folder");
+    if (info.st_uid != geteuid() || info.st_mode & 022)
+        return fail_set(
+            f, S3UP_DENIED, "the state folder %s %s: name another with --state-dir",
+            buf_text(out),
+            info.st_mode & 022 ? "can be written by others" : "belongs to another user");
+    return 0;
+}
+
+/* What a transfer is known by: run again, the same command finds the same journal. */
+struct jrn_what {
+    const char *verb, *source;
+    struct span endpoint, bucket, key;
+};
+
+static void
+jrn_put_path(const char *folder, const struct jrn_what *w, struct buf *out)
+{
+    const struct span all[] = {span_of(w->verb), span_of(w->source), w->endpoint,
+                               w->bucket, w->key};
+    unsigned char digest[SHA256_SIZE];
+    struct sum sum;
+
+    sum_init(&sum, SUM_SHA256);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        sum_add(&sum, all[i].p, all[i].n);
+        sum_add(&sum, "\n", 1);
+    }
+    sum_end(&sum, digest);
+    buf_str(out, folder);
+    buf_char(out, '/');
+    hex_put(out, digest, sizeof digest);
+}
+
+/* Opens the journal of a transfer at j->path, or begins it. 1: k has what it says, 0: it
+ * is new and has its first line. */
+static int
+jrn_open(struct jrn *j, bool make, struct jrn_facts *k, struct fail *f)
+{
+    int rc = jrn_lock(j, make, f);
+
+    if (rc == 0)
+        rc = jrn_load(j, k, f);
+    if (rc == 0) {
+        jrn_head(j);
+        rc = jrn_end(j, f);
+    }
+    if (rc < 0 && j->fd >= 0) {
+        (void)close(j->fd);
+        j->fd = -1;
+    }
+    return rc;
+}
+
+/* ---- the ledger ---- */
+
+/* What has been stored, in lines that are yet to be appended: many at a time, since each
+ * append waits for the disk. */
+struct jrn_ledger {
+    const char *folder; /* NULL: there is none */
+    struct buf lines;
+    unsigned n;
+    int64_t since; /* ticks at the first of them */
+};
+
+/* Adds what a crash left without an end an end, so that it spoils one line only. */
+static int
+jrn_ledger_write(int fd, const char *path, struct span lines, struct fail *f)
+{
+    off_t end = lseek(fd, 0, SEEK_END);
+    char last = '\n';
+
+    if (end < 0 || (end > 0 && os_read(fd, &last, 1, end - 1) != 1))
+        return fail_sys(f, "read", path);
+    if ((last != '\n' && !os_write(fd, "\n", 1)) || !os_write(fd, lines.p, lines.n) ||
+        fdatasync(fd) != 0)
+        return fail_sys(f, "write", path);
+    return 0;
+}
+
+/* Appends the lines. Runs side by side wait for each other; a ledger that has grown large
+ * becomes ledger.jsonl.1, and the one that had that name is forgotten. */
+static int
+jrn_ledger_flush(struct jrn_ledger *g, struct fail *f)
+{
+    struct buf path = buf_upto(PATH_MAX), old = buf_upto(PATH_MAX);
+    struct stat here, there;
+    int fd = -1, rc = 0;
+
+    if (!g->folder || !g->n)
+        return 0;
+    buf_str(&path, g->folder);
+    buf_str(&path, "/ledger.jsonl");
+    buf_put(&old, buf_span(&path));
+    buf_str(&old, ".1");
+    for (;;) {
+        fd = os_open(buf_text(&path), O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW, 0600);
+        if (fd < 0 || flock(fd, LOCK_EX) != 0 || fstat(fd, &here) != 0 ||
+            stat(buf_text(&path), &there) != 0) {
+            rc = fail_sys(f, "open", buf_text(&path));
+            break;
+        }
+        if (here.st_ino == there.st_ino && here.st_size < JRN_LEDGER) {
+            rc = jrn_ledger_write(fd, buf_text(&path), buf_span(&g->lines), f);
+            break;
+        }
+        if (here.st_ino == there.st_ino)
+            (void)rename(buf_text(&path), buf_text(&old)); /* else it grows on */
+        (void)close(fd);
+    }
+    if (fd >= 0 && close(fd) != 0 && rc == 0)
+        rc = fail_sys(f, "write", buf_text(&path));
+    buf_clear(&g->lines);
+    g->n = 0;
+    buf_free(&path);
+    buf_free(&old);
+    return rc;
+}
+
+/* One line, without its end. */
+static int
+jrn_ledger_add(struct jrn_ledger *g, struct span line, struct fail *f)
+{
+    if (!g->folder)
+        return 0;
+    if (!g->n++)
+        g->since = os_ticks();
+    buf_put(&g->lines, line);
+    buf_char(&g->lines, '\n');
+    if (g->lines.bad)
+        return fail_set(f, S3UP_LATER, "no memory for the ledger");
+    return g->n < JRN_GROUP && os_ticks() - g->since < JRN_WAIT ? 0
+                                                                : jrn_ledger_flush(g, f);
 }
 
 /* ===== ROOM 6 socket: names become addresses, addresses become connections =====

@@ -16,6 +16,8 @@
  *                                                     clock, random, files, signals
  *    4  forms             xml_ json_ ini_             readers and writers of the
  *                                                     notations of stores and users
+ *    5  journal           jrn_                        what survives a crash: journals of
+ *                                                     transfers, the ledger
  *    6  socket            net_                        names, connections, waiting,
  *                                                     stalls
  *    7  tls               tls_ wire_                  BearSSL, trusted roots, one kind of
