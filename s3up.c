@@ -111,10 +111,10 @@
 #define JRN_ID        16       /* bytes of a token */
 #define JRN_UPLOAD    2048     /* bytes of an upload id or an ETag; real ones have 300 */
 #define JRN_MOST      16777216 /* bytes of a journal: 10,000 parts have 3 million */
-#define JRN_SOURCES   10000    /* files that become one object */
+#define JRN_SOURCES   4096     /* files that become one object */
 #define JRN_LEDGER    16777216 /* bytes of a ledger, before it makes room for a new one */
 #define JRN_GROUP     256      /* lines of the ledger that are written together */
-#define JRN_WAIT      1000     /* milliseconds that they wait for each other */
+#define JRN_WAIT      1500     /* milliseconds that they wait for each other */
 #define NET_ADDRESSES 16       /* of one host that are tried */
 #define NET_STAGGER   250      /* milliseconds before the next address is tried as well */
 #define NET_SLICE     250      /* milliseconds after which a wait looks whether to stop */
@@ -2832,7 +2832,7 @@ struct jrn_facts {
     char headers[2 * SHA256_SIZE + 1]; /* the digest of those that were given */
     struct buf upload;
     struct jrn_part *part; /* part N is at N - 1 */
-    unsigned parts;        /* how many there is room for */
+    unsigned parts;        /* the greatest number that was noted */
     struct buf etags;      /* texts, each with a NUL behind it */
     bool completing;       /* the store may have been asked to join the parts */
 };
@@ -2866,16 +2866,11 @@ jrn_free(struct jrn_facts *k)
 static bool
 jrn_add_source(struct jrn_facts *k, struct span path)
 {
-    struct jrn_source *more;
-
     if (k->sources == JRN_SOURCES || !path.n || memchr(path.p, 0, path.n))
         return false;
-    more = realloc(k->source, (k->sources + 1) * sizeof *more);
-    if (!more)
-        return false;
-    k->source = more;
-    more[k->sources] = (struct jrn_source){.path = strndup(path.p, path.n)};
-    if (!more[k->sources].path)
+    if (!k->source)
+        k->source = calloc(JRN_SOURCES, sizeof *k->source);
+    if (!k->source || !(k->source[k->sources].path = strndup(path.p, path.n)))
         return false;
     k->sources++;
     return true;
@@ -2889,16 +2884,11 @@ jrn_note_part(struct jrn_facts *k, unsigned number, struct span etag,
 {
     if (number < 1 || number > PARTS_MAX || !etag.n || memchr(etag.p, 0, etag.n))
         return false;
-    if (number > k->parts) {
-        unsigned n = number < PARTS_MAX / 2 ? 2 * number : PARTS_MAX;
-        struct jrn_part *more = realloc(k->part, n * sizeof *more);
-
-        if (!more)
-            return false;
-        memset(more + k->parts, 0, (n - k->parts) * sizeof *more);
-        k->part = more;
-        k->parts = n;
-    }
+    if (!k->part) /* what is not written to costs nothing */
+        k->part = calloc(PARTS_MAX, sizeof *k->part);
+    if (!k->part)
+        return false;
+    k->parts = number > k->parts ? number : k->parts;
     k->part[number - 1].done = true;
     k->part[number - 1].etag = k->etags.n;
     memcpy(k->part[number - 1].sum, sum, JRN_SUM);
