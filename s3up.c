@@ -753,9 +753,10 @@ date_stamp(int64_t t, char out[DATE_STAMP])
     struct date d = date_of(t < 0 ? 0 : t);
 
     /* A year of five digits would not fit: the clock is wrong, and the store says so. */
-    (void)snprintf(out, DATE_STAMP, "%04u%02u%02uT%02u%02u%02uZ",
-                   (unsigned)(d.year % 10000), d.month % 100, d.day % 100, d.hour % 100,
-                   d.minute % 100, d.second % 100);
+    (void)snprintf(out, DATE_STAMP, "%02u%02u%02u%02uT%02u%02u%02uZ",
+                   (unsigned)(d.year / 100 % 100), (unsigned)(d.year % 100),
+                   d.month % 100, d.day % 100, d.hour % 100, d.minute % 100,
+                   d.second % 100);
 }
 
 /* 2013-05-24T00:00:00.000Z, or without the fraction: lists and credentials. */
