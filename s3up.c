@@ -41,6 +41,8 @@
 #include <stdlib.h>      /* malloc, free, getenv */
 #include <string.h>      /* memcpy, memcmp, memchr, explicit_bzero, strerror */
 #include <sys/file.h>    /* flock */
+#include <sys/mman.h>    /* mmap: counters that processes share; files never */
+#include <sys/prctl.h>   /* PR_SET_PDEATHSIG: no worker outlives us */
 #include <sys/ioctl.h>   /* TIOCOUTQ: what a socket has not got rid of */
 #include <sys/random.h>  /* getrandom */
 #include <sys/socket.h>  /* sockets */
@@ -89,21 +91,31 @@
 #define S3_ERROR      65536    /* bytes of a reply that says what is wrong */
 #define S3_STRANGER   2 /* attempts after the first at a store that has never answered */
 #define S3_WINDOW     65536  /* bytes of a file that are read at a time */
+#define S3_TRICKLE    1024   /* bytes that move at once, however low the rate */
 #define S3_PATIENCE   900000 /* milliseconds that a store may take to join or copy */
 #define S3_PURSE      500    /* what a store's client starts with to pay for retries */
 #define S3_COST       5      /* the price of one; each success gives 1 back */
 #define S3_PAUSE_MOST 20000  /* pauses double up to this */
+#define S3_EARLY      300    /* seconds before their end that keys are renewed */
 #define S3_SKEW       300    /* seconds by which clocks may differ before it matters */
 #define S3_XMLNS      "http://s3.amazonaws.com/doc/2006-03-01/"
-#define CLI_RETRIES   8      /* attempts after the first, unless --retries says else */
-#define CRED_MAX      65536  /* bytes of one key, token or setting */
-#define CRED_WORDS    64     /* words of a credential_process */
-#define CRED_PATIENCE 60000  /* milliseconds that it may run */
-#define CRED_NO_EXEC  127    /* what a child says that could not start the program */
-#define PRESIGN_MAX   604800 /* seconds that a presigned URL may live: seven days */
-#define PARTS_MAX     10000  /* of one upload, by the S3 specification */
+#define CREW_MOST     64      /* workers */
+#define CREW_ETAG     256     /* bytes of an ETag in an answer */
+#define CREW_ORDER    4194304 /* bytes of an order: a part of many small files */
+#define XFER_LOOK     200     /* milliseconds between two looks at what goes on */
+#define XFER_SYNC     1000    /* and between two syncs of a journal */
+#define XFER_DEATHS   20      /* of workers, after which an upload is given up */
+#define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
+#define CRED_MAX      65536   /* bytes of one key, token or setting */
+#define CRED_WORDS    64      /* words of a credential_process */
+#define CRED_PATIENCE 60000   /* milliseconds that it may run */
+#define CRED_NO_EXEC  127     /* what a child says that could not start the program */
+#define PRESIGN_MAX   604800  /* seconds that a presigned URL may live: seven days */
+#define PARTS_MAX     10000   /* of one upload, by the S3 specification */
 #define PART_LEAST    ((uint64_t)5 << 20) /* bytes of a part, but of the last */
 #define PART_MOST     ((uint64_t)5 << 30)
+#define PART_USUAL    ((uint64_t)16 << 20)
+#define PART_SETTLE   2100 /* milliseconds that a file may take until its time is old */
 #define JRN_VERSION   1
 #define JRN_WORDS     6        /* on one line */
 #define JRN_TAIL      10       /* " #" and the CRC at its end */
@@ -3168,6 +3180,25 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
     }
 }
 
+/* What a file is known by. */
+static int
+jrn_write_id(struct jrn *j, const struct os_id *id, struct fail *f)
+{
+    jrn_begin(j, "size");
+    jrn_value_number(j, (uint64_t)id->size);
+    if (jrn_end(j, f) < 0)
+        return -1;
+    jrn_begin(j, "mtime");
+    jrn_value_time(j, id->modified);
+    if (jrn_end(j, f) < 0)
+        return -1;
+    jrn_begin(j, "source-id");
+    jrn_value_number(j, id->device);
+    jrn_value_number(j, id->inode);
+    jrn_value_time(j, id->changed);
+    return jrn_end(j, f);
+}
+
 /* The first line of every journal of this version. */
 static void
 jrn_head(struct jrn *j)
@@ -3224,6 +3255,17 @@ jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
     }
     buf_free(&text);
     return rc;
+}
+
+/* What it says is over: it begins anew. */
+static int
+jrn_reset(struct jrn *j, struct fail *f)
+{
+    j->end = 0;
+    if (j->fd >= 0 && ftruncate(j->fd, 0) != 0)
+        return fail_sys(f, "write", buf_text(&j->path));
+    jrn_head(j);
+    return jrn_end(j, f);
 }
 
 /* The transfer is done, or given up for good. */
@@ -6473,15 +6515,22 @@ struct s3_pair {
     struct span value;
 };
 
-/* What is sent: bytes in memory, or a stretch of an open file. */
+/* What is sent: bytes in memory, or what a reader gives, piece by piece. */
 struct s3_body {
     struct span memory;
-    int fd;           /* used if length is not 0 and memory is empty */
-    int64_t at;       /* where the stretch begins */
-    int64_t length;   /* of the stretch; the length of memory is its own */
-    const char *path; /* of the file, for messages */
-    const struct os_id
-        *id; /* what the file must still be before its last bytes are sent */
+    int64_t length; /* used if memory is empty */
+    /* Gives n bytes from a place of the body. It must refuse the last of them if the
+     * whole is not what it was: what it has not got to its end, a store does not keep. */
+    int (*read)(const void *from, char *out, size_t n, int64_t at, struct fail *f);
+    const void *from;
+};
+
+/* What one client moves, for others to see, and how fast it may. It can lie in memory
+ * that processes share: each word has one writer, and words are written at once. */
+struct s3_meter {
+    volatile uint32_t rate;  /* bytes a second; 0: as fast as it goes */
+    volatile uint32_t moved; /* bytes in all, modulo 2^32 */
+    volatile uint32_t body;  /* KiB of the body under way */
 };
 
 struct s3_call {
@@ -6518,6 +6567,11 @@ struct s3_config {
     unsigned retries;              /* attempts after the first */
     bool patient;                  /* as many also where nobody has ever answered */
     int64_t limit;                 /* milliseconds that a silence may last */
+    int64_t until;                 /* when the keys expire, or 0 */
+    /* Puts newer keys into the config; false if there are none. NULL: nobody can. */
+    bool (*renew)(void *owner, struct s3_config *config);
+    void (*tick)(void *owner); /* called while bytes move; may be NULL */
+    void *owner;               /* of both */
 };
 
 struct store {
@@ -6527,7 +6581,9 @@ struct store {
     bool aws;          /* the endpoint belongs to Amazon: regions have hosts there */
     bool numeric;      /* it is an IP address: no bucket can stand in front of it */
     int64_t clock_off; /* seconds to add to our clock to get the store's */
+    unsigned tries;    /* of the last call, after the first attempt */
     unsigned purse;   /* what retries are paid from, so that a dead store is left alone */
+    int64_t asked;    /* when newer keys may be asked for again, in seconds */
     bool met;         /* it has answered once */
     bool old_lists;   /* it does not know ListObjectsV2 */
     bool plain_lists; /* it cannot encode keys in lists */
@@ -6542,6 +6598,9 @@ struct store {
     struct request request;
     struct buf reply; /* the body of the last collected reply */
     struct s3_error error;
+    struct s3_meter still;  /* used unless somebody gives another */
+    struct s3_meter *meter; /* what the socket has accepted */
+    int64_t due;            /* when the next piece may go, in ticks, if there is a rate */
     char window[S3_WINDOW]; /* a file's bytes on their way to the wire */
 };
 
@@ -6926,34 +6985,58 @@ s3_build(struct store *st, const struct s3_call *call, struct fail *f)
     return rc;
 }
 
+/* How much may be moved now: a piece that fits the window, and not more than an eighth of
+ * what a second allows. Waits until it is due. */
+static size_t
+s3_piece(struct store *st, int64_t left)
+{
+    size_t most = sizeof st->window;
+    uint32_t rate = st->meter->rate;
+    int64_t now;
+
+    if (rate) {
+        most = rate / 8 < S3_TRICKLE ? S3_TRICKLE : rate / 8 < most ? rate / 8 : most;
+        now = os_ticks();
+        if (st->due > now)
+            os_sleep((int)(st->due - now));
+        else
+            st->due = now; /* what was not used is not saved up */
+    }
+    most = left < (int64_t)most ? (size_t)left : most;
+    if (rate)
+        st->due += (int64_t)(most * 1000 / rate);
+    return most;
+}
+
+/* Bytes have moved. */
+static void
+s3_moved(struct store *st, size_t n, int64_t body)
+{
+    st->meter->moved += (uint32_t)n;
+    st->meter->body = (uint32_t)(body >> 10);
+    if (st->config.tick)
+        st->config.tick(st->config.owner);
+}
+
 /* Sends the body in pieces. 0: all, 1: the store wants no more, -1: failed. */
 static int
 s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
 {
-    const char *path = b->path ? b->path : "the file";
-    struct os_id now;
-    int64_t done = 0;
+    int64_t length = b->memory.n ? (int64_t)b->memory.n : b->length, done = 0;
     int rc = 0;
 
-    if (b->memory.n)
-        return http_send(&st->conn, b->memory.p, b->memory.n, f);
-    while (rc == 0 && done < b->length) {
-        int64_t left = b->length - done;
-        size_t n = left < (int64_t)sizeof st->window ? (size_t)left : sizeof st->window;
-        ssize_t did = os_read(b->fd, st->window, n, b->at + done);
+    while (rc == 0 && done < length) {
+        size_t n = s3_piece(st, length - done);
+        const char *p = st->window;
 
-        if (did !=
-            (ssize_t)n) /* never padded: the store must not take what is not there */
-            return did < 0 ? fail_sys(f, "read", path)
-                           : fail_set(f, S3UP_SKIPPED,
-                                      "%s became shorter while it was being sent", path);
-        done += did;
-        /* Without its last bytes the store has nothing: so a file that changed is not
-         * stored. */
-        if (done == b->length && b->id &&
-            (!os_identify(b->fd, &now) || !os_same(&now, b->id)))
-            return fail_set(f, S3UP_SKIPPED, "%s changed while it was being sent", path);
-        rc = http_send(&st->conn, st->window, n, f);
+        if (b->memory.n)
+            p = b->memory.p + done;
+        else if (b->read(b->from, st->window, n, done, f) < 0)
+            return -1;
+        rc = http_send(&st->conn, p, n, f);
+        done += (int64_t)n;
+        if (rc == 0)
+            s3_moved(st, n, done);
     }
     return rc;
 }
@@ -7207,10 +7290,39 @@ s3_find_region(struct store *st, struct span bucket)
     return learned;
 }
 
+/* Was it the keys? Then newer ones may do. */
+static bool
+s3_wants_keys(const struct s3_error *e)
+{
+    static const char *const codes[] = {"ExpiredToken", "InvalidToken",
+                                        "TokenRefreshRequired", "InvalidAccessKeyId",
+                                        "SignatureDoesNotMatch"};
+
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (span_is(span_of(e->code), codes[i]))
+            return true;
+    return false;
+}
+
+/* Asks for newer keys: because a store refused these, or because they expire soon. A
+ * source that has none is not asked again at once. */
+static bool
+s3_renew(struct store *st, bool refused)
+{
+    struct s3_config *c = &st->config;
+    int64_t now = os_now().s;
+
+    if (!c->renew ||
+        (!refused && (!c->until || now + S3_EARLY < c->until || now < st->asked)))
+        return false;
+    st->asked = now + S3_EARLY / 5;
+    return c->renew(c->owner, c);
+}
+
 /* How often each kind of second chance was taken in one call. */
 struct s3_chances {
     unsigned attempt;
-    bool clock, region, damaged;
+    bool clock, region, damaged, keys;
 };
 
 /* Whether the call deserves another attempt; pauses before it where that is due. */
@@ -7244,12 +7356,14 @@ s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
 static int
 s3_run(struct store *st, const struct s3_call *call, struct fail *f)
 {
-    struct s3_chances had = {0, false, false, false};
+    struct s3_chances had = {0, false, false, false, false};
 
+    (void)s3_renew(st, false);
     for (;;) {
         struct fail now = {S3UP_OK, ""};
         enum s3_verdict v = s3_attempt(st, call, &now);
 
+        st->tries = had.attempt;
         if (v == S3_DONE) {
             st->purse = st->purse < S3_PURSE ? st->purse + 1 : S3_PURSE;
             return 0;
@@ -7258,6 +7372,10 @@ s3_run(struct store *st, const struct s3_call *call, struct fail *f)
             continue;
         if (os_stop)
             return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+        if (!had.keys && s3_wants_keys(&st->error) && s3_renew(st, true)) {
+            had.keys = true;
+            continue;
+        }
         return fail_set(f, now.code, "%s%s", now.text,
                         had.attempt ? " (tried again in vain)" : "");
     }
@@ -7293,6 +7411,7 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
     char host[256];
 
     *st = (struct store){.config = *config, .purse = S3_PURSE};
+    st->meter = &st->still;
     st->endpoint = buf_upto(URL_MAX);
     st->reply = buf_upto(S3_REPLY);
     st->origin.proxy_auth = buf_upto(URL_MAX);
@@ -7611,16 +7730,27 @@ s3_copy_part(struct store *st, struct s3_call *call, struct span source, struct 
     return 0;
 }
 
-/* Adds a part to the list that s3_complete_upload sends; in ascending order. */
+/* Adds a part to the list that s3_complete_upload sends; in ascending order. sum is the
+ * checksum that it was sent with, and the name of its element, or nothing. */
 static void
-s3_put_part(struct buf *list, unsigned number, struct span etag)
+s3_put_part(struct buf *list, unsigned number, struct span etag, struct s3_pair sum)
 {
     buf_str(list, list->n ? "" : "<CompleteMultipartUpload xmlns=\"" S3_XMLNS "\">");
     buf_str(list, "<Part><PartNumber>");
     buf_num(list, number);
     buf_str(list, "</PartNumber><ETag>");
     xml_put(list, etag);
-    buf_str(list, "</ETag></Part>");
+    buf_str(list, "</ETag>");
+    if (sum.value.n) {
+        buf_char(list, '<');
+        buf_str(list, sum.name);
+        buf_char(list, '>');
+        buf_put(list, sum.value);
+        buf_str(list, "</");
+        buf_str(list, sum.name);
+        buf_char(list, '>');
+    }
+    buf_str(list, "</Part>");
 }
 
 /* The call's body is the list of parts, without its end. Success is a whole result
@@ -8006,11 +8136,12 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
     }
 }
 
-/* ===== ROOM 12 part: a file, or a stretch of one, is opened, summed, and watched =====
+/* ===== ROOM 12 part: files are cut into parts, summed, and watched =====
  *
- * In: a path. Out: an open file that is known to be a plain file, with its identity, and
- * the sums of any stretch of it, read through one small window: memory does not grow with
- * the file. A file whose identity changed between two looks is not sent.
+ * In: paths. Out: open files that are known to be plain, with their identities; the plan
+ * by which they are cut; the bytes and the sums of any stretch, read through one small
+ * window: memory does not grow with the file. Several files in a row can be read as one.
+ * A file whose identity changed between two looks is not sent.
  */
 
 struct part_file {
@@ -8018,6 +8149,35 @@ struct part_file {
     const char *path;
     struct os_id id; /* as it was when it was opened */
 };
+
+/* Is the moment over in which a file could be written once more without that its time
+ * changes? A time without a fraction is one of a file system that counts in seconds, or,
+ * as FAT does, in pairs of them. One in the future tells nothing. */
+static bool
+part_settled(struct os_time modified, const struct timespec *now)
+{
+    if (now->tv_sec < modified.s)
+        return true;
+    if (!modified.ns)
+        return now->tv_sec > modified.s + 1;
+    return now->tv_sec > modified.s || now->tv_nsec > modified.ns;
+}
+
+/* The identity of a file by which a later change can be told. */
+static bool
+part_settle(int fd, struct os_id *id)
+{
+    int64_t until = os_ticks() + PART_SETTLE;
+    struct timespec now;
+
+    while (os_identify(fd, id) && clock_gettime(CLOCK_REALTIME_COARSE, &now) == 0) {
+        /* Where somebody writes all the time, the last look will tell. */
+        if (part_settled(id->modified, &now) || os_ticks() > until || os_stop)
+            return true;
+        os_sleep(2);
+    }
+    return false;
+}
 
 static int
 part_open(struct part_file *p, const char *path, struct fail *f)
@@ -8036,7 +8196,7 @@ part_open(struct part_file *p, const char *path, struct fail *f)
         (void)fail_set(f, S3UP_USAGE, "%s is a folder, not a file", path);
     else if (!S_ISREG(info.st_mode))
         (void)fail_set(f, S3UP_USAGE, "%s is not a plain file", path);
-    else if (!os_identify(p->fd, &p->id))
+    else if (!part_settle(p->fd, &p->id))
         (void)fail_sys(f, "examine", path);
     else if (!info.st_size && os_read(p->fd, &byte, 1, 0) > 0) /* as files in /proc do */
         (void)fail_set(f, S3UP_USAGE,
@@ -8056,103 +8216,674 @@ part_close(struct part_file *p)
     p->fd = -1;
 }
 
+/* Opens a file that was looked at before: it must still be the same. */
+static int
+part_open_again(struct part_file *p, const char *path, const struct os_id *id,
+                struct fail *f)
+{
+    if (part_open(p, path, f) < 0)
+        return -1;
+    if (os_same(&p->id, id))
+        return 0;
+    part_close(p);
+    return fail_set(f, S3UP_SKIPPED, "%s changed while it was being sent", path);
+}
+
+/* ---- the plan ---- */
+
+struct part_plan {
+    int64_t size, part;
+    unsigned n; /* of parts; the last may be shorter */
+};
+
+/* Parts are equal, and never grow: some stores demand it. They are as large as was asked,
+ * or as 10,000 of them must be to hold all. */
+static int
+part_plan(struct part_plan *p, int64_t size, uint64_t asked, struct fail *f)
+{
+    uint64_t least = ((uint64_t)size + PARTS_MAX - 1) / PARTS_MAX, part = asked;
+
+    if (part < least)
+        part = (least + MIB - 1) / MIB * MIB;
+    if (part < PART_LEAST)
+        part = PART_LEAST;
+    if (part > PART_MOST)
+        return fail_set(f, S3UP_USAGE, "%s: S3 knows no larger parts than 5 GiB%s",
+                        asked > PART_MOST ? "--part-size" : "the file is too large",
+                        asked > PART_MOST ? "" : ", and no more than 10,000 of them");
+    *p = (struct part_plan){size, (int64_t)part, 1};
+    if (size)
+        p->n = (unsigned)((size + p->part - 1) / p->part);
+    return 0;
+}
+
+static int64_t
+part_length(const struct part_plan *p, unsigned number)
+{
+    int64_t at = (int64_t)(number - 1) * p->part;
+
+    return p->size - at < p->part ? p->size - at : p->part;
+}
+
+/* ---- what is in a part ---- */
+
+/* A stretch of one or several files that follow each other. */
+struct part_stretch {
+    const struct part_file *file;
+    unsigned files;
+    int64_t at, length; /* at: from the beginning of the first */
+};
+
+static int
+part_unchanged(const struct part_stretch *s, struct fail *f)
+{
+    struct os_id now;
+
+    for (unsigned i = 0; i < s->files; i++)
+        if (!os_identify(s->file[i].fd, &now) || !os_same(&now, &s->file[i].id))
+            return fail_set(f, S3UP_SKIPPED, "%s changed while it was being read",
+                            s->file[i].path);
+    return 0;
+}
+
+/* Reads n bytes of a stretch; it is the reader of a struct s3_body. The last of them are
+ * given only if no file has changed. */
+static int
+part_read(const void *from, char *out, size_t n, int64_t at, struct fail *f)
+{
+    const struct part_stretch *s = from;
+    bool is_last = at + (int64_t)n == s->length;
+    int64_t place = s->at + at;
+
+    for (unsigned i = 0; i < s->files && n; i++) {
+        const struct part_file *file = &s->file[i];
+        int64_t left = file->id.size - place;
+        size_t take = left < (int64_t)n ? (size_t)left : n;
+        ssize_t did;
+
+        if (left <= 0) {
+            place -= file->id.size;
+            continue;
+        }
+        did = os_read(file->fd, out, take, place);
+        if (did < 0)
+            return fail_sys(f, "read", file->path);
+        if (did != (ssize_t)take) /* never padded */
+            return fail_set(f, S3UP_SKIPPED, "%s became shorter while it was being read",
+                            file->path);
+        out += take;
+        n -= take;
+        place = 0;
+    }
+    return is_last ? part_unchanged(s, f) : 0;
+}
+
 struct part_sums {
     unsigned n;
     struct sum at[2];
     unsigned char digest[2][SHA256_SIZE];
 };
 
-/* Sums a stretch in one pass, with as many kinds of sum as are wanted. The file must be
- * the same before and after. */
+/* Sums a stretch in one pass, with as many kinds of sum as are wanted. */
 static int
-part_sum(const struct part_file *p, int64_t at, int64_t length, struct part_sums *sums,
-         struct fail *f)
+part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
 {
     char window[S3_WINDOW];
-    struct os_id now;
 
-    for (int64_t done = 0; done < length && !os_stop;) {
-        size_t n = length - done < (int64_t)sizeof window ? (size_t)(length - done)
-                                                          : sizeof window;
-        ssize_t did = os_read(p->fd, window, n, at + done);
+    for (int64_t done = 0; done < s->length && !os_stop;) {
+        size_t n = s->length - done < (int64_t)sizeof window ? (size_t)(s->length - done)
+                                                             : sizeof window;
 
-        if (did < 0)
-            return fail_sys(f, "read", p->path);
-        if (did != (ssize_t)n)
-            return fail_set(f, S3UP_SKIPPED, "%s became shorter while it was read",
-                            p->path);
+        if (part_read(s, window, n, done, f) < 0)
+            return -1;
         for (unsigned i = 0; i < sums->n; i++)
             sum_add(&sums->at[i], window, n);
-        done += did;
+        done += (int64_t)n;
     }
     if (os_stop)
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
-    if (!os_identify(p->fd, &now) || !os_same(&now, &p->id))
-        return fail_set(f, S3UP_SKIPPED, "%s changed while it was read", p->path);
     for (unsigned i = 0; i < sums->n; i++)
         sum_end(&sums->at[i], sums->digest[i]);
     return 0;
 }
 
-/* ===== ROOM 14 transfer: a file becomes an object, an object becomes a file =====
+/* ===== ROOM 13 crew: processes that work side by side =====
  *
- * In: a path, a bucket and key, what the user wants. Out: the object stored, or the file
- * in its place, whole and checked; or a reason, and nothing half done under a final name.
+ * In: a function that carries out an order. Out: the answers to orders, as they come.
+ * Each worker is a fork with two pipes of its own: orders go in as a length and bytes,
+ * answers come out as records of one size. Whoever waits sees at once that a worker has
+ * died, because its pipe ends. A worker outlives neither its orders' pipe nor its parent,
+ * and keeps nothing open that is not its own, so that no lock is held by an orphan. A
+ * crew of one has no workers: the parent does the work itself.
  */
 
-struct xfer_job {
-    const struct s3_pair *heads; /* header fields for the object */
+struct crew_answer {
+    uint32_t number;     /* as in the order */
+    enum s3up_exit code; /* S3UP_OK, or why it failed */
+    bool keys;           /* it failed because of the keys */
+    bool gone;           /* the store does not know the upload */
+    bool died;           /* no answer: the worker is gone */
+    unsigned tries;      /* attempts after the first */
+    uint64_t size;
+    char etag[CREW_ETAG];
+    unsigned char sum[JRN_SUM];
+    char text[FAIL_TEXT]; /* why it failed */
+};
+
+struct crew_hand {
+    pid_t pid; /* 0: there is no worker here */
+    int orders, answers;
+    bool busy;
+    unsigned age; /* how many renewals of the keys it has seen */
+};
+
+struct crew {
+    unsigned most; /* hands, at most */
+    unsigned age;  /* of the keys that a new worker gets */
+    bool full;     /* no more can be started */
+    struct crew_hand hand[CREW_MOST];
+    struct s3_meter *meter; /* one for each hand, shared with it */
+    struct crew_answer own; /* of the parent, if it does the work itself */
+    bool (*work)(void *context, unsigned hand, struct span order, struct crew_answer *a);
+    void (*leave)(void *context); /* in a new worker: closes what is the parent's */
+    void *context;
+};
+
+static int
+crew_open(struct crew *c, unsigned most, struct fail *f)
+{
+    c->most = most < CREW_MOST ? most : CREW_MOST;
+    c->meter = mmap(NULL, CREW_MOST * sizeof *c->meter, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (c->meter == MAP_FAILED)
+        return fail_sys(f, "share memory with", "workers");
+    return 0;
+}
+
+/* Reads exactly n bytes; false at the end of the pipe. */
+static bool
+crew_read(int fd, void *data, size_t n)
+{
+    return os_read(fd, data, n, -1) == (ssize_t)n;
+}
+
+/* The life of a worker. */
+static void
+crew_serve(struct crew *c, unsigned hand, int orders, int answers)
+{
+    struct buf order = buf_upto(CREW_ORDER);
+    uint32_t n;
+
+    while (crew_read(orders, &n, sizeof n) && n && n < CREW_ORDER) {
+        struct crew_answer a = {.code = S3UP_OK};
+
+        buf_clear(&order);
+        if (!buf_need(&order, n) || !crew_read(orders, order.p, n))
+            break;
+        order.n = n;
+        c->meter[hand].body = 0;
+        if (!c->work(c->context, hand, buf_span(&order), &a))
+            break;
+        if (!os_write(answers, &a, sizeof a))
+            break;
+    }
+    buf_free(&order);
+}
+
+/* What a fork must do before anything else: it dies with its parent, leaves stops to it,
+ * and closes what is not its own. */
+static void
+crew_settle(struct crew *c, unsigned hand, pid_t parent)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, usual = {.sa_handler = SIG_DFL};
+
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
+        _exit(S3UP_LATER);
+    (void)sigaction(SIGINT, &ignore, NULL); /* a terminal sends it to all of us */
+    (void)sigaction(SIGHUP, &ignore, NULL);
+    (void)sigaction(SIGTERM, &usual, NULL);
+    (void)sigaction(SIGPIPE, &ignore, NULL);
+    for (unsigned i = 0; i < c->most; i++)
+        if (i != hand && c->hand[i].pid) {
+            (void)close(c->hand[i].orders);
+            (void)close(c->hand[i].answers);
+        }
+    c->leave(c->context);
+}
+
+static int
+crew_hire(struct crew *c, unsigned hand, struct fail *f)
+{
+    struct crew_hand *h = &c->hand[hand];
+    int orders[2], answers[2];
+    pid_t parent = getpid();
+
+    if (pipe2(orders, O_CLOEXEC) != 0)
+        return fail_sys(f, "make a pipe for", "a worker");
+    if (pipe2(answers, O_CLOEXEC) != 0) {
+        (void)fail_sys(f, "make a pipe for", "a worker");
+        (void)close(orders[0]);
+        (void)close(orders[1]);
+        return -1;
+    }
+    h->pid = fork();
+    if (h->pid == 0) {
+        (void)close(orders[1]);
+        (void)close(answers[0]);
+        crew_settle(c, hand, parent);
+        crew_serve(c, hand, orders[0], answers[1]);
+        _exit(S3UP_OK);
+    }
+    (void)close(orders[0]);
+    (void)close(answers[1]);
+    h->orders = orders[1];
+    h->answers = answers[0];
+    h->busy = false;
+    h->age = c->age;
+    if (h->pid > 0)
+        return 0;
+    (void)fail_sys(f, "start", "a worker");
+    h->pid = 0;
+    (void)close(orders[1]);
+    (void)close(answers[0]);
+    return -1;
+}
+
+/* Ends a worker: one that is busy is killed, one that is idle goes home. */
+static void
+crew_dismiss(struct crew *c, unsigned hand)
+{
+    struct crew_hand *h = &c->hand[hand];
+
+    if (!h->pid)
+        return;
+    if (h->busy)
+        (void)kill(h->pid, SIGKILL);
+    (void)close(h->orders);
+    (void)close(h->answers);
+    while (waitpid(h->pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    h->pid = 0;
+    h->busy = false;
+    c->meter[hand].body = 0;
+}
+
+static void
+crew_close(struct crew *c)
+{
+    for (unsigned i = 0; i < c->most; i++)
+        crew_dismiss(c, i);
+    if (c->meter)
+        (void)munmap(c->meter, CREW_MOST * sizeof *c->meter);
+    c->meter = NULL;
+    c->most = 0;
+}
+
+static unsigned
+crew_busy(const struct crew *c)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < c->most; i++)
+        n += c->hand[i].busy;
+    return n;
+}
+
+/* An idle hand, or CREW_MOST. Workers are preferred to places without one; those whose
+ * keys are old are sent home. Where no worker can be started, those that are there must
+ * do, or the parent itself. */
+static unsigned
+crew_idle(struct crew *c)
+{
+    unsigned place = CREW_MOST;
+
+    for (unsigned i = 0; i < c->most; i++) {
+        if (c->hand[i].busy)
+            continue;
+        if (c->hand[i].pid && c->hand[i].age == c->age)
+            return i;
+        crew_dismiss(c, i);
+        place = place == CREW_MOST ? i : place;
+    }
+    if (c->most > 1 && c->full && crew_busy(c))
+        return CREW_MOST;
+    return place;
+}
+
+/* Gives an order to an idle hand, and tells which hand took it: CREW_MOST if none can be
+ * had now. A crew of one carries it out at once. */
+static unsigned
+crew_give(struct crew *c, unsigned hand, struct span order)
+{
+    struct crew_hand *h = &c->hand[hand];
+    struct fail f = {S3UP_OK, ""};
+    uint32_t n = (uint32_t)order.n;
+
+    if (c->most > 1 && !h->pid && crew_hire(c, hand, &f) < 0) {
+        if (!c->full)
+            log_say(LOG_WARN, "%s: going on with fewer", f.text);
+        c->full = true;
+        if (crew_busy(c))
+            return CREW_MOST;
+        c->most = 1; /* nobody is there */
+        hand = 0;
+        h = c->hand;
+    }
+    c->meter[hand].body = 0;
+    h->busy = true;
+    if (c->most == 1) {
+        c->own = (struct crew_answer){.code = S3UP_OK};
+        (void)c->work(c->context, hand, order, &c->own);
+        return hand;
+    }
+    /* If it is dead already, its other pipe will tell. */
+    if (os_write(h->orders, &n, sizeof n))
+        (void)os_write(h->orders, order.p, order.n);
+    return hand;
+}
+
+/* Waits for an answer, not longer than so many milliseconds. Which hand it came from, or
+ * CREW_MOST. A worker that died leaves an answer that says so. */
+static unsigned
+crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
+{
+    struct pollfd set[CREW_MOST];
+    unsigned hand[CREW_MOST], n = 0;
+
+    if (c->most == 1 && c->hand[0].busy) {
+        c->hand[0].busy = false;
+        *a = c->own;
+        return 0;
+    }
+    for (unsigned i = 0; i < c->most; i++)
+        if (c->hand[i].busy) {
+            set[n] = (struct pollfd){.fd = c->hand[i].answers, .events = POLLIN};
+            hand[n++] = i;
+        }
+    if (os_stop || poll(set, n, milliseconds) <= 0)
+        return CREW_MOST;
+    for (unsigned i = 0; i < n; i++) {
+        struct crew_hand *h = &c->hand[hand[i]];
+
+        if (!set[i].revents)
+            continue;
+        if (crew_read(h->answers, a, sizeof *a)) {
+            h->busy = false;
+            a->etag[sizeof a->etag - 1] = a->text[sizeof a->text - 1] = 0;
+        } else {
+            *a = (struct crew_answer){.code = S3UP_LATER, .died = true};
+            crew_dismiss(c, hand[i]);
+        }
+        c->meter[hand[i]].body = 0;
+        return hand[i];
+    }
+    return CREW_MOST;
+}
+
+/* Deals the rate out to those who are at work. */
+static void
+crew_share(struct crew *c, uint64_t rate)
+{
+    unsigned n = crew_busy(c);
+
+    n = n ? n : 1;
+    for (unsigned i = 0; i < c->most; i++)
+        c->meter[i].rate = !rate                   ? 0
+                           : rate / n > UINT32_MAX ? UINT32_MAX
+                           : rate / n < S3_TRICKLE ? S3_TRICKLE
+                                                   : (uint32_t)(rate / n);
+}
+
+/* ===== ROOM 14 transfer: a file becomes an object, an object becomes a file =====
+ *
+ * In: paths, a bucket and keys, what the user wants. Out: the object stored, or the file
+ * in its place, whole and checked; or a reason, and nothing half done under a final name.
+ * A small file is one request, and needs no journal. A large one is an upload of many
+ * parts: what the store has acknowledged stands in the journal, and the same command,
+ * run again, goes on behind it. Whoever runs uploads hears of what happens through one
+ * function, xfer.event.
+ */
+
+/* What the user wants of all uploads of a run. */
+struct xfer_wish {
+    const struct s3_pair *heads; /* header fields for the objects */
     unsigned n;
     enum xfer_checksum { XFER_AUTO, XFER_NONE, XFER_KIND } checksum;
     enum sum_kind kind; /* if XFER_KIND */
-    bool no_clobber;
-    uint64_t size; /* what came of it */
-    char etag[128];
+    bool no_clobber, restart;
+    uint64_t part_size, threshold; /* from the threshold on, a file is sent in parts */
+    uint64_t rate;                 /* bytes a second, of all workers; 0: no limit */
+    const char *journal;           /* where it shall be; NULL: in the folder */
+    const char *folder;            /* for the state of transfers; NULL: there is none */
+};
+
+/* How bytes are summed on their way. */
+struct xfer_sums {
+    bool is_unsigned; /* the request's signature does not cover the body */
+    bool has_kind;    /* a checksum travels in a header of its own */
+    enum sum_kind kind;
+};
+
+static struct xfer_sums
+xfer_sums(const struct store *st, const struct xfer_wish *w)
+{
+    bool aws_tls = st->aws && st->url.https;
+    struct xfer_sums s;
+
+    s.has_kind = w->checksum == XFER_KIND || (w->checksum == XFER_AUTO && aws_tls);
+    s.kind = w->checksum == XFER_KIND ? w->kind : SUM_CRC64NVME;
+    /* Over TLS a checksum makes a signed digest superfluous; and who wants none gets
+     * none. */
+    s.is_unsigned = (st->url.https && s.has_kind) || w->checksum == XFER_NONE;
+    return s;
+}
+
+/* The sum by which a part is known again. */
+static const char *
+xfer_sum_name(const struct xfer_sums *s)
+{
+    return s->has_kind ? sum_kinds[s->kind].name : s->is_unsigned ? "none" : "sha256";
+}
+
+/* What the owner of a run gives: files that become one object. */
+struct xfer_item {
+    const char *const *path;
+    unsigned files;
+    struct span key;
+    const char *type; /* the media type, or NULL */
+};
+
+/* A file, or several in a row, on the way to one object. */
+struct xfer_up {
+    struct xfer_up *next;
+    uint32_t serial;
+    struct jrn_source *file; /* as they are now */
+    unsigned files;
+    struct buf key;
+    const char *type; /* the media type, or NULL */
+    struct part_plan plan;
+    struct jrn_facts facts; /* as the journal has them */
+    struct jrn journal;
+    unsigned char *given; /* for each part: is somebody sending it? */
+    bool whole;           /* it goes in one request */
+    bool again;           /* it has started over once */
+    unsigned ahead;       /* the least number that may still have to be given */
+    unsigned flying;      /* orders that are being carried out */
+    unsigned found;       /* parts that were stored by an earlier run */
+    unsigned deaths;      /* of workers that were sending it */
+    int64_t begun;        /* ticks */
+    char etag[CREW_ETAG];
+};
+
+/* What the owner of a run hears of. */
+struct xfer_event {
+    enum {
+        XFER_START,
+        XFER_RESUME,
+        XFER_PART,
+        XFER_RETRY,
+        XFER_OVER,
+        XFER_DONE,
+        XFER_FAILED
+    } kind;
+    const struct xfer_up *up;
+    unsigned number;  /* of the part */
+    const char *text; /* why it starts over */
+    const struct fail *fail;
+};
+
+/* Everything that both kinds of uploads need; the same in the parent and in workers. */
+struct xfer {
+    struct store *st;
+    const struct xfer_wish *wish;
+    struct xfer_sums sums;
+    struct span bucket;
+    struct crew crew;
+    struct jrn_ledger ledger;
+    struct xfer_up *ups; /* under way */
+    uint32_t serial;     /* of the last that was begun */
+    struct {
+        uint32_t serial, number;
+    } doing[CREW_MOST];
+    /* The next file to be sent; false when there are no more. */
+    bool (*next)(void *owner, struct xfer_item *item);
+    void (*event)(void *owner, const struct xfer_event *e);
+    void (*tick)(void *owner);
+    void *owner;
+    bool no_more, hopeless;
+    int64_t synced; /* when journals were last brought to disk */
+};
+
+/* What a checksum is called: in a header of a request, among the names of algorithms, and
+ * as an element in a list of parts. */
+static const struct {
+    const char *header, *algorithm, *element;
+} xfer_names[SUM_KINDS] = {
+    {"content-md5", NULL, NULL},
+    {"x-amz-checksum-sha256", "SHA256", "ChecksumSHA256"},
+    {"x-amz-checksum-crc32", "CRC32", "ChecksumCRC32"},
+    {"x-amz-checksum-crc32c", "CRC32C", "ChecksumCRC32C"},
+    {"x-amz-checksum-crc64nvme", "CRC64NVME", "ChecksumCRC64NVME"},
 };
 
 /* The header that carries a checksum, and the one that some stores want beside it before
- * they look at it. name and value must live as long as the call. */
+ * they look at it. text must live as long as the call. */
 static void
 xfer_checksum_header(struct s3_call *call, enum sum_kind kind,
                      const unsigned char *digest, struct buf *text)
 {
-    static const struct {
-        const char *header, *algorithm;
-    } names[SUM_KINDS] = {{"content-md5", NULL},
-                          {"x-amz-checksum-sha256", "SHA256"},
-                          {"x-amz-checksum-crc32", "CRC32"},
-                          {"x-amz-checksum-crc32c", "CRC32C"},
-                          {"x-amz-checksum-crc64nvme", "CRC64NVME"}};
-
+    buf_clear(text);
     b64_put(text, digest, sum_kinds[kind].size);
-    s3_header(call, names[kind].header, buf_span(text));
-    if (names[kind].algorithm)
-        s3_header(call, "x-amz-sdk-checksum-algorithm", span_of(names[kind].algorithm));
+    s3_header(call, xfer_names[kind].header, buf_span(text));
+    if (xfer_names[kind].algorithm)
+        s3_header(call, "x-amz-sdk-checksum-algorithm",
+                  span_of(xfer_names[kind].algorithm));
 }
+
+/* What the sums of a call are written into; it must live as long as the call. */
+struct xfer_seal {
+    struct buf text;
+    char hex[SIG_HEX];
+};
+
+/* Puts a failure into an answer. */
+static bool
+xfer_answer(struct crew_answer *a, const struct fail *f)
+{
+    a->code = f->code;
+    s3_copy_name(a->text, sizeof a->text, span_of(f->text));
+    return true;
+}
+
+/* Reads a stretch once, to give the call the sums that it is sent with. The sum by which
+ * the stretch is known again goes into the answer. */
+static int
+xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_call *call,
+          struct xfer_seal *seal, struct crew_answer *a)
+{
+    struct part_sums sums = {.n = 0};
+    struct fail f = {S3UP_OK, ""};
+    const unsigned char *digest;
+
+    if (!how->is_unsigned)
+        sum_init(&sums.at[sums.n++], SUM_SHA256);
+    if (how->has_kind)
+        sum_init(&sums.at[sums.n++], how->kind);
+    call->payload = SIG_UNSIGNED;
+    call->body = (struct s3_body){.length = s->length, .read = part_read, .from = s};
+    if (!sums.n)
+        return 0;
+    if (part_sum(s, &sums, &f) < 0) {
+        (void)xfer_answer(a, &f);
+        return -1;
+    }
+    digest = sums.digest[sums.n - 1];
+    memcpy(a->sum, digest, how->has_kind ? sum_kinds[how->kind].size : SHA256_SIZE);
+    if (how->has_kind)
+        xfer_checksum_header(call, how->kind, digest, &seal->text);
+    if (!how->is_unsigned) {
+        sig_hex(sums.digest[0], seal->hex);
+        call->payload = seal->hex;
+    }
+    return 0;
+}
+
+/* ---- one request: a whole object, or a part of one ---- */
 
 /* 0 if the key is free. */
 static int
-xfer_taken(struct store *st, const struct s3_call *call, struct fail *f)
+xfer_taken(struct store *st, struct span bucket, struct span key, struct fail *f)
 {
     struct fail now = {S3UP_OK, ""};
 
-    if (s3_head_object(st, call->bucket, call->key, &now) == 0)
-        return fail_set(f, S3UP_EXISTS, "s3://%.*s/%.*s exists already",
-                        (int)call->bucket.n, call->bucket.p, (int)call->key.n,
-                        call->key.p);
+    if (s3_head_object(st, bucket, key, &now) == 0)
+        return fail_set(f, S3UP_EXISTS, "s3://%.*s/%.*s exists already", (int)bucket.n,
+                        bucket.p, (int)key.n, key.p);
     return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
 }
 
-/* Is what is stored there what this call sent? If the reply to a first attempt is lost,
- * the second is refused because of the first: the token tells such an object from one
- * that somebody else wrote. */
-static bool
-xfer_is_ours(struct store *st, const struct s3_call *call, struct span token)
+/* Is what is stored there what carried this token? If the reply to a first attempt is
+ * lost, the second is refused because of the first: the token tells such an object from
+ * one that somebody else wrote. 1: ours, 0: another's, or nothing, -1: not known. */
+static int
+xfer_is_ours(struct store *st, struct span bucket, struct span key, struct span token)
 {
-    struct fail unread = {S3UP_OK, ""};
+    struct fail f = {S3UP_OK, ""};
 
-    return s3_head_object(st, call->bucket, call->key, &unread) == 0 &&
-           span_eq(s3_value(st, "x-amz-meta-s3up-id"), token);
+    if (s3_head_object(st, bucket, key, &f) < 0)
+        return f.code == S3UP_MISSING ? 0 : -1;
+    return span_eq(s3_value(st, "x-amz-meta-s3up-id"), token);
+}
+
+static int
+xfer_was_taken(const struct s3_call *call, struct fail *f)
+{
+    return fail_set(f, S3UP_EXISTS,
+                    "s3://%.*s/%.*s exists already: somebody else wrote it a moment ago",
+                    (int)call->bucket.n, call->bucket.p, (int)call->key.n, call->key.p);
+}
+
+static void
+xfer_warn_race(void)
+{
+    log_say(LOG_WARN, "this store cannot write under a condition: whether the object "
+                      "exists was looked up before, and another writer could come in "
+                      "between");
+}
+
+/* A token, in hex. */
+static int
+xfer_token(char out[2 * JRN_ID + 1], struct fail *f)
+{
+    unsigned char token[JRN_ID];
+    struct buf text = buf_upto(64);
+
+    if (!os_random(token, sizeof token))
+        return fail_sys(f, "find random numbers for", "a token");
+    hex_put(&text, token, sizeof token);
+    s3_copy_name(out, 2 * JRN_ID + 1, buf_span(&text));
+    buf_free(&text);
+    return 0;
 }
 
 /* Sends the call of a PutObject, only where no object is. What stores say to a condition
@@ -8161,17 +8892,15 @@ static int
 xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
 {
     struct s3_call plain = *call;
-    unsigned char token[16];
-    struct buf id = buf_upto(4 * sizeof token);
+    char id[2 * JRN_ID + 1];
     struct fail now;
     unsigned n = 0;
     int rc;
 
-    if (!os_random(token, sizeof token))
-        return fail_sys(f, "find random numbers for", "a token");
-    hex_put(&id, token, sizeof token);
+    if (xfer_token(id, f) < 0)
+        return -1;
     s3_header(call, "if-none-match", SPAN("*"));
-    s3_header(call, "x-amz-meta-s3up-id", buf_span(&id));
+    s3_header(call, "x-amz-meta-s3up-id", span_of(id));
     for (;; s3_pause(st, n++, false)) {
         now = (struct fail){S3UP_OK, ""};
         rc = s3_put_object(st, call, &now);
@@ -8179,70 +8908,1277 @@ xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
             !span_is(span_of(st->error.code), "ConditionalRequestConflict"))
             break;
     }
-    if (rc < 0 && st->error.status == 412) {
-        rc = xfer_is_ours(st, call, buf_span(&id)) ? 0 : -1;
-        if (rc < 0)
-            (void)fail_set(f, S3UP_EXISTS,
-                           "s3://%.*s/%.*s exists already: somebody else wrote it a "
-                           "moment ago",
-                           (int)call->bucket.n, call->bucket.p, (int)call->key.n,
-                           call->key.p);
-    } else if (rc < 0 && st->error.status == 501) {
-        log_say(LOG_WARN,
-                "this store cannot write under a condition: whether the object exists "
-                "was looked up before, and another writer could come in between");
-        rc = s3_put_object(st, &plain, f);
-    } else if (rc < 0) {
-        (void)fail_set(f, now.code, "%s", now.text);
+    if (rc < 0 && st->error.status == 412)
+        return xfer_is_ours(st, call->bucket, call->key, span_of(id)) == 1
+                   ? 0
+                   : xfer_was_taken(call, f);
+    if (rc < 0 && st->error.status == 501) {
+        xfer_warn_race();
+        return s3_put_object(st, &plain, f);
     }
-    buf_free(&id);
+    return rc < 0 ? fail_set(f, now.code, "%s", now.text) : 0;
+}
+
+/* Uploads a stretch in one request. */
+static void
+xfer_send_whole(struct xfer *x, const struct part_stretch *s, struct s3_call *call,
+                struct crew_answer *a)
+{
+    struct xfer_seal seal = {.text = buf_upto(128)};
+    struct fail f = {S3UP_OK, ""};
+
+    for (unsigned i = 0; i < x->wish->n; i++)
+        s3_header(call, x->wish->heads[i].name, x->wish->heads[i].value);
+    if ((!x->wish->no_clobber || xfer_taken(x->st, call->bucket, call->key, &f) == 0) &&
+        xfer_seal(s, &x->sums, call, &seal, a) == 0 &&
+        (x->wish->no_clobber ? xfer_put_new(x->st, call, &f)
+                             : s3_put_object(x->st, call, &f)) == 0)
+        s3_copy_name(a->etag, sizeof a->etag, s3_value(x->st, "etag"));
+    if (f.code != S3UP_OK)
+        (void)xfer_answer(a, &f);
+    buf_free(&seal.text);
+}
+
+static void
+xfer_send_part(struct xfer *x, const struct part_stretch *s, struct s3_call *call,
+               struct span id, struct crew_answer *a)
+{
+    struct xfer_seal seal = {.text = buf_upto(128)};
+    struct buf number = buf_upto(16), etag = buf_upto(JRN_UPLOAD);
+    struct fail f = {S3UP_OK, ""};
+
+    call->what = "UploadPart";
+    s3_name_part(call, id, a->number, &number);
+    if (xfer_seal(s, &x->sums, call, &seal, a) == 0 &&
+        s3_upload_part(x->st, call, &etag, &f) == 0) {
+        if (etag.n < sizeof a->etag)
+            s3_copy_name(a->etag, sizeof a->etag, buf_span(&etag));
+        else
+            (void)fail_set(&f, S3UP_LATER, "the store's ETag is %zu bytes long", etag.n);
+    }
+    if (f.code != S3UP_OK)
+        (void)xfer_answer(a, &f);
+    buf_free(&seal.text);
+    buf_free(&number);
+    buf_free(&etag);
+}
+
+/* ---- orders ---- */
+
+/* What a worker is told. Behind it come the key, the upload id (empty: a whole object),
+ * the media type, and of each file its path and its identity. */
+struct xfer_order {
+    uint32_t number, files;
+    int64_t at, length;
+};
+
+static void
+xfer_pack(struct buf *out, struct span s)
+{
+    uint32_t n = (uint32_t)s.n;
+
+    buf_add(out, &n, sizeof n);
+    buf_put(out, s);
+    buf_char(out, 0); /* so that it can be used as text where it lies */
+}
+
+static struct span
+xfer_unpack(struct span *rest)
+{
+    struct span s;
+    uint32_t n;
+
+    memcpy(&n, rest->p, sizeof n);
+    s = span_at(rest->p + sizeof n, n);
+    *rest = span_after(*rest, sizeof n + n + 1);
+    return s;
+}
+
+/* Carries an order out, in a worker or in the parent. False: it cannot go on. */
+static bool
+xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a)
+{
+    struct xfer *x = context;
+    struct part_stretch s = {.files = 0};
+    struct part_file *file;
+    struct xfer_order head;
+    struct fail f = {S3UP_OK, ""};
+    struct span key, id, type;
+    unsigned opened = 0;
+
+    memcpy(&head, order.p, sizeof head);
+    order = span_after(order, sizeof head);
+    key = xfer_unpack(&order);
+    id = xfer_unpack(&order);
+    type = xfer_unpack(&order);
+    a->number = head.number;
+    a->size = (uint64_t)head.length;
+    file = calloc(head.files, sizeof *file);
+    if (!file)
+        return false;
+    x->st->meter = &x->crew.meter[hand];
+    x->st->error = (struct s3_error){.status = 0};
+    for (; opened < head.files && f.code == S3UP_OK; opened++) {
+        struct span path = xfer_unpack(&order), known = xfer_unpack(&order);
+        struct os_id was;
+
+        memcpy(&was, known.p, sizeof was);
+        (void)part_open_again(&file[opened], path.p, &was, &f);
+    }
+    if (f.code == S3UP_OK) {
+        struct s3_call call = s3_to("PutObject", "PUT", x->bucket, key);
+
+        if (type.n)
+            s3_header(&call, "content-type", type);
+        s = (struct part_stretch){file, head.files, head.at, head.length};
+        if (id.n)
+            xfer_send_part(x, &s, &call, id, a);
+        else
+            xfer_send_whole(x, &s, &call, a);
+        a->keys = a->code != S3UP_OK && s3_wants_keys(&x->st->error);
+        a->gone =
+            a->code != S3UP_OK && span_is(span_of(x->st->error.code), "NoSuchUpload");
+        a->tries = x->st->tries;
+    } else {
+        (void)xfer_answer(a, &f);
+    }
+    for (unsigned i = 0; i < opened; i++)
+        part_close(&file[i]);
+    free(file);
+    return true;
+}
+
+/* ---- an upload of many parts ---- */
+
+static void
+xfer_say(const struct xfer *x, struct xfer_event e)
+{
+    x->event(x->owner, &e);
+}
+
+static void
+xfer_free(struct xfer_up *up)
+{
+    for (unsigned i = 0; i < up->files; i++)
+        free(up->file[i].path);
+    free(up->file);
+    free(up->given);
+    buf_free(&up->key);
+    jrn_free(&up->facts);
+    jrn_close(&up->journal);
+    free(up);
+}
+
+/* Looks at the files: what they are, and how large all of them. */
+static int
+xfer_look(struct xfer_up *up, struct fail *f)
+{
+    struct part_file file;
+
+    up->plan.size = 0;
+    for (unsigned i = 0; i < up->files; i++) {
+        if (part_open(&file, up->file[i].path, f) < 0)
+            return -1;
+        part_close(&file);
+        up->file[i].id = file.id;
+        if (file.id.size > INT64_MAX - up->plan.size)
+            return fail_set(f, S3UP_USAGE, "%s is too large", up->file[i].path);
+        up->plan.size += file.id.size;
+    }
+    return 0;
+}
+
+/* Are they still what they were when they were looked at? */
+static bool
+xfer_unchanged(const struct xfer_up *up)
+{
+    struct fail unread = {S3UP_OK, ""};
+    struct part_file file;
+
+    for (unsigned i = 0; i < up->files; i++) {
+        if (part_open_again(&file, up->file[i].path, &up->file[i].id, &unread) < 0)
+            return false;
+        part_close(&file);
+    }
+    return true;
+}
+
+/* The path of a file, with its folder resolved: what it is known by, wherever the command
+ * is given. */
+static int
+xfer_absolute(const char *path, struct buf *out, struct fail *f)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+    char *real;
+
+    s3_copy_name(folder, sizeof folder,
+                 slash == path ? SPAN("/")
+                 : slash       ? span_at(path, (size_t)(slash - path))
+                               : SPAN("."));
+    real = realpath(folder, NULL);
+    if (!real)
+        return fail_sys(f, "find", folder);
+    buf_str(out, strcmp(real, "/") == 0 ? "" : real);
+    buf_char(out, '/');
+    buf_str(out, slash ? slash + 1 : path);
+    free(real);
+    return out->bad ? fail_set(f, S3UP_USAGE, "the path %s is too long", path) : 0;
+}
+
+/* The endpoint as it was configured, in the one form that all spellings of it share. */
+static void
+xfer_put_endpoint(const struct store *st, struct buf *out)
+{
+    struct span base = st->url.path;
+
+    while (base.n && base.p[base.n - 1] == '/')
+        base.n--;
+    buf_str(out, st->url.https ? "https://" : "http://");
+    for (size_t i = 0; i < st->url.host.n; i++)
+        buf_char(out, span_lower(st->url.host.p[i]));
+    buf_char(out, ':');
+    buf_num(out, st->url.port);
+    buf_put(out, base);
+}
+
+/* The digest of all that Create is told about the object: an upload that was created with
+ * something else is another upload. */
+static void
+xfer_digest(const struct xfer *x, const struct xfer_up *up, char out[SIG_HEX])
+{
+    unsigned char digest[SHA256_SIZE];
+    struct sum sum;
+
+    sum_init(&sum, SUM_SHA256);
+    for (unsigned i = 0; i < x->wish->n; i++) {
+        sum_add(&sum, x->wish->heads[i].name, strlen(x->wish->heads[i].name) + 1);
+        sum_add(&sum, x->wish->heads[i].value.p, x->wish->heads[i].value.n);
+        sum_add(&sum, "\n", 1);
+    }
+    if (up->type)
+        sum_add(&sum, up->type, strlen(up->type));
+    sum_add(&sum, xfer_sum_name(&x->sums), strlen(xfer_sum_name(&x->sums)));
+    sum_end(&sum, digest);
+    sig_hex(digest, out);
+}
+
+/* Opens the journal of an upload. 1: it says something, 0: it is new. Where there is no
+ * place for one, the upload goes on without. */
+static int
+xfer_open_journal(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct buf source = buf_upto(PATH_MAX), endpoint = buf_upto(URL_MAX);
+    struct fail now = {S3UP_OK, ""};
+    int rc = xfer_absolute(up->file[0].path, &source, f);
+
+    if (rc == 0 && (x->wish->journal || x->wish->folder)) {
+        struct jrn_what what = {up->files > 1 ? "concat" : "put",
+                                buf_text(&source),
+                                {NULL, 0},
+                                x->bucket,
+                                buf_span(&up->key)};
+
+        xfer_put_endpoint(x->st, &endpoint);
+        what.endpoint = buf_span(&endpoint);
+        if (x->wish->journal)
+            buf_str(&up->journal.path, x->wish->journal);
+        else
+            jrn_put_path(x->wish->folder, &what, &up->journal.path);
+        rc = jrn_open(&up->journal, true, &up->facts, &now);
+        if (rc < 0 && now.code == S3UP_LATER) {
+            log_say(LOG_WARN,
+                    "%s: going on without a journal; if this run ends early, "
+                    "the next one starts from the beginning",
+                    now.text);
+            rc = 0;
+        } else if (rc < 0) {
+            (void)fail_set(f, now.code, "%s", now.text);
+        }
+    }
+    if (rc > 0 && up->facts.key.n &&
+        (!span_eq(buf_span(&up->facts.endpoint), buf_span(&endpoint)) ||
+         !span_eq(buf_span(&up->facts.bucket), x->bucket) ||
+         !span_eq(buf_span(&up->facts.key), buf_span(&up->key))))
+        rc = fail_set(f, S3UP_USAGE, "%s is the journal of another transfer",
+                      buf_text(&up->journal.path));
+    buf_free(&source);
+    buf_free(&endpoint);
     return rc;
 }
 
-/* Uploads a file in one request. */
+/* Writes what identifies the upload: what is read, and where it goes. */
 static int
-xfer_put(struct store *st, struct part_file *file, struct s3_call *call,
-         struct xfer_job *job, struct fail *f)
+xfer_write_facts(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
-    bool aws_tls = st->aws && st->url.https;
-    bool has_kind = job->checksum == XFER_KIND || (job->checksum == XFER_AUTO && aws_tls);
-    enum sum_kind kind = job->checksum == XFER_KIND ? job->kind : SUM_CRC64NVME;
-    /* Over TLS a checksum makes a signed digest superfluous; and who wants none gets
-     * none. */
-    bool is_unsigned = (st->url.https && has_kind) || job->checksum == XFER_NONE;
-    struct part_sums sums = {.n = 0};
-    struct buf text = buf_upto(128);
-    char hex[SIG_HEX] = SIG_UNSIGNED;
-    int rc;
+    struct jrn *j = &up->journal;
+    struct buf text = buf_upto(PATH_MAX);
+    int rc = 0;
 
-    if (file->id.size > (int64_t)(5 * GIB))
-        return fail_set(f, S3UP_USAGE,
-                        "%s is larger than the 5 GiB that one request can carry",
-                        file->path);
-    if (job->no_clobber && xfer_taken(st, call, f) < 0)
-        return -1;
-    if (!is_unsigned)
-        sum_init(&sums.at[sums.n++], SUM_SHA256);
-    if (has_kind)
-        sum_init(&sums.at[sums.n++], kind);
-    if (sums.n && part_sum(file, 0, file->id.size, &sums, f) < 0)
-        return -1;
-    if (!is_unsigned)
-        sig_hex(sums.digest[0], hex);
-    if (has_kind)
-        xfer_checksum_header(call, kind, sums.digest[sums.n - 1], &text);
-    for (unsigned i = 0; i < job->n; i++)
-        s3_header(call, job->heads[i].name, job->heads[i].value);
-    call->payload = hex;
-    call->body = (struct s3_body){
-        .fd = file->fd, .length = file->id.size, .id = &file->id, .path = file->path};
-    rc = job->no_clobber ? xfer_put_new(st, call, f) : s3_put_object(st, call, f);
-    if (rc == 0) {
-        job->size = (uint64_t)file->id.size;
-        s3_copy_name(job->etag, sizeof job->etag, s3_bare(s3_value(st, "etag")));
+    for (unsigned i = 0; i < up->files && rc == 0; i++) {
+        const struct os_id *id = &up->file[i].id;
+
+        buf_clear(&text);
+        if (xfer_absolute(up->file[i].path, &text, f) < 0)
+            rc = -1;
+        jrn_begin(j, "source");
+        jrn_value(j, buf_span(&text));
+        rc = rc < 0 ? rc : jrn_end(j, f);
+        rc = rc < 0 ? rc : jrn_write_id(j, id, f);
     }
+    buf_clear(&text);
+    xfer_put_endpoint(x->st, &text);
+    jrn_begin(j, "target");
+    jrn_value(j, buf_span(&text));
+    jrn_value(j, x->bucket);
+    jrn_value(j, buf_span(&up->key));
+    rc = rc < 0 ? rc : jrn_end(j, f);
+    jrn_begin(j, "part-size");
+    jrn_value_number(j, (uint64_t)up->plan.part);
+    rc = rc < 0 ? rc : jrn_end(j, f);
+    jrn_begin(j, "checksum");
+    jrn_value(j, span_of(up->facts.checksum));
+    rc = rc < 0 ? rc : jrn_end(j, f);
+    jrn_begin(j, "headers");
+    jrn_value(j, span_of(up->facts.headers));
+    rc = rc < 0 ? rc : jrn_end(j, f);
+    jrn_begin(j, "id");
+    jrn_value(j, span_of(up->facts.id));
+    rc = rc < 0 ? rc : jrn_end(j, f);
     buf_free(&text);
     return rc;
+}
+
+/* A journal that cannot be written any more is given up, not the upload. */
+static void
+xfer_lose_journal(struct xfer_up *up, const struct fail *why)
+{
+    if (up->journal.fd < 0)
+        return;
+    log_say(LOG_WARN, "%s: the journal stays as it is, and this run goes on", why->text);
+    (void)close(up->journal.fd); /* its lines so far are true */
+    up->journal.fd = -1;
+}
+
+/* Asks the store for a new upload. */
+static int
+xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct s3_call call =
+        s3_to("CreateMultipartUpload", "POST", x->bucket, buf_span(&up->key));
+    const char *algorithm = x->sums.has_kind ? xfer_names[x->sums.kind].algorithm : NULL;
+    struct fail now = {S3UP_OK, ""};
+
+    jrn_forget(&up->facts);
+    s3_copy_name(up->facts.checksum, sizeof up->facts.checksum,
+                 span_of(xfer_sum_name(&x->sums)));
+    xfer_digest(x, up, up->facts.headers);
+    up->facts.part_size = (uint64_t)up->plan.part;
+    if (xfer_token(up->facts.id, f) < 0)
+        return -1;
+    if (xfer_write_facts(x, up, &now) < 0 || jrn_sync(&up->journal, &now) < 0) {
+        if (now.code != S3UP_LATER)
+            return fail_set(f, now.code, "%s", now.text);
+        xfer_lose_journal(up, &now);
+    }
+    if (up->type)
+        s3_header(&call, "content-type", span_of(up->type));
+    for (unsigned i = 0; i < x->wish->n; i++)
+        s3_header(&call, x->wish->heads[i].name, x->wish->heads[i].value);
+    s3_header(&call, "x-amz-meta-s3up-id", span_of(up->facts.id));
+    if (algorithm)
+        s3_header(&call, "x-amz-checksum-algorithm", span_of(algorithm));
+    if (algorithm && x->sums.kind == SUM_CRC64NVME)
+        s3_header(&call, "x-amz-checksum-type", SPAN("FULL_OBJECT"));
+    if (s3_create_upload(x->st, &call, &up->facts.upload, f) < 0)
+        return -1;
+    now = (struct fail){S3UP_OK, ""};
+    jrn_begin(&up->journal, "upload");
+    jrn_value(&up->journal, buf_span(&up->facts.upload));
+    if (jrn_end(&up->journal, &now) < 0 || jrn_sync(&up->journal, &now) < 0)
+        xfer_lose_journal(up, &now);
+    up->ahead = 1;
+    up->found = 0;
+    xfer_say(x, (struct xfer_event){.kind = XFER_START, .up = up});
+    return 0;
+}
+
+static void
+xfer_abort(struct xfer *x, struct xfer_up *up)
+{
+    struct fail f = {S3UP_OK, ""};
+
+    if (up->facts.upload.n &&
+        s3_abort_upload(x->st, x->bucket, buf_span(&up->key), buf_span(&up->facts.upload),
+                        &f) < 0 &&
+        f.code != S3UP_MISSING)
+        log_say(LOG_WARN,
+                "the old upload could not be aborted (%s); s3up sweep removes it",
+                f.text);
+    jrn_forget(&up->facts);
+}
+
+/* Ends the workers that are sending parts of it. */
+static void
+xfer_recall(struct xfer *x, struct xfer_up *up)
+{
+    for (unsigned i = 0; i < x->crew.most; i++)
+        if (x->crew.hand[i].busy && x->doing[i].serial == up->serial)
+            crew_dismiss(&x->crew, i);
+    up->flying = 0;
+    up->ahead = 1;
+    if (up->given)
+        memset(up->given, 0, up->whole ? 2 : PARTS_MAX + 1);
+}
+
+/* Begins anew, once in a run: a file that changes all the time is not sent. */
+static int
+xfer_over(struct xfer *x, struct xfer_up *up, const char *why, struct fail *f)
+{
+    bool again = up->again;
+
+    xfer_recall(x, up);
+    xfer_abort(x, up);
+    if (again) {
+        jrn_remove(&up->journal);
+        return fail_set(f, S3UP_SKIPPED, "%s: %s, again: it was not sent",
+                        up->file[0].path, why);
+    }
+    up->again = true;
+    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .up = up, .text = why});
+    if (xfer_look(up, f) < 0 ||
+        part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
+        jrn_reset(&up->journal, f) < 0)
+        return -1;
+    return xfer_create(x, up, f);
+}
+
+/* ---- an upload that was begun by an earlier run ---- */
+
+/* Which files a part lies in: s.files of them from number *first on. */
+static struct part_stretch
+xfer_cut(const struct xfer_up *up, unsigned number, unsigned *first)
+{
+    struct part_stretch s = {.at = (int64_t)(number - 1) * up->plan.part,
+                             .length = part_length(&up->plan, number)};
+    int64_t end;
+    unsigned i = 0;
+
+    while (i + 1 < up->files && s.at >= up->file[i].id.size)
+        s.at -= up->file[i++].id.size;
+    *first = i;
+    end = s.at + s.length;
+    while (i < up->files && end > 0)
+        end -= up->file[i++].id.size;
+    s.files = i > *first ? i - *first : 1;
+    return s;
+}
+
+/* Sums a part as the files are now. */
+static int
+xfer_sum_part(const struct xfer_up *up, unsigned number, struct part_sums *sums,
+              struct fail *f)
+{
+    unsigned first, opened = 0;
+    struct part_stretch s = xfer_cut(up, number, &first);
+    struct part_file *file = calloc(s.files, sizeof *file);
+
+    if (!file)
+        return fail_set(f, S3UP_LATER, "no memory");
+    for (; opened < s.files && f->code == S3UP_OK; opened++)
+        (void)part_open_again(&file[opened], up->file[first + opened].path,
+                              &up->file[first + opened].id, f);
+    s.file = file;
+    if (f->code == S3UP_OK)
+        (void)part_sum(&s, sums, f);
+    for (unsigned i = 0; i < opened; i++)
+        part_close(&file[i]);
+    free(file);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* The kind of sum that the journal's parts have; false if they have none. */
+static bool
+xfer_known_kind(const struct xfer *x, enum sum_kind *kind)
+{
+    *kind = x->sums.has_kind ? x->sums.kind : SUM_SHA256;
+    return x->sums.has_kind || !x->sums.is_unsigned;
+}
+
+/* The files have other times than the journal says, but the same sizes: touched, copied,
+ * or rewritten. Parts whose content is the same stay. */
+static int
+xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    enum sum_kind kind;
+
+    if (!xfer_known_kind(x, &kind))
+        return 1;
+    for (unsigned n = 1; n <= up->facts.parts; n++) {
+        struct part_sums sums = {.n = 1};
+        struct jrn_part *part = &up->facts.part[n - 1];
+
+        if (!part->done || n > up->plan.n)
+            continue;
+        sum_init(&sums.at[0], kind);
+        if (xfer_sum_part(up, n, &sums, f) < 0)
+            return -1;
+        part->done = sum_equal(part->sum, sums.digest[0], sum_kinds[kind].size);
+    }
+    return 0;
+}
+
+/* Does what the journal says hold for the files as they are? NULL: it does, once parts
+ * were compared where that was necessary; else why the upload must begin anew. */
+static const char *
+xfer_compare(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    char digest[SIG_HEX];
+    bool same = true;
+
+    xfer_digest(x, up, digest);
+    if (up->facts.sources != up->files)
+        return "other files were joined";
+    if (strcmp(digest, up->facts.headers) != 0)
+        return "other headers or another checksum were asked for";
+    for (unsigned i = 0; i < up->files; i++) {
+        if (up->facts.source[i].id.size != up->file[i].id.size)
+            return "the file has another size than it had";
+        same &= os_same(&up->facts.source[i].id, &up->file[i].id);
+    }
+    if (part_plan(&up->plan, up->plan.size, up->facts.part_size, f) < 0 ||
+        (uint64_t)up->plan.part != up->facts.part_size)
+        return "the journal has another part size than is possible";
+    if (same)
+        return NULL;
+    switch (xfer_sum_again(x, up, f)) {
+    case 0:
+        /* Of several files only the last could be noted: they are summed each time. */
+        if (up->files == 1 && jrn_write_id(&up->journal, &up->file[0].id, f) == 0)
+            return NULL;
+        return up->files == 1 ? "its journal cannot be written" : NULL;
+    case 1:
+        return "the file changed, and its parts have no checksums";
+    default:
+        return "it changed while it was being read";
+    }
+}
+
+/* A part that the store has and the journal has not: it is ours if the content is. */
+static void
+xfer_adopt(struct xfer *x, struct xfer_up *up, const struct s3_entry *e)
+{
+    unsigned char digest[MD5_SIZE];
+    unsigned number = (unsigned)e->number;
+    struct part_sums sums = {.n = 2};
+    struct fail unread = {S3UP_OK, ""};
+    enum sum_kind kind;
+
+    if ((int64_t)e->size != part_length(&up->plan, number) ||
+        !hex_read(s3_bare(buf_span(&e->etag)), digest, sizeof digest))
+        return;
+    (void)xfer_known_kind(x, &kind);
+    sum_init(&sums.at[0], SUM_MD5);
+    sum_init(&sums.at[1], kind);
+    if (xfer_sum_part(up, number, &sums, &unread) == 0 &&
+        sum_equal(sums.digest[0], digest, sizeof digest))
+        (void)jrn_note_part(&up->facts, number, buf_span(&e->etag), sums.digest[1]);
+}
+
+enum xfer_found { XFER_AS_IT_IS, XFER_GONE, XFER_TOO_MUCH, XFER_UNKNOWN };
+
+/* Asks the store which parts it has, and believes it rather than the journal. A store
+ * that does not tell leaves the journal as it is. */
+static enum xfer_found
+xfer_reconcile(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    enum xfer_found found = XFER_AS_IT_IS;
+    struct fail now = {S3UP_OK, ""};
+    unsigned char *seen = calloc(PARTS_MAX + 1, 1);
+    struct s3_list l;
+    int more = -1;
+
+    if (!seen) {
+        (void)fail_set(f, S3UP_LATER, "no memory");
+        return XFER_UNKNOWN;
+    }
+    s3_list_begin(&l, S3_PARTS, x->bucket);
+    l.key = buf_span(&up->key);
+    l.id = buf_span(&up->facts.upload);
+    while (found == XFER_AS_IT_IS && (more = s3_list_next(x->st, &l, &now)) > 0) {
+        const struct s3_entry *e = &l.entry;
+        struct jrn_part *part;
+
+        if (e->number < 1 || e->number > up->plan.n) {
+            found = XFER_TOO_MUCH;
+            break;
+        }
+        seen[e->number] = 1;
+        part = up->facts.part ? &up->facts.part[e->number - 1] : NULL;
+        if (part && part->done)
+            part->done =
+                (int64_t)e->size == part_length(&up->plan, (unsigned)e->number) &&
+                span_eq(s3_bare(buf_span(&e->etag)),
+                        s3_bare(span_of(jrn_etag(&up->facts, (unsigned)e->number))));
+        else
+            xfer_adopt(x, up, e);
+    }
+    s3_list_end(&l);
+    for (unsigned n = 1; more == 0 && n <= up->facts.parts; n++)
+        up->facts.part[n - 1].done &= seen[n];
+    free(seen);
+    if (more >= 0 || found != XFER_AS_IT_IS)
+        return found;
+    if (span_is(span_of(x->st->error.code), "NoSuchUpload") || x->st->error.status == 404)
+        return XFER_GONE;
+    if (now.code == S3UP_DENIED && !s3_wants_keys(&x->st->error))
+        return XFER_AS_IT_IS; /* it may not be asked: the journal is believed */
+    if (x->st->error.status == 405 || x->st->error.status == 501)
+        return XFER_AS_IT_IS;
+    (void)fail_set(f, now.code, "%s", now.text);
+    return XFER_UNKNOWN;
+}
+
+/* The upload is not there any more. Perhaps because it was completed. 1: it was, and the
+ * object is stored; 0: it was not; -1: not known, or somebody else's object is there. */
+static int
+xfer_was_completed(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct fail now = {S3UP_OK, ""};
+    struct span id, date;
+
+    if (s3_head_object(x->st, x->bucket, buf_span(&up->key), &now) < 0)
+        return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
+    id = s3_value(x->st, "x-amz-meta-s3up-id");
+    if (span_is(id, up->facts.id) && x->st->conn.head.length == up->plan.size) {
+        s3_copy_name(up->etag, sizeof up->etag, s3_value(x->st, "etag"));
+        return 1;
+    }
+    date = s3_value(x->st, "last-modified");
+    if (!up->facts.completing)
+        return 0;
+    return fail_set(
+        f, S3UP_DAMAGED,
+        "s3://%.*s/%.*s: this upload was being completed when it was cut off, "
+        "and now the object that is there was written by %s (%.*s). Nothing "
+        "was touched; to upload again, use --restart",
+        (int)x->bucket.n, x->bucket.p, (int)up->key.n, up->key.p,
+        id.n ? "another run of s3up" : "another program", (int)date.n,
+        date.n ? date.p : "");
+}
+
+/* Takes up what an earlier run began. 1: the object is stored already, 0: parts are to be
+ * sent, -1: failed. */
+static int
+xfer_resume(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct fail now = {S3UP_OK, ""};
+    const char *why = xfer_compare(x, up, &now);
+    int rc;
+
+    if (os_stop)
+        return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    if (why && !up->facts.completing)
+        return xfer_over(x, up, why, f);
+    now = (struct fail){S3UP_OK, ""};
+    switch (why ? XFER_GONE : xfer_reconcile(x, up, &now)) {
+    case XFER_GONE:
+        rc = xfer_was_completed(x, up, f);
+        if (rc < 0 || (rc == 1 && !why))
+            return rc;
+        return xfer_over(x, up, why ? why : "the store does not know the upload any more",
+                         f);
+    case XFER_TOO_MUCH:
+        return xfer_over(x, up, "the store has parts that do not belong to it", f);
+    case XFER_UNKNOWN:
+        return fail_set(f, now.code, "%s", now.text);
+    case XFER_AS_IT_IS:
+        break;
+    }
+    up->facts.completing = false;
+    up->found = jrn_count(&up->facts);
+    up->ahead = 1;
+    xfer_say(x, (struct xfer_event){.kind = XFER_RESUME, .up = up});
+    return 0;
+}
+
+/* ---- the end of an upload ---- */
+
+/* The CRC-64 of the whole, joined from those of the parts. */
+static void
+xfer_join(const struct xfer_up *up, unsigned char out[8])
+{
+    const struct crc *k = sum_crc(SUM_CRC64NVME);
+    uint64_t whole = 0;
+
+    for (unsigned n = 1; n <= up->plan.n; n++) {
+        const unsigned char *sum = up->facts.part[n - 1].sum;
+        uint64_t part = (uint64_t)sum_load32be(sum) << 32 | sum_load32be(sum + 4);
+
+        whole = crc_join(k, whole, part, (uint64_t)part_length(&up->plan, n));
+    }
+    sum_store32be(out, (uint32_t)(whole >> 32));
+    sum_store32be(out + 4, (uint32_t)whole);
+}
+
+/* The list of parts, and what else the store shall check before it joins them. */
+static void
+xfer_prepare(const struct xfer *x, const struct xfer_up *up, struct s3_call *call,
+             struct buf *list, struct buf *text)
+{
+    bool listed = x->sums.has_kind && x->sums.kind != SUM_CRC64NVME &&
+                  xfer_names[x->sums.kind].element;
+    unsigned char digest[8];
+
+    for (unsigned n = 1; n <= up->plan.n; n++) {
+        struct s3_pair sum = {xfer_names[x->sums.kind].element, {NULL, 0}};
+
+        buf_clear(text);
+        if (listed) {
+            b64_put(text, up->facts.part[n - 1].sum, sum_kinds[x->sums.kind].size);
+            sum.value = buf_span(text);
+        }
+        s3_put_part(list, n, span_of(jrn_etag(&up->facts, n)), sum);
+    }
+    if (x->sums.has_kind && x->sums.kind == SUM_CRC64NVME) {
+        xfer_join(up, digest);
+        buf_clear(text);
+        b64_put(text, digest, sizeof digest);
+        s3_header(call, xfer_names[x->sums.kind].header, buf_span(text));
+        s3_header(call, "x-amz-checksum-type", SPAN("FULL_OBJECT"));
+    }
+    if (x->wish->no_clobber)
+        s3_header(call, "if-none-match", SPAN("*"));
+}
+
+/* Sends one Complete. A store that knows no conditions is asked without one. */
+static int
+xfer_ask_complete(struct xfer *x, struct xfer_up *up, bool plain, struct fail *f)
+{
+    struct s3_call call =
+        s3_to("CompleteMultipartUpload", "POST", x->bucket, buf_span(&up->key));
+    struct buf list = buf_upto(S3_REPLY), text = buf_upto(128),
+               etag = buf_upto(JRN_UPLOAD);
+    int rc;
+
+    xfer_prepare(x, up, &call, &list, &text);
+    if (plain && call.heads && !strcmp(call.head[call.heads - 1].name, "if-none-match"))
+        call.heads--;
+    rc = s3_complete_upload(x->st, &call, buf_span(&up->facts.upload), &list, f);
+    if (rc == 0 && s3_reply_text(x->st, "CompleteMultipartUploadResult/ETag", &etag))
+        s3_copy_name(up->etag, sizeof up->etag, buf_span(&etag));
+    buf_free(&list);
+    buf_free(&text);
+    buf_free(&etag);
+    return rc;
+}
+
+/* What a refused Complete means. 0: the object is stored all the same, 1: parts must be
+ * sent again, -1: failed. */
+static int
+xfer_not_completed(struct xfer *x, struct xfer_up *up, const struct fail *now,
+                   struct fail *f)
+{
+    struct s3_error e = x->st->error;
+    struct fail unread = {S3UP_OK, ""};
+    unsigned before = jrn_count(&up->facts);
+    bool lost = span_is(span_of(e.code), "NoSuchUpload") || now->code == S3UP_LATER ||
+                e.status == 412 || e.status == 404;
+
+    if (os_stop)
+        return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    if (lost && xfer_was_completed(x, up, &unread) == 1)
+        return 0;
+    if (e.status == 412)
+        return fail_set(f, S3UP_EXISTS,
+                        "s3://%.*s/%.*s exists already: somebody else "
+                        "wrote it while this was being sent",
+                        (int)x->bucket.n, x->bucket.p, (int)up->key.n, up->key.p);
+    if (span_is(span_of(e.code), "NoSuchUpload") ||
+        span_is(span_of(e.code), "ConditionalRequestConflict"))
+        return xfer_over(x, up, "the store gave the upload up", f) < 0 ? -1 : 1;
+    if (!strncmp(e.code, "InvalidPart", strlen("InvalidPart")) && !up->again) {
+        up->again = true;
+        if (xfer_reconcile(x, up, f) == XFER_AS_IT_IS && jrn_count(&up->facts) < before) {
+            up->ahead = 1;
+            return 1; /* it lost some, and says which */
+        }
+    }
+    return f->code != S3UP_OK ? -1 : fail_set(f, now->code, "%s", now->text);
+}
+
+/* Has the store join the parts. 0: stored, 1: there are parts to be sent again, -1:
+ * failed. */
+static int
+xfer_complete(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct fail now = {S3UP_OK, ""};
+    int rc;
+
+    if (!xfer_unchanged(up))
+        return xfer_over(x, up, "the file changed while it was being sent", f) < 0 ? -1
+                                                                                   : 1;
+    jrn_begin(&up->journal, "completing");
+    if (jrn_end(&up->journal, &now) < 0 || jrn_sync(&up->journal, &now) < 0)
+        xfer_lose_journal(up, &now);
+    now = (struct fail){S3UP_OK, ""};
+    up->facts.completing = true;
+    rc = xfer_ask_complete(x, up, false, &now);
+    if (rc < 0 && x->wish->no_clobber && x->st->error.status == 501) {
+        xfer_warn_race();
+        now = (struct fail){S3UP_OK, ""};
+        rc = xfer_ask_complete(x, up, true, &now);
+    }
+    return rc == 0 ? 0 : xfer_not_completed(x, up, &now, f);
+}
+
+/* A line about what was stored, for the ledger. */
+static void
+xfer_remember(struct xfer *x, const struct xfer_up *up)
+{
+    struct buf line = buf_upto(64 * KEY_MAX), text = buf_upto(16 * KEY_MAX);
+    struct fail f = {S3UP_OK, ""};
+    char stamp[DATE_STAMP];
+
+    date_stamp(os_now().s, stamp);
+    buf_char(&line, '{');
+    json_key(&line, "time");
+    json_put(&line, span_of(stamp));
+    json_key(&line, "path");
+    if (xfer_absolute(up->file[0].path, &text, &f) < 0)
+        buf_str(&text, up->file[0].path);
+    json_put(&line, buf_span(&text));
+    json_key(&line, "endpoint");
+    buf_clear(&text);
+    xfer_put_endpoint(x->st, &text);
+    json_put(&line, buf_span(&text));
+    json_key(&line, "bucket");
+    json_put(&line, x->bucket);
+    json_key(&line, "key");
+    json_put(&line, buf_span(&up->key));
+    json_key(&line, "size");
+    buf_num(&line, (uint64_t)up->plan.size);
+    json_key(&line, "etag");
+    json_put(&line, s3_bare(span_of(up->etag)));
+    json_key(&line, "checksum");
+    json_put(&line, span_of(xfer_sum_name(&x->sums)));
+    if (!up->whole) {
+        json_key(&line, "parts");
+        buf_num(&line, up->plan.n);
+        json_key(&line, "part_size");
+        buf_num(&line, (uint64_t)up->plan.part);
+        json_key(&line, "id");
+        json_put(&line, span_of(up->facts.id));
+    }
+    json_key(&line, "seconds");
+    buf_num(&line, (uint64_t)(os_ticks() - up->begun + 500) / 1000);
+    buf_char(&line, '}');
+    f = (struct fail){S3UP_OK, ""};
+    if (line.bad || jrn_ledger_add(&x->ledger, buf_span(&line), &f) < 0) {
+        log_say(LOG_WARN, "the ledger could not be written: %s", f.text);
+        x->ledger.folder = NULL; /* said once */
+    }
+    buf_free(&line);
+    buf_free(&text);
+}
+
+/* ---- the run ---- */
+
+/* Takes an upload out of the list: it is stored, or it has failed. */
+static void
+xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
+{
+    struct xfer_up **at = &x->ups;
+
+    xfer_recall(x, up);
+    if (f->code == S3UP_OK) {
+        jrn_remove(&up->journal);
+        xfer_remember(x, up);
+        xfer_say(x, (struct xfer_event){.kind = XFER_DONE, .up = up});
+    } else {
+        struct fail unread = {S3UP_OK, ""};
+
+        if (!up->whole && up->journal.fd < 0 && f->code != S3UP_LOCKED)
+            xfer_abort(x, up); /* nothing would know of it */
+        else if (!up->whole)
+            (void)jrn_sync(&up->journal, &unread);
+        xfer_say(x, (struct xfer_event){.kind = XFER_FAILED, .up = up, .fail = f});
+    }
+    while (*at && *at != up)
+        at = &(*at)->next;
+    if (*at)
+        *at = up->next;
+    xfer_free(up);
+}
+
+/* All parts are there: completes, and ends it unless there is more to be sent. */
+static void
+xfer_close_up(struct xfer *x, struct xfer_up *up)
+{
+    struct fail f = {S3UP_OK, ""};
+
+    if (up->whole || xfer_complete(x, up, &f) <= 0)
+        xfer_end(x, up, &f);
+}
+
+/* Is the object there already? For --no-clobber. 1: it is the one that this upload
+ * made. */
+static int
+xfer_is_free(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct fail now = {S3UP_OK, ""};
+    struct span key = buf_span(&up->key);
+
+    if (xfer_taken(x->st, x->bucket, key, &now) == 0)
+        return 0;
+    if (now.code == S3UP_EXISTS && up->facts.id[0] &&
+        span_is(s3_value(x->st, "x-amz-meta-s3up-id"), up->facts.id) &&
+        x->st->conn.head.length == up->plan.size)
+        return 1;
+    return fail_set(f, now.code, "%s", now.text);
+}
+
+/* Opens an upload of many parts, or finds the one that was begun. 1: the object is stored
+ * already, 0: parts are to be sent. */
+static int
+xfer_open_upload(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    int found = xfer_open_journal(x, up, f), is_there;
+
+    if (found > 0 && (!up->facts.upload.n || x->wish->restart)) {
+        xfer_abort(x, up);
+        found = jrn_reset(&up->journal, f);
+    }
+    if (found < 0)
+        return -1;
+    if (x->wish->no_clobber && (is_there = xfer_is_free(x, up, f)) != 0) {
+        if (is_there < 0 && found == 0)
+            jrn_remove(&up->journal); /* there is nothing in it */
+        return is_there;
+    }
+    if (found)
+        return xfer_resume(x, up, f);
+    if (part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
+        xfer_create(x, up, f) < 0) {
+        if (!up->facts.upload.n)
+            jrn_remove(&up->journal);
+        return -1;
+    }
+    return 0;
+}
+
+/* A file was looked at: how will it go? 1: it is stored already. */
+static int
+xfer_start(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    uint64_t size = (uint64_t)up->plan.size;
+    int rc = 0;
+
+    up->whole =
+        (size <= x->wish->threshold || size <= x->wish->part_size) && size <= PART_MOST;
+    up->ahead = 1;
+    up->given = calloc(up->whole ? 2 : PARTS_MAX + 1, 1);
+    if (!up->given)
+        return fail_set(f, S3UP_LATER, "no memory");
+    if (up->whole)
+        up->plan.n = 1;
+    else
+        rc = xfer_open_upload(x, up, f);
+    if (rc == 0 && !up->whole && jrn_count(&up->facts) == up->plan.n) {
+        rc = xfer_complete(x, up, f); /* only that was missing */
+        rc = rc < 0 ? rc : !rc;
+    }
+    return rc;
+}
+
+/* Begins with the next file. False when there is none. */
+static bool
+xfer_begin(struct xfer *x)
+{
+    struct xfer_item item = {.files = 0};
+    struct fail f = {S3UP_OK, ""};
+    struct xfer_up *up, **at = &x->ups;
+    int rc = 0;
+
+    if (x->no_more || x->hopeless || !x->next(x->owner, &item)) {
+        x->no_more = true;
+        return false;
+    }
+    up = calloc(1, sizeof *up);
+    if (up)
+        up->file = calloc(item.files, sizeof *up->file);
+    if (!up || !up->file) {
+        log_say(LOG_ERROR, "no memory");
+        free(up);
+        x->no_more = x->hopeless = true;
+        return false;
+    }
+    while (*at)
+        at = &(*at)->next;
+    *at = up;
+    up->serial = ++x->serial;
+    up->begun = os_ticks();
+    up->journal = jrn_none();
+    jrn_init(&up->facts);
+    up->key = buf_upto(KEY_MAX + 1);
+    buf_put(&up->key, item.key);
+    up->type = item.type;
+    for (; up->files < item.files; up->files++) {
+        up->file[up->files].path = strdup(item.path[up->files]);
+        if (!up->file[up->files].path)
+            break;
+    }
+    if (up->files < item.files || up->key.bad)
+        rc = fail_set(&f, S3UP_LATER, "no memory");
+    if (rc == 0 && xfer_look(up, &f) == 0)
+        rc = xfer_start(x, up, &f);
+    if (f.code != S3UP_OK || rc == 1)
+        xfer_end(x, up, &f);
+    return true;
+}
+
+/* Puts the order for a part, or for a whole file, together. */
+static void
+xfer_put_order(const struct xfer_up *up, unsigned number, struct buf *out)
+{
+    struct xfer_order head = {
+        .number = number, .files = up->files, .length = up->plan.size};
+    unsigned first = 0;
+
+    if (!up->whole) {
+        struct part_stretch s = xfer_cut(up, number, &first);
+
+        head.files = s.files;
+        head.at = s.at;
+        head.length = s.length;
+    }
+    buf_add(out, &head, sizeof head);
+    xfer_pack(out, buf_span(&up->key));
+    xfer_pack(out, up->whole ? SPAN("") : buf_span(&up->facts.upload));
+    xfer_pack(out, span_of(up->type));
+    for (unsigned i = first; i < first + head.files; i++) {
+        xfer_pack(out, span_of(up->file[i].path));
+        xfer_pack(out, span_at(&up->file[i].id, sizeof up->file[i].id));
+    }
+}
+
+/* The next part that somebody must send, or 0. */
+static unsigned
+xfer_next_part(struct xfer_up *up)
+{
+    for (; up->ahead <= up->plan.n; up->ahead++)
+        if (!up->given[up->ahead] &&
+            (up->ahead > up->facts.parts || !up->facts.part[up->ahead - 1].done))
+            return up->ahead;
+    return 0;
+}
+
+/* Gives work to whoever has none. */
+static void
+xfer_feed(struct xfer *x)
+{
+    struct buf order = buf_upto(CREW_ORDER);
+    unsigned hand;
+
+    while (!x->hopeless && !os_stop && (hand = crew_idle(&x->crew)) != CREW_MOST) {
+        struct fail f = {S3UP_OK, ""};
+        struct xfer_up *up = x->ups;
+        unsigned number = 0;
+
+        while (up && !(number = xfer_next_part(up)))
+            up = up->next;
+        if (!up) {
+            if (!xfer_begin(x))
+                break;
+            continue;
+        }
+        buf_clear(&order);
+        xfer_put_order(up, number, &order);
+        if (order.bad) {
+            (void)fail_set(&f, S3UP_LATER, "no memory for an order");
+            xfer_end(x, up, &f);
+            continue;
+        }
+        crew_share(&x->crew, x->wish->rate); /* whoever begins now must not run ahead */
+        hand = crew_give(&x->crew, hand, buf_span(&order));
+        if (hand == CREW_MOST)
+            break;
+        up->given[number] = 1;
+        up->flying++;
+        x->doing[hand].serial = up->serial;
+        x->doing[hand].number = number;
+    }
+    crew_share(&x->crew, x->wish->rate);
+    buf_free(&order);
+}
+
+/* The file changed while a worker read it. */
+static int
+xfer_changed(struct xfer *x, struct xfer_up *up, const struct crew_answer *a,
+             struct fail *f)
+{
+    if (!up->whole)
+        return xfer_over(x, up, "the file changed while it was being sent", f);
+    if (up->again)
+        return fail_set(f, S3UP_SKIPPED, "%s, again: it was not sent", a->text);
+    up->again = true;
+    xfer_recall(x, up);
+    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .up = up, .text = a->text});
+    return xfer_look(up, f) < 0 || xfer_start(x, up, f) < 0 ? -1 : 0;
+}
+
+/* An order was not carried out: it is given again, or its upload has failed. */
+static int
+xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
+              const struct crew_answer *a)
+{
+    unsigned number = x->doing[hand].number;
+    struct fail f = {S3UP_OK, ""};
+
+    up->given[number] = 0;
+    up->ahead = number < up->ahead ? number : up->ahead;
+    if (a->died && ++up->deaths > XFER_DEATHS) {
+        (void)fail_set(&f, S3UP_LATER, "%s: workers keep dying", up->file[0].path);
+    } else if (a->died) {
+        return 0;
+    } else if (a->keys) {
+        if (x->crew.hand[hand].age != x->crew.age)
+            return 0; /* they are newer by now */
+        if (s3_renew(x->st, true)) {
+            x->crew.age++;
+            return 0;
+        }
+        x->hopeless = true;
+        (void)fail_set(&f, a->code, "%s", a->text);
+    } else if (a->code == S3UP_SKIPPED) {
+        (void)xfer_changed(x, up, a, &f);
+    } else if (a->gone && !up->whole) {
+        int rc = xfer_was_completed(x, up, &f);
+
+        if (rc == 0)
+            (void)xfer_over(x, up, "the store does not know the upload any more", &f);
+        else if (rc == 1)
+            return 1;
+    } else {
+        (void)fail_set(&f, a->code, "%s", a->text);
+    }
+    if (f.code != S3UP_OK)
+        xfer_end(x, up, &f);
+    return 0;
+}
+
+/* A part is stored: that is written down before it counts. */
+static void
+xfer_sent(struct xfer *x, struct xfer_up *up, const struct crew_answer *a)
+{
+    enum sum_kind kind;
+    bool has_sum = xfer_known_kind(x, &kind);
+    struct fail f = {S3UP_OK, ""};
+    struct buf sum = buf_upto(4 * JRN_SUM);
+
+    if (has_sum)
+        hex_put(&sum, a->sum, sum_kinds[kind].size);
+    else
+        buf_char(&sum, '-');
+    jrn_begin(&up->journal, "part");
+    jrn_value_number(&up->journal, a->number);
+    jrn_value(&up->journal, span_of(a->etag));
+    jrn_value(&up->journal, buf_span(&sum));
+    if (jrn_end(&up->journal, &f) < 0)
+        xfer_lose_journal(up, &f);
+    f = (struct fail){S3UP_OK, ""};
+    if (!jrn_note_part(&up->facts, a->number, span_of(a->etag), a->sum))
+        (void)fail_set(&f, S3UP_LATER, "no memory");
+    buf_free(&sum);
+    xfer_say(x, (struct xfer_event){.kind = XFER_PART, .up = up, .number = a->number});
+    if (f.code != S3UP_OK)
+        xfer_end(x, up, &f);
+    else if (jrn_count(&up->facts) == up->plan.n && !up->flying)
+        xfer_close_up(x, up);
+}
+
+static void
+xfer_take(struct xfer *x, unsigned hand, const struct crew_answer *a)
+{
+    struct xfer_up *up = x->ups;
+    struct fail none = {S3UP_OK, ""};
+
+    while (up && up->serial != x->doing[hand].serial)
+        up = up->next;
+    if (!up)
+        return;
+    up->flying--;
+    if (a->tries)
+        xfer_say(x,
+                 (struct xfer_event){.kind = XFER_RETRY, .up = up, .number = a->number});
+    if (a->code != S3UP_OK || a->died) {
+        if (xfer_not_sent(x, up, hand, a) == 1)
+            xfer_end(x, up, &none);
+    } else if (up->whole) {
+        s3_copy_name(up->etag, sizeof up->etag, span_of(a->etag));
+        xfer_end(x, up, &none);
+    } else {
+        xfer_sent(x, up, a);
+    }
+}
+
+/* In a new worker: what belongs to the parent is let go. */
+static void
+xfer_leave(void *context)
+{
+    struct xfer *x = context;
+
+    for (struct xfer_up *up = x->ups; up; up = up->next)
+        if (up->journal.fd >= 0)
+            (void)close(up->journal.fd);
+    if (x->st->conn.wire.fd >= 0)
+        (void)close(x->st->conn.wire.fd); /* without a word: it is the parent's */
+    http_init(&x->st->conn);
+    x->st->config.renew = NULL;
+    x->st->config.tick = NULL;
+}
+
+/* Sends all that next() gives; event() hears what came of each. */
+static int
+xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
+{
+    struct crew_answer a;
+    unsigned hand;
+
+    x->sums = xfer_sums(x->st, x->wish);
+    x->crew.work = xfer_work;
+    x->crew.leave = xfer_leave;
+    x->crew.context = x;
+    x->ledger =
+        (struct jrn_ledger){.folder = x->wish->folder, .lines = buf_upto(S3_REPLY)};
+    if (crew_open(&x->crew, jobs, f) < 0)
+        return -1;
+    for (xfer_feed(x); crew_busy(&x->crew) && !os_stop; xfer_feed(x)) {
+        struct fail unread = {S3UP_OK, ""};
+
+        hand = crew_wait(&x->crew, XFER_LOOK, &a);
+        if (hand != CREW_MOST)
+            xfer_take(x, hand, &a);
+        for (struct xfer_up *up = x->ups; up; up = up->next)
+            if (os_ticks() - up->journal.synced >= XFER_SYNC)
+                (void)jrn_sync(&up->journal, &unread);
+        if (x->tick)
+            x->tick(x->owner);
+    }
+    while (x->ups) {
+        struct fail why = {S3UP_OK, ""};
+
+        (void)(os_stop ? fail_set(&why, S3UP_INTERRUPTED, "interrupted")
+                       : fail_set(&why, S3UP_DENIED, "not sent, for the same reason"));
+        xfer_end(x, x->ups, &why);
+    }
+    crew_close(&x->crew);
+    x->st->meter = &x->st->still;
+    if (jrn_ledger_flush(&x->ledger, f) < 0)
+        log_say(LOG_WARN, "the ledger could not be written: %s", f->text);
+    *f = (struct fail){S3UP_OK, ""};
+    buf_free(&x->ledger.lines);
+    return 0;
 }
 
 /* ---- get ---- */

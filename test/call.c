@@ -22,13 +22,24 @@ say(const char *what, struct span s)
 }
 
 static int
+read_body(const void *from, char *out, size_t n, int64_t at, struct fail *f)
+{
+    const int *fd = from;
+
+    return os_read(*fd, out, n, at) == (ssize_t)n ? 0 : fail_sys(f, "read", "the body");
+}
+
+static int
 open_body(const char *path, struct s3_call *call)
 {
+    static int fd;
     struct stat info;
 
-    call->body.fd = os_open(path, O_RDONLY, 0);
-    if (call->body.fd < 0 || fstat(call->body.fd, &info) != 0)
+    fd = os_open(path, O_RDONLY, 0);
+    if (fd < 0 || fstat(fd, &info) != 0)
         return -1;
+    call->body.read = read_body;
+    call->body.from = &fd;
     call->body.length = info.st_size;
     call->payload = SIG_UNSIGNED;
     return 0;
@@ -267,7 +278,7 @@ do_upload(char **a, struct fail *f)
         rc = copy ? s3_copy_part(&store, &call, span_of(a[2]), &etag, f)
                   : s3_upload_part(&store, &call, &etag, f);
         if (rc == 0)
-            s3_put_part(&list, i, buf_span(&etag));
+            s3_put_part(&list, i, buf_span(&etag), (struct s3_pair){NULL, SPAN("")});
     }
     if (rc == 0) {
         call = s3_to("CompleteMultipartUpload", "POST", span_of(a[0]), span_of(a[1]));
