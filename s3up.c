@@ -2921,6 +2921,7 @@ jrn_forget(struct jrn_facts *k)
 {
     for (unsigned i = 0; i < k->parts; i++)
         k->part[i].done = false;
+    k->parts = 0;
     buf_clear(&k->etags);
     buf_clear(&k->upload);
     k->completing = false;
