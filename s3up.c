@@ -2762,7 +2762,8 @@ jrn_crc(struct span s)
 }
 
 /* Cuts the first line off, and takes it apart. False at the end, and at a line that was
- * torn or changed: there the text ends, whatever follows. */
+ * torn or changed: there the text ends, whatever follows. A line of many words is neither:
+ * a newer program wrote it, and its first words are all that an older one can use. */
 static bool
 jrn_next(struct span *text, struct jrn_line *line)
 {
@@ -2777,11 +2778,8 @@ jrn_next(struct span *text, struct jrn_line *line)
     body = span_first(s, s.n - JRN_TAIL);
     if (jrn_crc(body) != sum_load32be(crc))
         return false;
-    while (span_cut(&body, ' ', &word)) {
-        if (!word.n || line->n == JRN_WORDS)
-            return false;
-        line->word[line->n++] = word;
-    }
+    while (line->n < JRN_WORDS && span_cut(&body, ' ', &word))
+        line->word[line->n++] = word; /* an empty one is an empty value */
     *text = span_after(*text, s.n + 1);
     return true;
 }
@@ -2938,7 +2936,7 @@ jrn_fact_part(struct jrn_facts *k, const struct jrn_line *line)
                 url_read(line->word[2], false, &etag);
 
     if (good && !span_is(line->word[3], "-"))
-        good = line->word[3].n <= 2 * sizeof sum &&
+        good = line->word[3].n && line->word[3].n <= 2 * sizeof sum &&
                hex_read(line->word[3], sum, line->word[3].n / 2);
     good = good && jrn_note_part(k, (unsigned)number, buf_span(&etag), sum);
     buf_free(&etag);
@@ -2995,7 +2993,8 @@ jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
         good = jrn_copy(line, k->headers, sizeof k->headers);
     } else if (span_is(name, "upload")) { /* the parts of another one are not its own */
         jrn_forget(k);
-        good = line->n > 1 && url_read(line->word[1], false, &k->upload);
+        good = line->n > 1 && url_read(line->word[1], false, &k->upload) && k->upload.n &&
+               !span_has(buf_span(&k->upload), 0);
     } else if (span_is(name, "part")) {
         good = jrn_fact_part(k, line);
     } else if (span_is(name, "completing")) {
