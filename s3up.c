@@ -2980,6 +2980,9 @@ jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
                jrn_number(line, 2, UINT64_MAX, &id->inode) &&
                jrn_time(line, 3, &id->changed);
     } else if (span_is(name, "target")) {
+        buf_clear(&k->endpoint); /* said twice, it is not twice as long */
+        buf_clear(&k->bucket);
+        buf_clear(&k->key);
         good = line->n > 3 && url_read(line->word[1], false, &k->endpoint) &&
                url_read(line->word[2], false, &k->bucket) &&
                url_read(line->word[3], false, &k->key);
