@@ -2784,6 +2784,13 @@ jrn_next(struct span *text, struct jrn_line *line)
     return true;
 }
 
+/* What stands for itself in a value; all else is percent-encoded. */
+static bool
+jrn_plain(char c)
+{
+    return c > ' ' && c < 127 && c != '%' && c != '#';
+}
+
 static bool
 jrn_number(const struct jrn_line *line, unsigned i, uint64_t max, uint64_t *out)
 {
@@ -2949,8 +2956,11 @@ jrn_copy(const struct jrn_line *line, char *out, size_t room)
 {
     struct span s = line->n > 1 ? line->word[1] : SPAN("");
 
-    if (!s.n || s.n >= room || span_has(s, '%'))
+    if (!s.n || s.n >= room)
         return false;
+    for (size_t i = 0; i < s.n; i++)
+        if (!jrn_plain(s.p[i]))
+            return false;
     memcpy(out, s.p, s.n);
     out[s.n] = 0;
     return true;
@@ -3046,7 +3056,7 @@ jrn_value(struct jrn *j, struct span s)
 {
     buf_char(&j->line, ' ');
     for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] > ' ' && s.p[i] < 127 && s.p[i] != '%' && s.p[i] != '#')
+        if (jrn_plain(s.p[i]))
             buf_char(&j->line, s.p[i]);
         else
             url_put(&j->line, span_at(s.p + i, 1), "");
