@@ -2806,10 +2806,11 @@ jrn_time(const struct jrn_line *line, unsigned i, struct os_time *out)
     uint64_t whole, part;
 
     rest = span_after(rest, before);
-    if (!span_cut(&rest, '.', &s) || !num_parse(s, INT64_MAX, &whole) || rest.n != 9 ||
+    if (!span_cut(&rest, '.', &s) ||
+        !num_parse(s, INT64_MAX + (uint64_t)before, &whole) || rest.n != 9 ||
         !num_parse(rest, 999999999, &part))
         return false;
-    *out = (struct os_time){before ? -(int64_t)whole : (int64_t)whole, (int32_t)part};
+    *out = (struct os_time){(int64_t)(before ? 0 - whole : whole), (int32_t)part};
     return true;
 }
 
