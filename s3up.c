@@ -2889,19 +2889,22 @@ static bool
 jrn_note_part(struct jrn_facts *k, unsigned number, struct span etag,
               const unsigned char sum[JRN_SUM])
 {
-    if (number < 1 || number > PARTS_MAX || !etag.n || memchr(etag.p, 0, etag.n))
+    size_t at = k->etags.n;
+
+    if (number < 1 || number > PARTS_MAX || !etag.n || etag.n > JRN_UPLOAD ||
+        span_has(etag, 0))
         return false;
     if (!k->part) /* what is not written to costs nothing */
         k->part = calloc(PARTS_MAX, sizeof *k->part);
-    if (!k->part)
+    buf_put(&k->etags, etag);
+    buf_char(&k->etags, 0);
+    if (!k->part || k->etags.bad)
         return false;
     k->parts = number > k->parts ? number : k->parts;
     k->part[number - 1].done = true;
-    k->part[number - 1].etag = k->etags.n;
+    k->part[number - 1].etag = at;
     memcpy(k->part[number - 1].sum, sum, JRN_SUM);
-    buf_put(&k->etags, etag);
-    buf_char(&k->etags, 0);
-    return !k->etags.bad;
+    return true;
 }
 
 static const char *
