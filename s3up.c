@@ -3212,7 +3212,9 @@ jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
     rest = buf_span(&text);
     jrn_head(j);
     jrn_seal(j);
-    if (jrn_next(&rest, &line)) {
+    if (j->line.bad) {
+        rc = fail_set(f, S3UP_LATER, "no memory to read the journal %s", path);
+    } else if (jrn_next(&rest, &line)) {
         rc = 1;
         if (line.n < 3 || !span_is(line.word[0], "s3up") ||
             !span_is(line.word[1], "journal"))
@@ -3228,12 +3230,15 @@ jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
                       "it, or name another with --journal",
                       path);
     }
+    errno = 0;
     while (rc > 0 && jrn_next(&rest, &line))
-        if (!jrn_fact(k, &line))
-            rc = fail_set(f, S3UP_USAGE,
-                          "the journal %s contradicts itself (%.*s): remove it to start "
-                          "over",
-                          path, (int)line.word[0].n, line.word[0].p);
+        if (!jrn_fact(k, &line)) /* it is not the journal's fault if memory is lacking */
+            rc = errno == ENOMEM
+                     ? fail_sys(f, "read", path)
+                     : fail_set(f, S3UP_USAGE,
+                                "the journal %s contradicts itself (%.*s): remove it to "
+                                "start over",
+                                path, (int)line.word[0].n, line.word[0].p);
     if (rc >= 0) {
         j->end = rc ? (int64_t)(text.n - rest.n) : 0;
         if ((int64_t)text.n != j->end && ftruncate(j->fd, (off_t)j->end) != 0)
