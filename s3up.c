@@ -115,6 +115,7 @@
 #define JRN_LEDGER    16777216 /* bytes of a ledger, before it makes room for a new one */
 #define JRN_GROUP     256      /* lines of the ledger that are written together */
 #define JRN_WAIT      1500     /* milliseconds that they wait for each other */
+#define JRN_TRIES     100      /* to lock a file before it is removed or moved away */
 #define NET_ADDRESSES 16       /* of one host that are tried */
 #define NET_STAGGER   250      /* milliseconds before the next address is tried as well */
 #define NET_SLICE     250      /* milliseconds after which a wait looks whether to stop */
@@ -3155,14 +3156,15 @@ jrn_examine(const struct jrn *j, struct stat *info, struct fail *f)
 }
 
 /* Opens and locks the file. Between the two it may have been removed by the run that held
- * the lock: then there is a new one to be made. */
+ * the lock: then there is a new one to be made. A file system that never gives a file the
+ * same number twice must not keep us at that. */
 static int
 jrn_lock(struct jrn *j, bool make, struct fail *f)
 {
     const char *path = buf_text(&j->path);
     struct stat here, there;
 
-    for (;;) {
+    for (int tries = 0; tries < JRN_TRIES; tries++) {
         j->fd = os_open(path, O_RDWR | O_NOFOLLOW | (make ? O_CREAT : 0), 0600);
         if (j->fd < 0)
             return errno == ELOOP
@@ -3182,7 +3184,9 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
             here.st_dev == there.st_dev && here.st_ino == there.st_ino)
             return 0;
         (void)close(j->fd);
+        j->fd = -1;
     }
+    return fail_set(f, S3UP_LATER, "the journal %s is replaced again and again", path);
 }
 
 /* The first line of every journal of this version. */
