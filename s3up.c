@@ -3340,6 +3340,8 @@ jrn_open(struct jrn *j, bool make, struct jrn_facts *k, struct fail *f)
     if (rc == 0) {
         jrn_head(j);
         rc = jrn_end(j, f);
+        (void)os_sync_folder(
+            buf_text(&j->path)); /* most file systems do so by themselves */
     }
     if (rc < 0 && j->fd >= 0) {
         (void)close(j->fd);
