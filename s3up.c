@@ -3287,6 +3287,8 @@ jrn_folder(const char *given, struct buf *out, struct fail *f)
                         "there is no folder for the state of transfers: HOME is not set; "
                         "name one with --state-dir");
     }
+    while (out->n > 1 && out->p[out->n - 1] == '/')
+        out->p[--out->n] = 0; /* a link with a slash behind it is what it stands for */
     if (out->bad)
         return fail_set(f, S3UP_USAGE, "the name of the state folder is too long");
     if (!os_make_folders(buf_text(out), 0700) || lstat(buf_text(out), &info) != 0)
