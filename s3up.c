@@ -3305,7 +3305,8 @@ jrn_folder(const char *given, struct buf *out, struct fail *f)
     return 0;
 }
 
-/* What a transfer is known by: run again, the same command finds the same journal. */
+/* What a transfer is known by: run again, the same command finds the same journal. A NUL
+ * stands behind each, which none of them can have; a path and a key may have a LF. */
 struct jrn_what {
     const char *verb, *source;
     struct span endpoint, bucket, key;
@@ -3322,7 +3323,7 @@ jrn_put_path(const char *folder, const struct jrn_what *w, struct buf *out)
     sum_init(&sum, SUM_SHA256);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         sum_add(&sum, all[i].p, all[i].n);
-        sum_add(&sum, "\n", 1);
+        sum_add(&sum, "", 1);
     }
     sum_end(&sum, digest);
     buf_str(out, folder);
