@@ -127,6 +127,7 @@
 #define JRN_LEDGER    16777216 /* bytes of a ledger, before it makes room for a new one */
 #define JRN_GROUP     256      /* lines of the ledger that are written together */
 #define JRN_WAIT      1500     /* milliseconds that they wait for each other */
+#define JRN_TRIES     100      /* to lock a file before it is removed or moved away */
 #define NET_ADDRESSES 16       /* of one host that are tried */
 #define NET_STAGGER   250      /* milliseconds before the next address is tried as well */
 #define NET_SLICE     250      /* milliseconds after which a wait looks whether to stop */
@@ -2774,7 +2775,8 @@ jrn_crc(struct span s)
 }
 
 /* Cuts the first line off, and takes it apart. False at the end, and at a line that was
- * torn or changed: there the text ends, whatever follows. */
+ * torn or changed: there the text ends, whatever follows. A line of many words is neither:
+ * a newer program wrote it, and its first words are all that an older one can use. */
 static bool
 jrn_next(struct span *text, struct jrn_line *line)
 {
@@ -2789,13 +2791,17 @@ jrn_next(struct span *text, struct jrn_line *line)
     body = span_first(s, s.n - JRN_TAIL);
     if (jrn_crc(body) != sum_load32be(crc))
         return false;
-    while (span_cut(&body, ' ', &word)) {
-        if (!word.n || line->n == JRN_WORDS)
-            return false;
-        line->word[line->n++] = word;
-    }
+    while (line->n < JRN_WORDS && span_cut(&body, ' ', &word))
+        line->word[line->n++] = word; /* an empty one is an empty value */
     *text = span_after(*text, s.n + 1);
     return true;
+}
+
+/* What stands for itself in a value; all else is percent-encoded. */
+static bool
+jrn_plain(char c)
+{
+    return c > ' ' && c < 127 && c != '%' && c != '#';
 }
 
 static bool
@@ -2813,10 +2819,11 @@ jrn_time(const struct jrn_line *line, unsigned i, struct os_time *out)
     uint64_t whole, part;
 
     rest = span_after(rest, before);
-    if (!span_cut(&rest, '.', &s) || !num_parse(s, INT64_MAX, &whole) || rest.n != 9 ||
+    if (!span_cut(&rest, '.', &s) ||
+        !num_parse(s, INT64_MAX + (uint64_t)before, &whole) || rest.n != 9 ||
         !num_parse(rest, 999999999, &part))
         return false;
-    *out = (struct os_time){before ? -(int64_t)whole : (int64_t)whole, (int32_t)part};
+    *out = (struct os_time){(int64_t)(before ? 0 - whole : whole), (int32_t)part};
     return true;
 }
 
@@ -2895,19 +2902,22 @@ static bool
 jrn_note_part(struct jrn_facts *k, unsigned number, struct span etag,
               const unsigned char sum[JRN_SUM])
 {
-    if (number < 1 || number > PARTS_MAX || !etag.n || memchr(etag.p, 0, etag.n))
+    size_t at = k->etags.n;
+
+    if (number < 1 || number > PARTS_MAX || !etag.n || etag.n > JRN_UPLOAD ||
+        span_has(etag, 0))
         return false;
     if (!k->part) /* what is not written to costs nothing */
         k->part = calloc(PARTS_MAX, sizeof *k->part);
-    if (!k->part)
+    buf_put(&k->etags, etag);
+    buf_char(&k->etags, 0);
+    if (!k->part || k->etags.bad)
         return false;
     k->parts = number > k->parts ? number : k->parts;
     k->part[number - 1].done = true;
-    k->part[number - 1].etag = k->etags.n;
+    k->part[number - 1].etag = at;
     memcpy(k->part[number - 1].sum, sum, JRN_SUM);
-    buf_put(&k->etags, etag);
-    buf_char(&k->etags, 0);
-    return !k->etags.bad;
+    return true;
 }
 
 static const char *
@@ -2933,6 +2943,7 @@ jrn_forget(struct jrn_facts *k)
 {
     for (unsigned i = 0; i < k->parts; i++)
         k->part[i].done = false;
+    k->parts = 0;
     buf_clear(&k->etags);
     buf_clear(&k->upload);
     k->completing = false;
@@ -2949,7 +2960,7 @@ jrn_fact_part(struct jrn_facts *k, const struct jrn_line *line)
                 url_read(line->word[2], false, &etag);
 
     if (good && !span_is(line->word[3], "-"))
-        good = line->word[3].n <= 2 * sizeof sum &&
+        good = line->word[3].n && line->word[3].n <= 2 * sizeof sum &&
                hex_read(line->word[3], sum, line->word[3].n / 2);
     good = good && jrn_note_part(k, (unsigned)number, buf_span(&etag), sum);
     buf_free(&etag);
@@ -2962,8 +2973,11 @@ jrn_copy(const struct jrn_line *line, char *out, size_t room)
 {
     struct span s = line->n > 1 ? line->word[1] : SPAN("");
 
-    if (!s.n || s.n >= room || span_has(s, '%'))
+    if (!s.n || s.n >= room)
         return false;
+    for (size_t i = 0; i < s.n; i++)
+        if (!jrn_plain(s.p[i]))
+            return false;
     memcpy(out, s.p, s.n);
     out[s.n] = 0;
     return true;
@@ -2993,6 +3007,9 @@ jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
                jrn_number(line, 2, UINT64_MAX, &id->inode) &&
                jrn_time(line, 3, &id->changed);
     } else if (span_is(name, "target")) {
+        buf_clear(&k->endpoint); /* said twice, it is not twice as long */
+        buf_clear(&k->bucket);
+        buf_clear(&k->key);
         good = line->n > 3 && url_read(line->word[1], false, &k->endpoint) &&
                url_read(line->word[2], false, &k->bucket) &&
                url_read(line->word[3], false, &k->key);
@@ -3006,7 +3023,8 @@ jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
         good = jrn_copy(line, k->headers, sizeof k->headers);
     } else if (span_is(name, "upload")) { /* the parts of another one are not its own */
         jrn_forget(k);
-        good = line->n > 1 && url_read(line->word[1], false, &k->upload);
+        good = line->n > 1 && url_read(line->word[1], false, &k->upload) && k->upload.n &&
+               !span_has(buf_span(&k->upload), 0);
     } else if (span_is(name, "part")) {
         good = jrn_fact_part(k, line);
     } else if (span_is(name, "completing")) {
@@ -3055,7 +3073,7 @@ jrn_value(struct jrn *j, struct span s)
 {
     buf_char(&j->line, ' ');
     for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] > ' ' && s.p[i] < 127 && s.p[i] != '%' && s.p[i] != '#')
+        if (jrn_plain(s.p[i]))
             buf_char(&j->line, s.p[i]);
         else
             url_put(&j->line, span_at(s.p + i, 1), "");
@@ -3150,14 +3168,15 @@ jrn_examine(const struct jrn *j, struct stat *info, struct fail *f)
 }
 
 /* Opens and locks the file. Between the two it may have been removed by the run that held
- * the lock: then there is a new one to be made. */
+ * the lock: then there is a new one to be made. A file system that never gives a file the
+ * same number twice must not keep us at that. */
 static int
 jrn_lock(struct jrn *j, bool make, struct fail *f)
 {
     const char *path = buf_text(&j->path);
     struct stat here, there;
 
-    for (;;) {
+    for (int tries = 0; tries < JRN_TRIES; tries++) {
         j->fd = os_open(path, O_RDWR | O_NOFOLLOW | (make ? O_CREAT : 0), 0600);
         if (j->fd < 0)
             return errno == ELOOP
@@ -3177,7 +3196,9 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
             here.st_dev == there.st_dev && here.st_ino == there.st_ino)
             return 0;
         (void)close(j->fd);
+        j->fd = -1;
     }
+    return fail_set(f, S3UP_LATER, "the journal %s is replaced again and again", path);
 }
 
 /* What a file is known by. */
@@ -3226,7 +3247,9 @@ jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
     rest = buf_span(&text);
     jrn_head(j);
     jrn_seal(j);
-    if (jrn_next(&rest, &line)) {
+    if (j->line.bad) {
+        rc = fail_set(f, S3UP_LATER, "no memory to read the journal %s", path);
+    } else if (jrn_next(&rest, &line)) {
         rc = 1;
         if (line.n < 3 || !span_is(line.word[0], "s3up") ||
             !span_is(line.word[1], "journal"))
@@ -3242,12 +3265,15 @@ jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
                       "it, or name another with --journal",
                       path);
     }
+    errno = 0;
     while (rc > 0 && jrn_next(&rest, &line))
-        if (!jrn_fact(k, &line))
-            rc = fail_set(f, S3UP_USAGE,
-                          "the journal %s contradicts itself (%.*s): remove it to start "
-                          "over",
-                          path, (int)line.word[0].n, line.word[0].p);
+        if (!jrn_fact(k, &line)) /* it is not the journal's fault if memory is lacking */
+            rc = errno == ENOMEM
+                     ? fail_sys(f, "read", path)
+                     : fail_set(f, S3UP_USAGE,
+                                "the journal %s contradicts itself (%.*s): remove it to "
+                                "start over",
+                                path, (int)line.word[0].n, line.word[0].p);
     if (rc >= 0) {
         j->end = rc ? (int64_t)(text.n - rest.n) : 0;
         if ((int64_t)text.n != j->end && ftruncate(j->fd, (off_t)j->end) != 0)
@@ -3303,6 +3329,8 @@ jrn_folder(const char *given, struct buf *out, struct fail *f)
                         "there is no folder for the state of transfers: HOME is not set; "
                         "name one with --state-dir");
     }
+    while (out->n > 1 && out->p[out->n - 1] == '/')
+        out->p[--out->n] = 0; /* a link with a slash behind it is what it stands for */
     if (out->bad)
         return fail_set(f, S3UP_USAGE, "the name of the state folder is too long");
     if (!os_make_folders(buf_text(out), 0700) || lstat(buf_text(out), &info) != 0)
@@ -3319,7 +3347,8 @@ jrn_folder(const char *given, struct buf *out, struct fail *f)
     return 0;
 }
 
-/* What a transfer is known by: run again, the same command finds the same journal. */
+/* What a transfer is known by: run again, the same command finds the same journal. A NUL
+ * stands behind each, which none of them can have; a path and a key may have a LF. */
 struct jrn_what {
     const char *verb, *source;
     struct span endpoint, bucket, key;
@@ -3336,7 +3365,7 @@ jrn_put_path(const char *folder, const struct jrn_what *w, struct buf *out)
     sum_init(&sum, SUM_SHA256);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         sum_add(&sum, all[i].p, all[i].n);
-        sum_add(&sum, "\n", 1);
+        sum_add(&sum, "", 1);
     }
     sum_end(&sum, digest);
     buf_str(out, folder);
@@ -3356,6 +3385,8 @@ jrn_open(struct jrn *j, bool make, struct jrn_facts *k, struct fail *f)
     if (rc == 0) {
         jrn_head(j);
         rc = jrn_end(j, f);
+        (void)os_sync_folder(
+            buf_text(&j->path)); /* most file systems do so by themselves */
     }
     if (rc < 0 && j->fd >= 0) {
         (void)close(j->fd);
