@@ -25,8 +25,10 @@
 #include "s3up.h"
 
 #include <arpa/inet.h>   /* inet_pton: addresses as text */
+#include <dirent.h>      /* opendir: which journals are there */
 #include <errno.h>       /* errno: why a system call failed, kept in struct fail */
 #include <fcntl.h>       /* open and its flags */
+#include <fnmatch.h>     /* patterns of names */
 #include <limits.h>      /* PATH_MAX, NAME_MAX */
 #include <netdb.h>       /* getaddrinfo, in a child of its own */
 #include <netinet/in.h>  /* the two families of addresses */
@@ -47,6 +49,7 @@
 #include <sys/random.h>  /* getrandom */
 #include <sys/socket.h>  /* sockets */
 #include <sys/stat.h>    /* fstat */
+#include <sys/vfs.h>     /* statfs: is a file system in memory? */
 #include <sys/wait.h>    /* waitpid */
 #include <time.h>        /* clock_gettime */
 #include <unistd.h>      /* read, write, pread, fsync, close, fork */
@@ -105,6 +108,7 @@
 #define XFER_LOOK     200     /* milliseconds between two looks at what goes on */
 #define XFER_SYNC     1000    /* and between two syncs of a journal */
 #define XFER_DEATHS   20      /* of workers, after which an upload is given up */
+#define CLI_JOBS      4       /* workers, unless --jobs says else */
 #define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536   /* bytes of one key, token or setting */
 #define CRED_WORDS    64      /* words of a credential_process */
@@ -1965,6 +1969,38 @@ os_standard(void)
     return true;
 }
 
+/* Bytes of memory that can be used without that something else must go; 0: not known. */
+static uint64_t
+os_memory(void)
+{
+    struct buf text = buf_upto(65536);
+    struct fail unread = {S3UP_OK, ""};
+    struct span rest, line;
+    uint64_t n = 0;
+
+    (void)os_slurp("/proc/meminfo", &text, &unread);
+    rest = buf_span(&text);
+    while (!n && span_cut(&rest, '\n', &line))
+        if (span_starts(line, "MemAvailable:")) {
+            line = span_trim(span_after(line, strlen("MemAvailable:")));
+            (void)span_cut(&line, ' ', &rest);
+            if (num_parse(rest, UINT64_MAX / KIB, &n))
+                n *= KIB;
+        }
+    buf_free(&text);
+    return n;
+}
+
+/* Does the folder lie in memory, so that nothing in it outlives a reboot? */
+static bool
+os_is_volatile(const char *path)
+{
+    struct statfs info;
+
+    return statfs(path, &info) == 0 &&
+           (info.f_type == 0x01021994 || (uint32_t)info.f_type == 0x858458f6);
+}
+
 /* Waits, or returns early when asked to stop: the flag is looked at on both sides. */
 static void
 os_sleep(int milliseconds)
@@ -2775,8 +2811,9 @@ jrn_crc(struct span s)
 }
 
 /* Cuts the first line off, and takes it apart. False at the end, and at a line that was
- * torn or changed: there the text ends, whatever follows. A line of many words is neither:
- * a newer program wrote it, and its first words are all that an older one can use. */
+ * torn or changed: there the text ends, whatever follows. A line of many words is
+ * neither: a newer program wrote it, and its first words are all that an older one can
+ * use. */
 static bool
 jrn_next(struct span *text, struct jrn_line *line)
 {
@@ -3393,6 +3430,74 @@ jrn_open(struct jrn *j, bool make, struct jrn_facts *k, struct fail *f)
         j->fd = -1;
     }
     return rc;
+}
+
+/* Reads a journal as it is, and leaves it so. busy: a run is at work on it. */
+static int
+jrn_peek(const char *path, struct jrn_facts *k, bool *busy, struct os_time *changed,
+         struct fail *f)
+{
+    struct jrn j = jrn_none();
+    struct buf text = buf_upto(JRN_MOST);
+    struct jrn_line line;
+    struct stat info;
+    struct span rest;
+    int rc = 0;
+
+    buf_str(&j.path, path);
+    j.fd = os_open(path, O_RDONLY | O_NOFOLLOW, 0);
+    if (j.fd < 0)
+        rc = fail_sys(f, "open the journal", path);
+    else if (jrn_examine(&j, &info, f) < 0 || os_slurp_fd(j.fd, path, &text, f) < 0)
+        rc = -1;
+    rest = buf_span(&text);
+    if (rc == 0 && (!jrn_next(&rest, &line) || !span_is(line.word[0], "s3up")))
+        rc = fail_set(f, S3UP_USAGE, "%s is not a journal of s3up", path);
+    while (rc == 0 && jrn_next(&rest, &line))
+        if (!jrn_fact(k, &line))
+            rc = fail_set(f, S3UP_USAGE, "the journal %s contradicts itself", path);
+    if (rc == 0) {
+        *busy = flock(j.fd, LOCK_SH | LOCK_NB) != 0;
+        *changed = (struct os_time){info.st_mtim.tv_sec, (int32_t)info.st_mtim.tv_nsec};
+    }
+    buf_free(&text);
+    jrn_close(&j);
+    return rc;
+}
+
+/* Goes through the journals of a folder. Those that cannot be read, or are another
+ * user's, are passed over. */
+static int
+jrn_each(const char *folder,
+         void (*see)(void *owner, const struct jrn_facts *k, bool busy, int64_t changed),
+         void *owner, struct fail *f)
+{
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+
+    if (!dir)
+        return fail_sys(f, "read the state folder", folder);
+    while ((entry = readdir(dir)) != NULL) {
+        struct buf path = buf_upto(PATH_MAX);
+        unsigned char digest[SHA256_SIZE];
+        struct fail unread = {S3UP_OK, ""};
+        struct os_time changed;
+        struct jrn_facts facts;
+        bool busy;
+
+        if (!hex_read(span_of(entry->d_name), digest, sizeof digest))
+            continue;
+        jrn_init(&facts);
+        buf_str(&path, folder);
+        buf_char(&path, '/');
+        buf_str(&path, entry->d_name);
+        if (jrn_peek(buf_text(&path), &facts, &busy, &changed, &unread) == 0)
+            see(owner, &facts, busy, changed.s);
+        jrn_free(&facts);
+        buf_free(&path);
+    }
+    (void)closedir(dir);
+    return 0;
 }
 
 /* ---- the ledger ---- */
@@ -10212,6 +10317,21 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     return 0;
 }
 
+/* Gives up what an earlier run began, at the store and here. */
+static int
+xfer_give_up(struct store *st, struct jrn *j, const struct jrn_facts *k, struct fail *f)
+{
+    struct fail now = {S3UP_OK, ""};
+
+    if (k->upload.n &&
+        s3_abort_upload(st, buf_span(&k->bucket), buf_span(&k->key), buf_span(&k->upload),
+                        &now) < 0 &&
+        now.code != S3UP_MISSING)
+        return fail_set(f, now.code, "%s", now.text);
+    jrn_remove(j);
+    return 0;
+}
+
 /* ---- get ---- */
 
 /* An object on its way to a file descriptor. */
@@ -10442,8 +10562,11 @@ done:
 struct cli {
     const char *verb; /* for messages */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
-    uint64_t retries, timeout, lifetime; /* timeout and lifetime in seconds */
+    const char *jobs, *journal, *state, *metrics, *upload;
+    uint64_t retries, timeout, lifetime, older; /* the last three in seconds */
+    uint64_t part_size, threshold, rate;        /* bytes; a second */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
+    bool restart, concat, parts, force;
     struct s3_pair heads[S3_PAIRS]; /* that the object shall have */
     unsigned n;
     struct buf text; /* holds what heads point into; never moves: made at full size */
@@ -10463,7 +10586,12 @@ enum {
     ON_PRESIGN = 1 << 7,
     ON_HELP = 1 << 8,
     ON_VERSION = 1 << 9,
-    ON_NET = ON_PUT | ON_GET | ON_LS | ON_STAT | ON_RM | ON_MB | ON_RB,
+    ON_UPLOADS = 1 << 10,
+    ON_ABORT = 1 << 11,
+    ON_SWEEP = 1 << 12,
+    ON_HISTORY = 1 << 13,
+    ON_NET = ON_PUT | ON_GET | ON_LS | ON_STAT | ON_RM | ON_MB | ON_RB | ON_UPLOADS |
+             ON_ABORT | ON_SWEEP,
     ON_STORE = ON_NET | ON_PRESIGN
 };
 
@@ -10472,6 +10600,7 @@ enum cli_kind {
     CLI_TEXT,   /* const char * */
     CLI_NUMBER, /* uint64_t */
     CLI_AGE,    /* uint64_t, seconds */
+    CLI_SIZE,   /* uint64_t, bytes */
     CLI_FIELD,  /* a header field of the object: its name is in `field` */
     CLI_META,   /* NAME=VALUE: x-amz-meta-NAME */
     CLI_RAW     /* NAME: VALUE as it is */
@@ -10504,17 +10633,44 @@ static const struct cli_option {
      "attempts after a failure that may pass (8)", NULL},
     {"timeout", NULL, 0, CLI_AGE, CLI_AT(timeout), ON_NET, "TIME",
      "how long nothing may move before a connection is given up (60s)", NULL},
-    {"json", NULL, 0, CLI_FLAG, CLI_AT(json), ON_NET, NULL,
+    {"json", NULL, 0, CLI_FLAG, CLI_AT(json), ON_NET | ON_HISTORY, NULL,
      "print one JSON object a line", NULL},
     {"quiet", NULL, 'q', CLI_FLAG, CLI_AT(quiet), ON_STORE, NULL, "say errors only",
      NULL},
     {"verbose", NULL, 'v', CLI_FLAG, CLI_AT(verbose), ON_STORE, NULL,
      "show the heads of requests and replies; secrets are masked", NULL},
     {"dry-run", "dryrun", 0, CLI_FLAG, CLI_AT(dry_run),
-     ON_PUT | ON_GET | ON_RM | ON_MB | ON_RB, NULL,
+     ON_PUT | ON_GET | ON_RM | ON_MB | ON_RB | ON_ABORT | ON_SWEEP, NULL,
      "say what would be done, and do nothing", NULL},
     {"no-clobber", "no-overwrite", 'n', CLI_FLAG, CLI_AT(no_clobber), ON_PUT | ON_GET,
      NULL, "never replace what exists already", NULL},
+    {"jobs", "concurrency", 'j', CLI_TEXT, CLI_AT(jobs), ON_PUT, "N",
+     "how many requests at a time, or auto (auto)", NULL},
+    {"part-size", NULL, 0, CLI_SIZE, CLI_AT(part_size), ON_PUT, "SIZE",
+     "of the parts that a large file is sent in (16M)", NULL},
+    {"threshold", NULL, 0, CLI_SIZE, CLI_AT(threshold), ON_PUT, "SIZE",
+     "files above it are sent in parts (the part size)", NULL},
+    {"limit-rate", "bwlimit", 0, CLI_SIZE, CLI_AT(rate), ON_PUT | ON_GET, "SIZE",
+     "bytes a second, of all connections together (no limit)", NULL},
+    {"restart", NULL, 0, CLI_FLAG, CLI_AT(restart), ON_PUT, NULL,
+     "begin anew, whatever an earlier run has stored", NULL},
+    {"concat", NULL, 0, CLI_FLAG, CLI_AT(concat), ON_PUT, NULL,
+     "join the files, in this order, to one object", NULL},
+    {"journal", NULL, 0, CLI_TEXT, CLI_AT(journal), ON_PUT | ON_ABORT, "FILE",
+     "where to note what is stored (in the state folder)", NULL},
+    {"state-dir", NULL, 0, CLI_TEXT, CLI_AT(state),
+     ON_PUT | ON_UPLOADS | ON_ABORT | ON_SWEEP | ON_HISTORY, "DIR",
+     "the folder for journals and the ledger", NULL},
+    {"metrics", NULL, 0, CLI_TEXT, CLI_AT(metrics), ON_PUT, "FILE",
+     "write numbers for Prometheus to it at the end", NULL},
+    {"parts", NULL, 0, CLI_FLAG, CLI_AT(parts), ON_UPLOADS, NULL,
+     "show the parts of each upload, too", NULL},
+    {"upload-id", NULL, 0, CLI_TEXT, CLI_AT(upload), ON_ABORT, "ID",
+     "the upload to abort, as s3up uploads shows it", NULL},
+    {"older-than", NULL, 0, CLI_AGE, CLI_AT(older), ON_SWEEP, "TIME",
+     "how long nothing must have come for an upload (8d)", NULL},
+    {"force", NULL, 0, CLI_FLAG, CLI_AT(force), ON_SWEEP, NULL, "allow less than a day",
+     NULL},
     {"checksum", NULL, 0, CLI_TEXT, CLI_AT(checksum), ON_PUT, "KIND",
      "auto, sha256, crc64nvme, crc32c, crc32, md5 or none", NULL},
     {"content-type", NULL, 0, CLI_FIELD, 0, ON_PUT, "TYPE",
@@ -10724,6 +10880,10 @@ cli_set(struct cli *c, const struct cli_option *o, const char *value)
         return NULL;
     case CLI_NUMBER:
         return num_parse(v, UINT32_MAX, at) ? NULL : "it must be a whole number";
+    case CLI_SIZE:
+        return num_size(v, at) && *(uint64_t *)at <= INT64_MAX
+                   ? NULL
+                   : "it must be a size, as in 8M, 512K or 1G";
     case CLI_AGE:
         return num_age(v, at) && *(uint64_t *)at > 0 && *(uint64_t *)at < UINT32_MAX
                    ? NULL
@@ -10826,6 +10986,14 @@ cli_is_word(const char *word, const char *list)
     return false;
 }
 
+/* What permits destruction is said where it is meant, and cannot be left behind in an
+ * environment. */
+static bool
+cli_destroys(const struct cli_option *o)
+{
+    return !strcmp(o->name, "restart") || !strcmp(o->name, "force");
+}
+
 /* Set before the command line is read, which has the last word. */
 static bool
 cli_variables(struct cli *c, unsigned verb)
@@ -10836,7 +11004,7 @@ cli_variables(struct cli *c, unsigned verb)
         char name[64];
 
         cli_variable(o, name);
-        value = o->verbs & verb ? os_env(name) : NULL;
+        value = o->verbs & verb && !cli_destroys(o) ? os_env(name) : NULL;
         if (!value || (o->kind == CLI_FLAG && cli_is_word(value, "0 false no off")))
             continue;
         why = o->kind != CLI_FLAG || cli_is_word(value, "1 true yes on")
@@ -10855,8 +11023,12 @@ cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
     bool only_words = false;
     int kept = 0;
 
-    *c = (struct cli){
-        .verb = name, .retries = CLI_RETRIES, .timeout = 60, .lifetime = 3600};
+    *c = (struct cli){.verb = name,
+                      .retries = CLI_RETRIES,
+                      .timeout = 60,
+                      .lifetime = 3600,
+                      .older = 8 * 86400,
+                      .part_size = PART_USUAL};
     c->text = buf_upto(4 * REQ_TEXT);
     if (!buf_need(&c->text, 4 * REQ_TEXT - 1)) {
         log_say(LOG_ERROR, "no memory");
@@ -10885,6 +11057,8 @@ cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
 
 /* All that a verb needs to speak to a store. */
 struct cli_store {
+    const struct cli *cli;
+    struct cli_run *run; /* the uploads that go on, if there are any */
     struct profile profile;
     struct creds creds;
     struct store store;
@@ -10946,6 +11120,44 @@ cli_close(struct cli_store *s)
     profile_free(&s->profile);
 }
 
+static void
+cli_use_keys(const struct creds *keys, struct s3_config *k)
+{
+    k->id = buf_span(&keys->id);
+    k->secret = buf_span(&keys->secret);
+    k->token = buf_span(&keys->token);
+    k->until = keys->until;
+}
+
+/* Reads the source of the keys once more. False if it has none but those in use. */
+static bool
+cli_renew(void *owner, struct s3_config *k)
+{
+    struct cli_store *s = owner;
+    bool asked = s->cli->profile != NULL, newer;
+    struct fail f = {S3UP_OK, ""};
+    struct profile profile;
+    struct creds keys;
+
+    profile_init(&profile, cred_profile_name(s->cli->profile));
+    cred_init(&keys);
+    newer = cred_read_profile(&profile, asked, &f) == 0 &&
+            cred_load(&profile, asked, &keys, &f) == 0 &&
+            !(span_eq(buf_span(&keys.id), k->id) &&
+              span_eq(buf_span(&keys.secret), k->secret) &&
+              span_eq(buf_span(&keys.token), k->token));
+    if (newer) {
+        cred_free(&s->creds);
+        s->creds = keys;
+        cli_use_keys(&s->creds, k);
+        log_say(LOG_NOTE, "the keys were replaced: going on with the new ones");
+    } else {
+        cred_free(&keys);
+    }
+    profile_free(&profile);
+    return newer;
+}
+
 static int
 cli_open(const struct cli *c, struct cli_store *s, struct fail *f)
 {
@@ -10960,9 +11172,10 @@ cli_open(const struct cli *c, struct cli_store *s, struct fail *f)
         profile_free(&s->profile);
         return -1;
     }
-    k->id = buf_span(&s->creds.id);
-    k->secret = buf_span(&s->creds.secret);
-    k->token = buf_span(&s->creds.token);
+    cli_use_keys(&s->creds, k);
+    s->cli = c;
+    k->renew = c->no_sign ? NULL : cli_renew;
+    k->owner = s;
     if (s3_open(&s->store, k, f) < 0) {
         cli_close(s);
         return -1;
@@ -11165,15 +11378,16 @@ cli_media_type(struct span path)
     return NULL;
 }
 
-/* One line of --json about a transfer that is done. */
+/* One line about a transfer that is done. */
 static void
-cli_done(const struct cli *c, const char *from, const char *to, const struct xfer_job *r,
-         bool stdout_taken)
+cli_done(const struct cli *c, const char *from, const char *to, uint64_t size,
+         const char *etag)
 {
     struct buf line = buf_upto(64 * KEY_MAX);
+    bool stdout_taken = !strcmp(to, "-");
 
     if (!c->json) {
-        log_say(LOG_NOTE, "%s -> %s (%llu bytes)", from, to, (unsigned long long)r->size);
+        log_say(LOG_NOTE, "%s -> %s (%llu bytes)", from, to, (unsigned long long)size);
         return;
     }
     buf_char(&line, '{');
@@ -11184,9 +11398,9 @@ cli_done(const struct cli *c, const char *from, const char *to, const struct xfe
     json_key(&line, "target");
     json_put(&line, span_of(to));
     json_key(&line, "size");
-    buf_num(&line, r->size);
+    buf_num(&line, size);
     json_key(&line, "etag");
-    json_put(&line, span_of(r->etag));
+    json_put(&line, s3_bare(span_of(etag)));
     buf_char(&line, '}');
     cli_event(&line, stdout_taken);
     buf_free(&line);
@@ -11195,7 +11409,7 @@ cli_done(const struct cli *c, const char *from, const char *to, const struct xfe
 /* ---- put ---- */
 
 static bool
-cli_checksum(const struct cli *c, struct xfer_job *w, struct fail *f)
+cli_checksum(const struct cli *c, struct xfer_wish *w, struct fail *f)
 {
     w->checksum = XFER_AUTO;
     if (!c->checksum || !strcmp(c->checksum, "auto"))
@@ -11239,71 +11453,435 @@ cli_put_key(const char *path, struct span given, bool several, struct buf *out,
     return true;
 }
 
-static int
-cli_put_one(const struct cli *c, struct store *st, const char *path, struct span bucket,
-            struct span given)
+/* 1536 as 1.5K: three digits are enough for people, in whole numbers. */
+static void
+cli_put_size(struct buf *out, uint64_t n, bool human)
 {
-    struct xfer_job job = {.heads = c->heads, .n = c->n, .no_clobber = c->no_clobber};
-    struct buf key = buf_upto(4 * KEY_MAX), target = buf_upto(8 * KEY_MAX);
-    struct fail f = {S3UP_OK, ""};
-    struct part_file file = {.fd = -1};
-    const char *type = cli_media_type(span_of(path));
+    unsigned unit = 0;
+    uint64_t tenths = n;
 
-    if (cli_checksum(c, &job, &f) && cli_put_key(path, given, c->count > 2, &key, &f) &&
-        part_open(&file, path, &f) == 0) {
-        struct s3_call call = s3_to("PutObject", "PUT", bucket, buf_span(&key));
+    if (!human || n < KIB) {
+        buf_num(out, n);
+        return;
+    }
+    while (tenths >= KIB * KIB && unit < 5) {
+        tenths /= KIB;
+        unit++;
+    }
+    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded; below 10,240,000 */
+    unit++;
+    if (tenths >= 10240) {
+        tenths /= 1024;
+        unit++;
+    }
+    buf_num(out, tenths / 10);
+    if (tenths < 100) {
+        buf_char(out, '.');
+        buf_num(out, tenths % 10);
+    }
+    buf_char(out, "BKMGTPE"[unit]);
+}
 
-        cli_put_uri(&target, bucket, buf_span(&key));
+/* All uploads of one command. */
+struct cli_run {
+    const struct cli *cli;
+    struct xfer xfer;
+    struct xfer_wish wish;
+    struct span bucket, given; /* the target, as it was written */
+    int at, last;              /* which of the words are files */
+    struct buf key, target;    /* of the file at hand */
+    struct buf folder;
+    struct cli_tally tally;
+    uint64_t bytes, resumed, parts, retries;
+    int64_t begun; /* ticks */
+    bool shows;    /* there is a progress line */
+};
+
+static struct buf
+cli_target(const struct cli_run *r, const struct xfer_up *up)
+{
+    struct buf target = buf_upto(8 * KEY_MAX);
+
+    cli_put_uri(&target, r->bucket, buf_span(&up->key));
+    return target;
+}
+
+/* An event of --json about an upload: what is common to all. */
+static struct buf
+cli_begin_event(const char *name, const char *source, struct span target)
+{
+    struct buf line = buf_upto(64 * KEY_MAX);
+
+    buf_char(&line, '{');
+    json_key(&line, "event");
+    json_put(&line, span_of(name));
+    json_key(&line, "source");
+    json_put(&line, span_of(source));
+    json_key(&line, "target");
+    json_put(&line, target);
+    return line;
+}
+
+static void
+cli_event_number(struct buf *line, const char *name, uint64_t n)
+{
+    json_key(line, name);
+    buf_num(line, n);
+}
+
+static void
+cli_end_event(struct buf *line)
+{
+    buf_char(line, '}');
+    cli_event(line, false);
+    buf_free(line);
+}
+
+/* How many bytes of an upload were stored by an earlier run. */
+static uint64_t
+cli_found_bytes(const struct xfer_up *up)
+{
+    uint64_t n = 0;
+
+    for (unsigned i = 1; i <= up->plan.n && i <= up->facts.parts; i++)
+        if (up->facts.part[i - 1].done)
+            n += (uint64_t)part_length(&up->plan, i);
+    return n;
+}
+
+static void
+cli_say_resume(struct cli_run *r, const struct xfer_up *up)
+{
+    struct buf have = buf_upto(64), all = buf_upto(64);
+    uint64_t found = cli_found_bytes(up);
+
+    r->resumed += found;
+    cli_put_size(&have, found, true);
+    cli_put_size(&all, (uint64_t)up->plan.size, true);
+    log_say(LOG_NOTE, "%s: going on; %u of %u parts (%s of %s) are there already",
+            up->file[0].path, up->found, up->plan.n, buf_text(&have), buf_text(&all));
+    buf_free(&have);
+    buf_free(&all);
+}
+
+/* What happens to an upload that is not at its end, as --json tells it. */
+static void
+cli_json_event(struct cli_run *r, const struct xfer_event *e)
+{
+    static const char *const names[] = {[XFER_START] = "start",
+                                        [XFER_RESUME] = "resume",
+                                        [XFER_PART] = "part",
+                                        [XFER_RETRY] = "retry",
+                                        [XFER_OVER] = "over"};
+    struct buf target = cli_target(r, e->up), line;
+
+    line = cli_begin_event(names[e->kind], e->up->file[0].path, buf_span(&target));
+    if (e->kind == XFER_START || e->kind == XFER_RESUME) {
+        cli_event_number(&line, "size", (uint64_t)e->up->plan.size);
+        cli_event_number(&line, "parts", e->up->plan.n);
+        cli_event_number(&line, "part_size", (uint64_t)e->up->plan.part);
+    }
+    if (e->kind == XFER_RESUME) {
+        cli_event_number(&line, "parts_done", e->up->found);
+        cli_event_number(&line, "bytes_done", cli_found_bytes(e->up));
+    }
+    if (e->kind == XFER_PART || e->kind == XFER_RETRY)
+        cli_event_number(&line, "number", e->number);
+    if (e->kind == XFER_OVER) {
+        json_key(&line, "reason");
+        json_put(&line, span_of(e->text));
+    }
+    cli_end_event(&line);
+    buf_free(&target);
+}
+
+static void
+cli_hear(void *owner, const struct xfer_event *e)
+{
+    struct cli_run *r = ((struct cli_store *)owner)->run;
+    const char *path = e->up->file[0].path;
+    struct buf target;
+
+    if (e->kind == XFER_PART)
+        r->parts++;
+    if (e->kind == XFER_RETRY)
+        r->retries++;
+    if (e->kind == XFER_RESUME)
+        cli_say_resume(r, e->up);
+    if (e->kind == XFER_OVER)
+        log_say(LOG_WARN, "%s: starting over: %s", path, e->text);
+    if (e->kind == XFER_FAILED) {
+        cli_count(&r->tally, cli_failed(r->cli, e->fail, path, false));
+    } else if (e->kind == XFER_DONE) {
+        target = cli_target(r, e->up);
+        r->bytes += (uint64_t)e->up->plan.size;
+        cli_count(&r->tally, S3UP_OK);
+        cli_done(r->cli, path, buf_text(&target), (uint64_t)e->up->plan.size,
+                 e->up->etag);
+        buf_free(&target);
+    } else if (r->cli->json) {
+        cli_json_event(r, e);
+    }
+}
+
+/* What cannot be sent at all, however the store is. */
+static bool
+cli_is_file(const char *word, struct fail *f)
+{
+    if (cli_is_uri(word))
+        (void)fail_set(f, S3UP_USAGE, "%s is not a file of this machine", word);
+    else if (cli_is_http(word)) /* presigned, it is a secret */
+        (void)fail_set(f, S3UP_USAGE, "http... is not a file of this machine");
+    else if (!strcmp(word, "-"))
+        (void)fail_set(f, S3UP_USAGE, "put sends files; it does not read standard input");
+    return f->code == S3UP_OK;
+}
+
+/* Gives the next file to the crew. What can be said before anything is sent is said
+ * here. */
+static bool
+cli_next(void *owner, struct xfer_item *item)
+{
+    struct cli_run *r = ((struct cli_store *)owner)->run;
+    const struct cli *c = r->cli;
+
+    for (; r->at < r->last; r->at = c->concat ? r->last : r->at + 1) {
+        const char *path = c->words[r->at];
+        struct fail f = {S3UP_OK, ""};
+        struct part_file file;
+
+        buf_clear(&r->key);
+        *item = (struct xfer_item){(const char *const *)&c->words[r->at],
+                                   c->concat ? (unsigned)(r->last - r->at) : 1,
+                                   {NULL, 0},
+                                   cli_media_type(span_of(path))};
         for (unsigned i = 0; i < c->n; i++)
             if (!strcmp(c->heads[i].name, "content-type"))
-                type = NULL;
-        if (type)
-            s3_header(&call, "content-type", span_of(type));
-        if (c->dry_run)
-            log_say(LOG_NOTE, "would put %s -> %s (%lld bytes)", path, buf_text(&target),
-                    (long long)file.id.size);
-        else if (xfer_put(st, &file, &call, &job, &f) == 0)
-            cli_done(c, path, buf_text(&target), &job, false);
+                item->type = NULL;
+        if (cli_put_key(path, r->given, c->count > 2 && !c->concat, &r->key, &f) &&
+            c->dry_run && part_open(&file, path, &f) == 0) {
+            buf_clear(&r->target);
+            cli_put_uri(&r->target, r->bucket, buf_span(&r->key));
+            log_say(LOG_NOTE, "would put %s -> %s (%lld bytes)", path,
+                    buf_text(&r->target), (long long)file.id.size);
+            part_close(&file);
+            cli_count(&r->tally, S3UP_OK);
+            continue;
+        }
+        if (f.code != S3UP_OK) {
+            cli_count(&r->tally, cli_failed(c, &f, path, false));
+            continue;
+        }
+        item->key = buf_span(&r->key);
+        r->at = c->concat ? r->last : r->at + 1;
+        return true;
     }
-    part_close(&file);
-    buf_free(&key);
-    buf_free(&target);
-    return f.code == S3UP_OK ? S3UP_OK : cli_failed(c, &f, path, false);
+    return false;
+}
+
+/* How many workers: as asked, but no more than memory has room for what they read, since
+ * each part is read twice and should come from memory the second time. */
+static int
+cli_jobs(const struct cli *c, unsigned *jobs, struct fail *f)
+{
+    uint64_t n = CLI_JOBS, memory = os_memory();
+    uint64_t most = memory ? memory / 4 / (c->part_size | 1) : CREW_MOST;
+
+    if (c->jobs && strcmp(c->jobs, "auto") != 0 &&
+        (!num_parse(span_of(c->jobs), CREW_MOST, &n) || !n))
+        return fail_set(f, S3UP_USAGE,
+                        "--jobs wants a number from 1 to %d, or auto, not \"%s\"",
+                        CREW_MOST, c->jobs);
+    *jobs = (unsigned)(n <= most ? n : most ? most : 1);
+    return 0;
+}
+
+/* Does one file go in one request? Then no workers are needed. */
+static bool
+cli_is_small(const struct cli_run *r)
+{
+    struct stat info;
+
+    return r->last == 1 && stat(r->cli->words[0], &info) == 0 &&
+           ((uint64_t)info.st_size <= r->wish.threshold ||
+            (uint64_t)info.st_size <= r->wish.part_size);
+}
+
+/* The folder for journals and the ledger. Without one, files still go up. */
+static void
+cli_state(struct cli_run *r)
+{
+    struct fail f = {S3UP_OK, ""};
+
+    if (jrn_folder(r->cli->state, &r->folder, &f) == 0)
+        r->wish.folder = buf_text(&r->folder);
+    else
+        log_say(LOG_WARN, "%s. Going on without a journal and a ledger", f.text);
+    if (r->wish.folder && os_is_volatile(r->wish.folder))
+        log_say(LOG_NOTE,
+                "the state folder %s is in memory: a reboot forgets what it says",
+                r->wish.folder);
+}
+
+/* What the run came to, in one event. */
+static void
+cli_summary(const struct cli_run *r)
+{
+    struct buf line = buf_upto(4096);
+
+    if (!r->cli->json)
+        return;
+    buf_char(&line, '{');
+    json_key(&line, "event");
+    json_put(&line, SPAN("summary"));
+    cli_event_number(&line, "done", (uint64_t)r->tally.done);
+    cli_event_number(&line, "failed", (uint64_t)r->tally.failed);
+    cli_event_number(&line, "bytes", r->bytes);
+    cli_event_number(&line, "bytes_resumed", r->resumed);
+    cli_event_number(&line, "retries", r->retries);
+    cli_event_number(&line, "milliseconds", (uint64_t)(os_ticks() - r->begun));
+    cli_end_event(&line);
+}
+
+/* When the metrics file that is there says that all went well. */
+static uint64_t
+cli_last_success(const char *path)
+{
+    static const char name[] = "s3up_last_success_timestamp_seconds ";
+    struct buf text = buf_upto(65536);
+    struct fail unread = {S3UP_OK, ""};
+    struct span rest, line;
+    uint64_t n = 0;
+
+    (void)os_slurp(path, &text, &unread);
+    rest = buf_span(&text);
+    while (span_cut(&rest, '\n', &line))
+        if (span_starts(line, name) &&
+            !num_parse(span_after(line, sizeof name - 1), INT64_MAX, &n))
+            n = 0;
+    buf_free(&text);
+    return n;
+}
+
+/* Numbers for Prometheus, as its node exporter picks them up from a folder. */
+static int
+cli_metrics(const struct cli_run *r, int code, struct fail *f)
+{
+    struct buf text = buf_upto(65536);
+    const struct {
+        const char *name, *what;
+        uint64_t value;
+    } all[] = {
+        {"s3up_last_run_timestamp_seconds", "When the last run ended",
+         (uint64_t)os_now().s},
+        {"s3up_last_run_exit_code", "How the last run ended", (uint64_t)code},
+        {"s3up_last_run_milliseconds", "How long the last run took",
+         (uint64_t)(os_ticks() - r->begun)},
+        {"s3up_last_run_files", "Files stored by the last run", (uint64_t)r->tally.done},
+        {"s3up_last_run_failures", "Files not stored by the last run",
+         (uint64_t)r->tally.failed},
+        {"s3up_last_run_bytes", "Bytes of the files stored by the last run", r->bytes},
+        {"s3up_last_success_timestamp_seconds", "When a run last ended without failures",
+         code == S3UP_OK ? (uint64_t)os_now().s : cli_last_success(r->cli->metrics)},
+    };
+
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        buf_str(&text, "# HELP ");
+        buf_str(&text, all[i].name);
+        buf_char(&text, ' ');
+        buf_str(&text, all[i].what);
+        buf_str(&text, "\n# TYPE ");
+        buf_str(&text, all[i].name);
+        buf_str(&text, " gauge\n");
+        buf_str(&text, all[i].name);
+        buf_char(&text, ' ');
+        buf_num(&text, all[i].value);
+        buf_char(&text, '\n');
+    }
+    (void)(text.bad ? fail_set(f, S3UP_LATER, "no memory for metrics")
+                    : os_replace(r->cli->metrics, buf_span(&text), 0644, f));
+    buf_free(&text);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* Checks what belongs together, and fills the wish. */
+static int
+cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
+{
+    *w = (struct xfer_wish){.heads = c->heads,
+                            .n = c->n,
+                            .no_clobber = c->no_clobber,
+                            .restart = c->restart,
+                            .part_size = c->part_size,
+                            .threshold = c->threshold ? c->threshold : c->part_size,
+                            .rate = c->rate,
+                            .journal = c->journal};
+    if (!cli_checksum(c, w, f))
+        return -1;
+    if (c->part_size > PART_MOST)
+        return fail_set(f, S3UP_USAGE,
+                        "--part-size: S3 knows no larger parts than 5 GiB");
+    if (c->part_size < PART_LEAST) {
+        log_say(LOG_WARN,
+                "--part-size: S3 knows no smaller parts than 5 MiB (but the last "
+                "one): 5M is taken");
+        w->part_size = PART_LEAST;
+    }
+    if (!c->threshold)
+        w->threshold = w->part_size;
+    if (c->journal && c->count > 2 && !c->concat)
+        return fail_set(f, S3UP_USAGE,
+                        "--journal is for one upload, and there are several");
+    return 0;
 }
 
 static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
-    struct cli_tally tally = {0, 0, 0, false};
-    struct xfer_job unused;
-    struct span bucket, key;
-    int last = c->count - 1;
+    struct cli_run run = {.cli = c, .last = c->count - 1, .begun = os_ticks()};
+    struct cli_store *s = st->config.owner;
+    unsigned jobs = 1;
+    int code = -1;
 
     if (c->count < 2)
         return fail_set(f, S3UP_USAGE,
                         "put needs a FILE and a target, s3://BUCKET[/KEY]");
-    if (!cli_uri(c->words[last], &bucket, &key, f) || !cli_checksum(c, &unused, f) ||
-        cli_differ(c->words, last, f) < 0)
+    if (!cli_uri(c->words[run.last], &run.bucket, &run.given, f) ||
+        cli_wish(c, &run.wish, f) < 0 ||
+        (!c->concat && cli_differ(c->words, run.last, f) < 0) ||
+        cli_jobs(c, &jobs, f) < 0)
         return -1;
-    for (int i = 0; i < last; i++) {
-        int code;
-
-        if (cli_is_uri(c->words[i]))
-            return fail_set(f, S3UP_USAGE, "%s is not a file of this machine",
-                            c->words[i]);
-        if (cli_is_http(c->words[i])) /* presigned, it is a secret */
-            return fail_set(f, S3UP_USAGE, "http... is not a file of this machine");
-        if (!strcmp(c->words[i], "-"))
-            return fail_set(f, S3UP_USAGE,
-                            "put sends files; it does not read standard input");
-        code = cli_put_one(c, st, c->words[i], bucket, key);
-        cli_count(&tally, code);
-        for (int k = i + 1; code && cli_hopeless(st, code) && k < last; k++, i++) {
-            log_say(LOG_ERROR, "%s was not sent, for the same reason", c->words[k]);
-            cli_count(&tally, code);
+    for (int i = 0; i < run.last; i++)
+        if (!cli_is_file(c->words[i], f))
+            return -1;
+    run.key = buf_upto(4 * KEY_MAX);
+    run.target = buf_upto(8 * KEY_MAX);
+    run.folder = buf_upto(PATH_MAX);
+    if (!c->dry_run)
+        cli_state(&run);
+    s->run = &run;
+    run.xfer = (struct xfer){.st = st,
+                             .wish = &run.wish,
+                             .bucket = run.bucket,
+                             .next = cli_next,
+                             .event = cli_hear,
+                             .owner = s};
+    if (xfer_run(&run.xfer, cli_is_small(&run) ? 1 : jobs, f) == 0) {
+        for (int last = run.tally.code; run.xfer.hopeless && run.at < run.last;
+             run.at++) {
+            log_say(LOG_ERROR, "%s was not sent, for the same reason", c->words[run.at]);
+            cli_count(&run.tally, last);
         }
+        code = cli_outcome(&run.tally);
+        cli_summary(&run);
+        if (c->metrics && cli_metrics(&run, code, f) < 0)
+            code = code ? code : cli_failed(c, f, c->metrics, false);
     }
-    return cli_outcome(&tally);
+    s->run = NULL;
+    buf_free(&run.key);
+    buf_free(&run.target);
+    buf_free(&run.folder);
+    return code;
 }
 
 /* ---- get ---- */
@@ -11367,10 +11945,7 @@ cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *
             (void)xfer_get_file(st, &get, buf_text(&path), c->no_clobber, &f);
         }
         if (f.code == S3UP_OK && !c->dry_run) {
-            struct xfer_job r = {.size = get.done};
-
-            s3_copy_name(r.etag, sizeof r.etag, s3_bare(span_of(get.etag)));
-            cli_done(c, uri, to_stdout ? "-" : buf_text(&path), &r, to_stdout);
+            cli_done(c, uri, to_stdout ? "-" : buf_text(&path), get.done, get.etag);
         }
     }
     buf_free(&path);
@@ -11415,35 +11990,6 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
 }
 
 /* ---- ls, stat ---- */
-
-/* 1536 as 1.5K: three digits are enough for people, in whole numbers. */
-static void
-cli_put_size(struct buf *out, uint64_t n, bool human)
-{
-    unsigned unit = 0;
-    uint64_t tenths = n;
-
-    if (!human || n < KIB) {
-        buf_num(out, n);
-        return;
-    }
-    while (tenths >= KIB * KIB && unit < 5) {
-        tenths /= KIB;
-        unit++;
-    }
-    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded; below 10,240,000 */
-    unit++;
-    if (tenths >= 10240) {
-        tenths /= 1024;
-        unit++;
-    }
-    buf_num(out, tenths / 10);
-    if (tenths < 100) {
-        buf_char(out, '.');
-        buf_num(out, tenths % 10);
-    }
-    buf_char(out, "BKMGTPE"[unit]);
-}
 
 /* 2013-05-24T00:00:00Z */
 static void
@@ -11609,6 +12155,457 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     buf_free(&line);
     buf_free(&lower);
     return S3UP_OK;
+}
+
+/* ---- uploads, abort, sweep, history ---- */
+
+/* 90061 as 1d1h: two units are enough for people. */
+static void
+cli_put_age(struct buf *out, int64_t seconds)
+{
+    static const struct {
+        int64_t in;
+        char letter;
+    } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
+    uint64_t left = seconds > 0 ? (uint64_t)seconds : 0;
+    unsigned i = 0;
+
+    while (i < 3 && left < (uint64_t)units[i].in)
+        i++;
+    for (unsigned k = i; k <= i + 1 && k < 4; k++) {
+        if (k > i && !(left / (uint64_t)units[k].in))
+            break;
+        buf_num(out, left / (uint64_t)units[k].in);
+        buf_char(out, units[k].letter);
+        left %= (uint64_t)units[k].in;
+    }
+}
+
+/* An upload that a journal of this host tells of. */
+static void
+cli_see_journal(void *owner, const struct jrn_facts *k, bool busy, int64_t changed)
+{
+    const struct cli *c = owner;
+    struct buf line = buf_upto(64 * KEY_MAX), target = buf_upto(8 * KEY_MAX);
+    struct part_plan plan;
+    struct fail unread = {S3UP_OK, ""};
+    int64_t size = 0, age = os_now().s - changed;
+    uint64_t done = 0;
+
+    for (unsigned i = 0; i < k->sources; i++)
+        size += k->source[i].id.size;
+    if (!k->sources || !k->upload.n || part_plan(&plan, size, k->part_size, &unread) < 0)
+        return;
+    for (unsigned n = 1; n <= plan.n && n <= k->parts; n++)
+        if (k->part[n - 1].done)
+            done += (uint64_t)part_length(&plan, n);
+    cli_put_uri(&target, buf_span(&k->bucket), buf_span(&k->key));
+    if (c->json) {
+        buf_char(&line, '{');
+        cli_json_text(&line, "source", span_of(k->source[0].path));
+        cli_json_text(&line, "target", buf_span(&target));
+        cli_json_text(&line, "endpoint", buf_span(&k->endpoint));
+        cli_json_text(&line, "upload_id", buf_span(&k->upload));
+        cli_event_number(&line, "size", (uint64_t)size);
+        cli_event_number(&line, "bytes_done", done);
+        cli_event_number(&line, "parts", plan.n);
+        cli_event_number(&line, "parts_done", jrn_count(k));
+        cli_event_number(&line, "age", age > 0 ? (uint64_t)age : 0);
+        json_key(&line, "running");
+        buf_str(&line, busy ? "true}" : "false}");
+    } else {
+        buf_num(&line, size ? done / (uint64_t)((size + 99) / 100) : 0);
+        buf_str(&line, "% of ");
+        cli_put_size(&line, (uint64_t)size, true);
+        buf_str(&line, busy ? ", running, " : ", ");
+        cli_put_age(&line, age);
+        buf_str(&line, busy ? " ago  " : " old  ");
+        log_put_plain(&line, span_of(k->source[0].path));
+        buf_str(&line, " -> ");
+        log_put_plain(&line, buf_span(&target));
+    }
+    printf("%s\n", buf_text(&line));
+    buf_free(&line);
+    buf_free(&target);
+}
+
+/* A list of unfinished uploads, collected: while it is read no other call can be made.
+ * Each is the time in text, the key and the upload id, with a NUL behind each. */
+static int
+cli_collect(struct store *st, struct span bucket, struct span prefix, struct buf *all,
+            struct fail *f)
+{
+    struct s3_list list;
+    int rc;
+
+    s3_list_begin(&list, S3_UPLOADS, bucket);
+    list.prefix = prefix;
+    while ((rc = s3_list_next(st, &list, f)) > 0 && !os_stop) {
+        buf_num(all, list.entry.time > 0 ? (uint64_t)list.entry.time : 0);
+        buf_char(all, 0);
+        buf_put(all, buf_span(&list.entry.name));
+        buf_char(all, 0);
+        buf_put(all, buf_span(&list.entry.id));
+        buf_char(all, 0);
+    }
+    s3_list_end(&list);
+    if (os_stop)
+        return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    return all->bad ? fail_set(f, S3UP_LATER, "no memory for the list of uploads") : rc;
+}
+
+/* One of those that were collected. */
+struct cli_upload {
+    uint64_t time;
+    struct span key, id;
+};
+
+static bool
+cli_next_upload(struct span *all, struct cli_upload *u)
+{
+    struct span time;
+
+    return all->n && span_cut(all, 0, &time) && num_parse(time, INT64_MAX, &u->time) &&
+           span_cut(all, 0, &u->key) && span_cut(all, 0, &u->id);
+}
+
+/* Shows the parts of an upload, or only finds the time of the newest. */
+static int
+cli_parts(const struct cli *c, struct store *st, struct span bucket, struct cli_upload *u,
+          struct fail *f)
+{
+    struct s3_list list;
+    int rc;
+
+    s3_list_begin(&list, S3_PARTS, bucket);
+    list.key = u->key;
+    list.id = u->id;
+    while ((rc = s3_list_next(st, &list, f)) > 0) {
+        const struct s3_entry *e = &list.entry;
+        struct buf line = buf_upto(4096);
+
+        if (e->time > 0 && (uint64_t)e->time > u->time)
+            u->time = (uint64_t)e->time;
+        if (c->parts && c->json) {
+            buf_char(&line, '{');
+            cli_json_text(&line, "upload_id", u->id);
+            cli_event_number(&line, "part", e->number);
+            cli_event_number(&line, "size", e->size);
+            cli_json_text(&line, "etag", s3_bare(buf_span(&e->etag)));
+            buf_char(&line, '}');
+            printf("%s\n", buf_text(&line));
+        } else if (c->parts) {
+            printf("    part %llu  %llu  %.*s\n", (unsigned long long)e->number,
+                   (unsigned long long)e->size, (int)s3_bare(buf_span(&e->etag)).n,
+                   s3_bare(buf_span(&e->etag)).p);
+        }
+        buf_free(&line);
+    }
+    s3_list_end(&list);
+    return rc;
+}
+
+static void
+cli_show_upload(const struct cli *c, struct span bucket, const struct cli_upload *u)
+{
+    struct buf line = buf_upto(64 * KEY_MAX), target = buf_upto(8 * KEY_MAX);
+
+    cli_put_uri(&target, bucket, u->key);
+    if (c->json) {
+        buf_char(&line, '{');
+        cli_json_text(&line, "target", buf_span(&target));
+        cli_json_text(&line, "upload_id", u->id);
+        json_key(&line, "time");
+        buf_char(&line, '"');
+        cli_put_time(&line, (int64_t)u->time);
+        buf_str(&line, "\"}");
+    } else {
+        cli_put_time(&line, (int64_t)u->time);
+        buf_str(&line, "  ");
+        log_put_plain(&line, buf_span(&target));
+        buf_str(&line, "  ");
+        log_put_plain(&line, u->id);
+    }
+    printf("%s\n", buf_text(&line));
+    buf_free(&line);
+    buf_free(&target);
+}
+
+static int
+cli_uploads(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct buf folder = buf_upto(PATH_MAX), all = buf_upto(S3_REPLY);
+    struct span bucket, prefix, rest;
+    struct cli_upload u;
+    int rc = -1;
+
+    if (c->count > 1)
+        return fail_set(f, S3UP_USAGE, "uploads takes one s3://BUCKET[/PREFIX]");
+    if (!c->count) {
+        rc = jrn_folder(c->state, &folder, f);
+        if (rc == 0)
+            rc = jrn_each(buf_text(&folder), cli_see_journal, (void *)(uintptr_t)c, f);
+    } else if (cli_uri(c->words[0], &bucket, &prefix, f)) {
+        rc = cli_collect(st, bucket, prefix, &all, f);
+        rest = buf_span(&all);
+        while (rc == 0 && cli_next_upload(&rest, &u)) {
+            cli_show_upload(c, bucket, &u);
+            if (c->parts)
+                rc = cli_parts(c, st, bucket, &u, f);
+        }
+    }
+    buf_free(&folder);
+    buf_free(&all);
+    return rc;
+}
+
+/* Finds the journal of an upload and locks it; of one file, or of one that is joined from
+ * several. */
+static int
+cli_find_journal(const struct cli *c, struct store *st, struct jrn *j,
+                 struct jrn_facts *facts, struct fail *f)
+{
+    struct buf folder = buf_upto(PATH_MAX), source = buf_upto(PATH_MAX),
+               endpoint = buf_upto(URL_MAX), key = buf_upto(4 * KEY_MAX);
+    static const char *const verbs[] = {"put", "concat"};
+    struct span bucket, given;
+    int rc = -1;
+
+    if (cli_uri(c->words[1], &bucket, &given, f) &&
+        cli_put_key(c->words[0], given, false, &key, f) &&
+        (c->journal || jrn_folder(c->state, &folder, f) == 0) &&
+        xfer_absolute(c->words[0], &source, f) == 0)
+        rc = 0;
+    xfer_put_endpoint(st, &endpoint);
+    for (unsigned i = 0; rc == 0 && i < 2 && j->fd < 0; i++) {
+        struct jrn_what what = {verbs[i], buf_text(&source), buf_span(&endpoint), bucket,
+                                buf_span(&key)};
+        struct fail now = {S3UP_OK, ""};
+
+        buf_clear(&j->path);
+        if (c->journal)
+            buf_str(&j->path, c->journal);
+        else
+            jrn_put_path(buf_text(&folder), &what, &j->path);
+        if (jrn_open(j, false, facts, &now) < 0 && now.code != S3UP_MISSING)
+            rc = fail_set(f, now.code, "%s", now.text);
+    }
+    if (rc == 0 && j->fd < 0)
+        rc =
+            fail_set(f, S3UP_MISSING,
+                     "this host has no unfinished upload of %s to %s; s3up uploads shows "
+                     "those it has",
+                     c->words[0], c->words[1]);
+    buf_free(&folder);
+    buf_free(&source);
+    buf_free(&endpoint);
+    buf_free(&key);
+    return rc;
+}
+
+static int
+cli_abort(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct jrn j = jrn_none();
+    struct jrn_facts facts;
+    struct span bucket, key;
+    int rc = -1;
+
+    if (c->upload) {
+        if (c->count != 1)
+            return fail_set(f, S3UP_USAGE, "abort --upload-id needs one s3://BUCKET/KEY");
+        if (!cli_uri(c->words[0], &bucket, &key, f))
+            return -1;
+        if (c->dry_run)
+            log_say(LOG_NOTE, "would abort the upload %s to %s", c->upload, c->words[0]);
+        return c->dry_run ? 0 : s3_abort_upload(st, bucket, key, span_of(c->upload), f);
+    }
+    if (c->count != 2)
+        return fail_set(f, S3UP_USAGE,
+                        "abort needs a FILE and its s3://BUCKET/KEY, or --upload-id");
+    jrn_init(&facts);
+    if (cli_find_journal(c, st, &j, &facts, f) == 0) {
+        if (c->dry_run) {
+            log_say(LOG_NOTE, "would abort the upload of %s to %s", c->words[0],
+                    c->words[1]);
+            rc = 0;
+        } else {
+            rc = xfer_give_up(st, &j, &facts, f);
+        }
+    }
+    if (rc == 0 && !c->dry_run)
+        log_say(LOG_NOTE, "the upload of %s to %s was aborted", c->words[0], c->words[1]);
+    jrn_close(&j);
+    jrn_free(&facts);
+    return rc;
+}
+
+/* Upload ids that journals of this host know, each with a NUL behind it. */
+static void
+cli_spare(void *owner, const struct jrn_facts *k, bool busy, int64_t changed)
+{
+    (void)busy;
+    (void)changed;
+    buf_put(owner, buf_span(&k->upload));
+    buf_char(owner, 0);
+}
+
+static bool
+cli_is_spared(const struct buf *spared, struct span id)
+{
+    struct span rest = buf_span(spared), one;
+
+    while (rest.n && span_cut(&rest, 0, &one))
+        if (span_eq(one, id))
+            return true;
+    return false;
+}
+
+/* Aborts one upload if nothing has come for it for long enough. 1: it was left. */
+static int
+cli_sweep_one(const struct cli *c, struct store *st, struct span bucket,
+              struct cli_upload *u, struct fail *f)
+{
+    struct cli quiet = *c;
+    int64_t now;
+
+    quiet.parts = false;
+    if (cli_parts(&quiet, st, bucket, u, f) < 0) {
+        bool gone = f->code == S3UP_MISSING;
+
+        if (gone)
+            *f = (struct fail){S3UP_OK, ""};
+        return gone ? 1 : -1;
+    }
+    /* By the store's clock: ours may be years off. */
+    if (!date_http(s3_value(st, "date"), &now) || !u->time)
+        return fail_set(f, S3UP_SKIPPED,
+                        "the store does not say what time it is, or when the upload "
+                        "began: nothing is deleted");
+    if (now - (int64_t)u->time < (int64_t)c->older)
+        return 1;
+    cli_show_upload(c, bucket, u);
+    return c->dry_run ? 0 : s3_abort_upload(st, bucket, u->key, u->id, f);
+}
+
+static int
+cli_sweep(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct buf folder = buf_upto(PATH_MAX), all = buf_upto(S3_REPLY),
+               spared = buf_upto(JRN_MOST);
+    struct cli_tally tally = {0, 0, 0, false};
+    struct span bucket, prefix, rest;
+    struct cli_upload u;
+    int rc = -1;
+
+    if (c->count != 1)
+        return fail_set(f, S3UP_USAGE, "sweep needs one s3://BUCKET[/PREFIX]");
+    if (c->older < 86400 && !c->force)
+        return fail_set(f, S3UP_USAGE,
+                        "--older-than below a day could hit uploads that are still going "
+                        "on elsewhere: if that is meant, add --force");
+    if (cli_uri(c->words[0], &bucket, &prefix, f) &&
+        jrn_folder(c->state, &folder, f) == 0 &&
+        jrn_each(buf_text(&folder), cli_spare, &spared, f) == 0)
+        rc = cli_collect(st, bucket, prefix, &all, f);
+    if (rc == 0 && spared.bad)
+        rc = fail_set(f, S3UP_LATER, "no memory for the uploads of this host");
+    rest = buf_span(&all);
+    while (rc == 0 && !os_stop && cli_next_upload(&rest, &u)) {
+        struct fail now = {S3UP_OK, ""};
+        int swept = 1;
+
+        if (!cli_is_spared(&spared, u.id))
+            swept = cli_sweep_one(c, st, bucket, &u, &now);
+        if (swept < 0)
+            cli_count(&tally, cli_failed(c, &now, c->words[0], false));
+    }
+    if (rc == 0 && !c->json)
+        log_say(LOG_DEBUG, "swept");
+    buf_free(&folder);
+    buf_free(&all);
+    buf_free(&spared);
+    return rc < 0 ? -1 : cli_outcome(&tally);
+}
+
+/* A line of the ledger, as people read it. False if it is torn, or none. */
+static bool
+cli_show_stored(const struct cli *c, struct span line, const char *pattern)
+{
+    struct buf text[6], out = buf_upto(64 * KEY_MAX);
+    static const char *const names[] = {"time", "path", "bucket", "key", "size", "etag"};
+    enum json_event event;
+    bool good, match;
+    struct json j;
+
+    for (unsigned i = 0; i < 6; i++)
+        text[i] = buf_upto(16 * KEY_MAX);
+    json_init(&j, line);
+    while ((event = json_next(&j)) != JSON_END && event != JSON_BAD)
+        for (unsigned i = 0; i < 6; i++)
+            if (j.depth == 1 && span_is(j.key, names[i]) &&
+                (event == JSON_STRING || event == JSON_NUMBER))
+                (void)json_text(j.text, &text[i]);
+    good = event == JSON_END && text[0].n && text[1].n;
+    cli_put_uri(&out, buf_span(&text[2]), buf_span(&text[3]));
+    match = !pattern || fnmatch(pattern, buf_text(&text[1]), 0) == 0 ||
+            fnmatch(pattern, buf_text(&text[3]), 0) == 0 ||
+            fnmatch(pattern, buf_text(&out), 0) == 0;
+    if (good && match && c->json) {
+        printf("%.*s\n", (int)line.n, line.p);
+    } else if (good && match) {
+        struct buf target = out;
+
+        out = buf_upto(64 * KEY_MAX);
+        buf_put(&out, buf_span(&text[0]));
+        for (size_t pad = text[4].n; pad < 14; pad++)
+            buf_char(&out, ' ');
+        buf_put(&out, buf_span(&text[4]));
+        buf_str(&out, "  ");
+        log_put_plain(&out, buf_span(&text[1]));
+        buf_str(&out, " -> ");
+        log_put_plain(&out, buf_span(&target));
+        printf("%s\n", buf_text(&out));
+        buf_free(&target);
+    }
+    for (unsigned i = 0; i < 6; i++)
+        buf_free(&text[i]);
+    buf_free(&out);
+    return good;
+}
+
+static int
+cli_history(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct buf folder = buf_upto(PATH_MAX), path = buf_upto(PATH_MAX);
+    static const char *const names[] = {"/ledger.jsonl.1", "/ledger.jsonl"};
+    const char *pattern = c->count ? c->words[0] : NULL;
+    int rc = 0;
+
+    (void)st; /* it works with no network */
+    if (c->count > 1)
+        return fail_set(f, S3UP_USAGE, "history takes one PATTERN");
+    rc = jrn_folder(c->state, &folder, f);
+    for (unsigned i = 0; i < 2 && rc == 0; i++) {
+        struct buf text = buf_upto(4 * (size_t)JRN_LEDGER);
+        struct fail now = {S3UP_OK, ""};
+        struct span rest, line;
+
+        buf_clear(&path);
+        buf_put(&path, buf_span(&folder));
+        buf_str(&path, names[i]);
+        if (os_slurp(buf_text(&path), &text, &now) < 0 && now.code != S3UP_MISSING)
+            rc = fail_set(f, now.code, "%s", now.text);
+        rest = buf_span(&text);
+        while (rc == 0 && rest.n && span_cut(&rest, '\n', &line))
+            if (line.n && !cli_show_stored(c, line, pattern))
+                log_say(LOG_WARN, "%s: a line is torn, and was passed over",
+                        buf_text(&path));
+        buf_free(&text);
+    }
+    buf_free(&folder);
+    buf_free(&path);
+    return rc;
 }
 
 /* ---- rm, mb, rb, presign ---- */
@@ -11806,6 +12803,13 @@ static const struct verb cli_verbs[] = {
     {"rm", ON_RM, "s3://BUCKET/KEY...", "delete objects", cli_rm},
     {"mb", ON_MB, "s3://BUCKET", "make a bucket", cli_mb},
     {"rb", ON_RB, "s3://BUCKET", "remove an empty bucket", cli_rb},
+    {"uploads", ON_UPLOADS, "[s3://BUCKET[/PREFIX]]",
+     "list unfinished uploads: of this host, or those that the store holds", cli_uploads},
+    {"abort", ON_ABORT, "FILE s3://BUCKET/KEY", "give up an unfinished upload",
+     cli_abort},
+    {"sweep", ON_SWEEP, "s3://BUCKET[/PREFIX]", "abort uploads that nobody goes on with",
+     cli_sweep},
+    {"history", ON_HISTORY, "[PATTERN]", "list what this host has uploaded", cli_history},
     {"presign", ON_PRESIGN, "s3://BUCKET/KEY", "print a URL that works without keys",
      cli_presign},
     {"help", ON_HELP, "[COMMAND | man | completion SHELL]", "explain all, or one command",
@@ -12109,7 +13113,9 @@ cli_run(const struct verb *verb, const struct cli *c)
     struct fail f = {S3UP_OK, ""};
     int code = -1;
 
-    if (!s)
+    if (verb->bit == ON_HISTORY || (verb->bit == ON_UPLOADS && !c->count))
+        code = verb->run(c, NULL, &f); /* it asks this host only */
+    else if (!s)
         (void)fail_set(&f, S3UP_LATER, "no memory");
     else if (cli_open(c, s, &f) == 0) {
         code = verb->run(c, &s->store, &f);
