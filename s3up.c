@@ -1494,6 +1494,20 @@ struct fail {
     char text[FAIL_TEXT]; /* what, which one, why, and where known what to do */
 };
 
+/* Blots out what gives rights in a presigned address or a signed head, wherever in a
+ * message it stands: it may have come from a user's command line, or from a store. */
+static void
+fail_blot(char *text)
+{
+    static const char *const proofs[] = {
+        "Signature=", "X-Amz-Security-Token=", "X-Amz-Credential="};
+
+    for (size_t i = 0; i < sizeof proofs / sizeof *proofs; i++)
+        for (char *at = text; (at = strstr(at, proofs[i])) != NULL;)
+            for (at += strlen(proofs[i]); *at && !strchr("& \":", *at); at++)
+                *at = '*';
+}
+
 /* Keeps the first failure; later ones are its consequences. Always returns -1, so that
  * `return fail_set(...)` says all. */
 __attribute__((format(printf, 3, 4))) static int
@@ -1509,6 +1523,7 @@ fail_set(struct fail *f, enum s3up_exit code, const char *form, ...)
     va_start(args, form);
     (void)vsnprintf(whole, sizeof whole, form, args);
     va_end(args);
+    fail_blot(whole);
     n = strlen(whole);
     if (n >= sizeof f->text) { /* cut in its middle: the reason stands at the end */
         memmove(whole + half + 3, whole + n - half + 4, half - 3);
@@ -1630,6 +1645,7 @@ log_say(enum log_level level, const char *form, ...)
     va_start(args, form);
     (void)vsnprintf(raw, sizeof raw, form, args);
     va_end(args);
+    fail_blot(raw);
     buf_str(&line, "s3up: ");
     buf_str(&line, marks[level]);
     log_put_plain(&line, span_of(raw));
@@ -4516,22 +4532,6 @@ http_is_secret(struct span name)
     return false;
 }
 
-/* Blots out the values of parameters that do the same in a first line. */
-static void
-http_blot(char *line)
-{
-    static const char *const parameters[] = {
-        "X-Amz-Signature=", "X-Amz-Security-Token=", "X-Amz-Credential="};
-
-    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
-        char *at = strstr(line, parameters[i]);
-
-        for (at = at ? at + strlen(parameters[i]) : NULL; at && *at && !strchr("& ", *at);
-             at++)
-            *at = '*';
-    }
-}
-
 /* Shows a head to whoever asked for it with -v, but not its secrets. */
 static void
 http_show(char mark, struct span head)
@@ -4547,8 +4547,6 @@ http_show(char mark, struct span head)
         buf_put(&out, rest.p && http_is_secret(name) ? name : line);
         if (out.n < line.n)
             buf_str(&out, ": ***");
-        if (out.n)
-            http_blot(out.p);
         log_say(LOG_DEBUG, "%c %s", mark, buf_text(&out));
         buf_free(&out);
     }
@@ -8063,11 +8061,10 @@ static bool
 cli_bad_value(const char *source, const struct cli_option *o, const char *value,
               const char *why)
 {
-    struct span shown = span_of(value), rest = shown;
+    struct span shown = span_first(span_of(value), 200);
 
     if (o->kind == CLI_META || o->kind == CLI_RAW)
-        (void)span_cut(&rest, o->kind == CLI_RAW ? ':' : '=', &shown);
-    shown = span_first(shown, 200);
+        shown = span_first(shown, strcspn(value, o->kind == CLI_RAW ? ":= " : "=:"));
     log_say(LOG_ERROR, "%s wants %s, and \"%.*s\" is none: %s", source,
             o->value ? o->value : "1 or 0", (int)shown.n, shown.n ? shown.p : "", why);
     return false;
@@ -8402,8 +8399,6 @@ cli_uri(const char *word, struct span *bucket, struct span *key, struct fail *f)
     const char *why = url_s3(span_of(word), bucket, key);
     int n = (int)span_first(span_of(word), 300).n;
 
-    if (cli_is_http(word))
-        n = 4; /* a presigned address is a secret */
     if (why)
         (void)fail_set(f, S3UP_USAGE, "%.*s%s: %s", n, word, word[n] ? "..." : "", why);
     return !why;

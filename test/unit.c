@@ -1877,6 +1877,12 @@ test_log(void)
          "s3up: \\x9b ~ \\xc2\\x9b ~ \xc2\xa0 ~ \\x80\n"},
         {LOG_NOTE, LOG_NOTE, "%s%n", "s3up: %s%n\n"},
         {LOG_NOTE, LOG_NOTE, "", "s3up: \n"},
+        {LOG_NOTE, LOG_NOTE, "http://h/?Signature=ab/%2B&a=b",
+         "s3up: http://h/?Signature=******&a=b\n"},
+        {LOG_NOTE, LOG_NOTE, "X-Amz-Signature=a: Signature=b \"X-Amz-Credential=c\"",
+         "s3up: X-Amz-Signature=*: Signature=* \"X-Amz-Credential=*\"\n"},
+        {LOG_NOTE, LOG_NOTE, "X-Amz-Security-Token=abc&X-Amz-Signature=",
+         "s3up: X-Amz-Security-Token=***&X-Amz-Signature=\n"},
     };
     const char *path = in_folder("log");
     struct fail f = {S3UP_LATER, "try \n later"};
