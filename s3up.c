@@ -1702,7 +1702,7 @@ os_read(int fd, void *data, size_t n, int64_t at)
         ssize_t did = at < 0 ? read(fd, p + have, n - have)
                              : pread(fd, p + have, n - have, (off_t)(at + (int64_t)have));
 
-        if (did < 0 && errno == EINTR)
+        if (did < 0 && os_again()) /* a pipe that nobody writes to can be left */
             continue;
         if (did < 0)
             return -1;
@@ -1897,6 +1897,9 @@ os_signals(void)
         (void)sigaction(SIGHUP, &stop, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
     (void)sigaction(SIGXFSZ, &ignore, NULL);
+    /* Whoever ignores it has us inherit that, and then no child's end could be known. */
+    ignore.sa_handler = SIG_DFL;
+    (void)sigaction(SIGCHLD, &ignore, NULL);
 }
 
 /* Gives the two that are ignored back to a program that will take our place. */
@@ -5393,7 +5396,8 @@ cred_take(struct profile *p, const struct ini *i, enum ini_event event)
     for (size_t k = 0; k < sizeof cred_settings / sizeof *cred_settings; k++) {
         bool foreign = cred_settings[k].at == offsetof(struct profile, foreign);
 
-        if (span_is(i->key, cred_settings[k].key) &&
+        /* As in other tools, AWS_ACCESS_KEY_ID = ... copied out of a script will do. */
+        if (span_is_nocase(i->key, cred_settings[k].key) &&
             !(foreign && span_is(buf_span(&p->foreign), "role_arn")))
             cred_set(cred_setting(p, k), foreign ? i->key : i->value);
     }
@@ -5411,8 +5415,10 @@ cred_read(struct profile *p, const char *path, bool config, struct fail *f)
     if (os_slurp(path, &text, &unread) < 0) {
         buf_free(&text);
         /* That there is no such file is not an error: the other one may have it all. */
-        return unread.code == S3UP_MISSING ? 0
-                                           : fail_set(f, S3UP_USAGE, "%s", unread.text);
+        return unread.code == S3UP_MISSING
+                   ? 0
+                   : fail_set(f, os_stop ? S3UP_INTERRUPTED : S3UP_USAGE, "%s",
+                              unread.text);
     }
     ini_init(&i, buf_span(&text));
     while ((event = ini_next(&i)) != INI_END && event != INI_BAD) {
@@ -5440,8 +5446,11 @@ cred_path(const char *variable, const char *file, struct buf *out)
 {
     const char *home = os_env("HOME"), *said = os_env(variable);
 
-    if (said) {
+    if (said && (!home || !span_starts(span_of(said), "~/"))) {
         buf_str(out, said);
+    } else if (said) { /* no shell has seen it: it stands in some file of variables */
+        buf_str(out, home);
+        buf_str(out, said + 1);
     } else if (home) {
         buf_str(out, home);
         buf_str(out, "/.aws/");
@@ -5487,6 +5496,11 @@ cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
         rc = cred_read(p, buf_text(&config), true, f);
     if (rc == 0 && keys.n)
         rc = cred_read_keys(p, buf_text(&keys), f);
+    for (size_t i = 0; i < sizeof cred_settings / sizeof *cred_settings; i++)
+        if (rc == 0 && cred_setting(p, i)->bad) /* not as if it were not there */
+            rc = fail_set(f, S3UP_USAGE, "profile %s: %s is too long, or memory ran out",
+                          buf_text(&p->name),
+                          *cred_settings[i].key ? cred_settings[i].key : "endpoint_url");
     if (rc == 0 && must_exist && !p->found)
         rc = fail_set(f, S3UP_USAGE, "there is no profile \"%s\" in %s or %s",
                       buf_text(&p->name), config.n ? buf_text(&config) : "~/.aws/config",
@@ -5497,7 +5511,8 @@ cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
 }
 
 /* Splits a command line as a shell would, but nothing in it is ever expanded. The words
- * are NUL-terminated in `words`; argv points to them. False if a quote is not closed. */
+ * are NUL-terminated in `words`; argv points to them. False if a quote is not closed, or
+ * there are too many words. */
 static bool
 cred_split(struct span line, struct buf *words, char *argv[CRED_WORDS])
 {
@@ -5520,7 +5535,8 @@ cred_split(struct span line, struct buf *words, char *argv[CRED_WORDS])
             at[n++] = words->n;
             in_word = true;
         }
-        if (c == '\\' && quote != '\'' && i + 1 < line.n)
+        if (c == '\\' && i + 1 < line.n &&
+            (!quote || (quote == '"' && strchr("\"\\$`", line.p[i + 1]))))
             buf_char(words, line.p[++i]);
         else if (quote ? c == quote : c == '"' || c == '\'')
             quote = quote ? 0 : c;
@@ -5573,10 +5589,17 @@ cred_run(char **argv, struct buf *out, struct fail *f)
     (void)close(pipes[0]);
     if (child < 0)
         return fail_sys(f, "run", argv[0]);
-    if (did != 0)
-        (void)kill(child, SIGKILL); /* it did not end its output in time */
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        continue;
+    /* It may have closed its output and stay: then it has the rest of its time. */
+    while (did == 0 && waitpid(child, &status, WNOHANG) == 0)
+        if (os_stop || os_ticks() >= until)
+            did = -1;
+        else
+            os_sleep(10);
+    if (did != 0) {
+        (void)kill(child, SIGKILL);
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+            continue;
+    }
     if (os_stop)
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
     if (did != 0 || out->bad || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
@@ -5640,8 +5663,8 @@ cred_from_process(const struct profile *p, struct creds *c, struct fail *f)
     if (!cred_split(buf_span(&p->process), &words, argv))
         rc = fail_set(f, S3UP_USAGE,
                       "credential_process of profile %s is no command line: a "
-                      "quote is not closed",
-                      buf_text(&p->name));
+                      "quote is not closed, or it has more than %d words",
+                      buf_text(&p->name), CRED_WORDS - 1);
     else
         rc = cred_run(argv, &out, f);
     if (rc == 0)
@@ -5730,11 +5753,25 @@ cred_profile_name(const char *flag)
 static int
 cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 {
+    static const char *const names[] = {"access key id", "secret access key",
+                                        "session token"};
+    const struct buf *all[] = {&c->id, &c->secret, &c->token};
     int found = asked ? 0 : cred_from_environment(c, f);
 
-    if (found)
-        return found < 0 ? -1 : 0;
-    return cred_from_profile(p, asked, c, f);
+    if (found < 0 || (!found && cred_from_profile(p, asked, c, f) < 0))
+        return -1;
+    /* A stray CR of a file that was sourced, say: no store could tell what is wrong. */
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        bool bad = all[i]->bad;
+
+        for (size_t k = 0; k < all[i]->n; k++)
+            bad |= (unsigned char)all[i]->p[k] < ' ' || all[i]->p[k] == 127;
+        if (bad)
+            (void)fail_set(f, S3UP_USAGE,
+                           "the %s in %s is too long, or has a control character in it",
+                           names[i], c->from);
+    }
+    return f->code == S3UP_OK ? 0 : -1;
 }
 
 /* ===== ROOM 11 store: one function for each thing that a store can do =====

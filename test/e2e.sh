@@ -1725,7 +1725,37 @@ C
     done
     dd if=/dev/zero of=.aws/config bs=1024 count=1030 2>/dev/null
     refused 2 '.aws/config|larger' ls
+    { printf '[default]\nendpoint_url = http://'; head -c 70000 /dev/zero | tr '\0' a; } \
+        >.aws/config
+    refused 2 'profile default|endpoint_url is too long' ls
     rm .aws/config
+    # One that never comes to its end can be left.
+    mkfifo fifo
+    sleep 60 >fifo &
+    sleeper=$!
+    AWS_CONFIG_FILE=fifo
+    export AWS_CONFIG_FILE
+    begin ls
+    sleep 0.2
+    kill -s INT "$pid"
+    ended 130
+    kill "$sleeper"
+    unset AWS_CONFIG_FILE
+    # Keys that no header can carry are found out here, and by name.
+    (
+        AWS_SECRET_ACCESS_KEY=$SECRET$(printf '\r')
+        export AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY
+        refused 2 'secret access key in the environment|control character' ls
+        AWS_SECRET_ACCESS_KEY=$SECRET
+        AWS_SESSION_TOKEN=$TOKEN$(printf '\r\nx: y')
+        export AWS_SESSION_TOKEN
+        refused 2 'session token in the environment|control character' ls
+        AWS_SESSION_TOKEN=$(head -c 70000 /dev/zero | tr '\0' a)
+        refused 2 'session token in the environment|too long' ls
+        AWS_SESSION_TOKEN=''
+        AWS_ACCESS_KEY_ID=$AWS_ACCESS_KEY_ID$(printf '\n.')
+        refused 2 'access key id in the environment|control character' ls
+    )
     # Characters that mean something elsewhere.
     printf '[default]\naws_access_key_id = %s # a comment\naws_secret_access_key=%s\n' $KEY \
         $SECRET >.aws/credentials
@@ -1733,6 +1763,13 @@ C
     printf '\357\273\277[ default ] # x\n\n;c\naws_access_key_id= %s\t\naws_secret_access_key =%s' \
         $KEY $SECRET >.aws/credentials
     ends 0 ls
+    # Lines as they stand in scripts; a path that no shell has seen.
+    printf '[default]\nAWS_ACCESS_KEY_ID = %s\nAws_Secret_Access_Key=%s\n' $KEY $SECRET >k
+    # shellcheck disable=SC2088 # that is the point
+    AWS_SHARED_CREDENTIALS_FILE='~/k'
+    export AWS_SHARED_CREDENTIALS_FILE
+    ends 0 ls
+    unset AWS_SHARED_CREDENTIALS_FILE
     rm .aws/credentials
     quirk ''
 }
@@ -1755,11 +1792,11 @@ sec_process() {
     sent_as $TKEY us-east-1
     check has_head "x-amz-security-token: $TOKEN"
     keys 'printf "%s\n" "$@" >args; echo some complaint >&2; cat good' \
-        "one 'two words' \"thr'ee\" four\\ 4 \$HOME * && 'it'\\''s' ; a comment"
+        "one 'two words' \"thr'ee\" four\\ 4 \$HOME * && 'it'\\''s' \"a\\b\\\"\\\\\" ; a comment"
     ends 0 ls
     err 'some complaint'
     is "$(cat args)" "$(printf '%s\n' one 'two words' "thr'ee" 'four 4' \
-        "\$HOME" '*' '&&' "it's")"
+        "\$HOME" '*' '&&' "it's" 'a\b"\')"
     rm args
     keys 'cat good; read line && echo "$line" >line; true'
     printf 'this is for s3up alone\n' >stdin
@@ -1791,6 +1828,24 @@ sec_process() {
     refused 6 'credential_process|/none|could not be started' ls
     printf '[default]\ncredential_process = "%s/a folder/keys\n' "$PWD" >.aws/config
     refused 2 'credential_process|default|quote' ls
+    keys 'cat good' "$(printf '%065d' 0 | sed 's/0/ x/g')"
+    refused 2 'credential_process|more than 63 words' ls
+    # One whose output has ended need not have ended itself.
+    keys "cat good; echo \$\$ >'$PWD/pid'; exec >&-; exec sleep 300"
+    begin ls
+    until_so test -s pid
+    sleep 0.1
+    kill -s INT "$pid"
+    ended 130
+    check_not lives "$(cat pid)"
+    rm pid
+    keys 'cat good; exec >&-; sleep 0.3'
+    ends 0 ls
+    # Whoever starts us may not care for children; we do.
+    keys 'cat good'
+    limit="env --ignore-signal=CHLD"
+    if $limit true 2>/dev/null; then ends 0 ls; else skip 'SIGCHLD: env cannot ignore it'; fi
+    if command -v timeout >/dev/null; then limit='timeout 30'; else limit=; fi
     # One that hangs does not hang us; nor does it stay behind.
     keys "echo \$\$ >'$PWD/pid'; exec sleep 300"
     begin ls
