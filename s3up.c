@@ -1554,6 +1554,7 @@ fail_exit(int error)
     case EISDIR:
     case ELOOP:
     case ENAMETOOLONG:
+    case ENXIO: /* a socket, or a device that is not there */
         return S3UP_USAGE;
     default:
         return S3UP_LATER; /* no space, no memory, no descriptor: may be gone tomorrow */
@@ -6406,7 +6407,6 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
     st->error =
         (struct s3_error){.status = 0}; /* what is there later is about this call */
     http_finish(&st->conn);
-    st->error = (struct s3_error){.status = 0}; /* of an earlier call: no longer true */
     if (s3_build(st, call, f) < 0)
         return S3_FINAL;
     for (;;) {
@@ -7340,6 +7340,7 @@ static int
 part_open(struct part_file *p, const char *path, struct fail *f)
 {
     struct stat info;
+    ssize_t did = 0;
     char byte;
 
     *p = (struct part_file){.fd = -1, .path = path};
@@ -7350,12 +7351,14 @@ part_open(struct part_file *p, const char *path, struct fail *f)
     if (fstat(p->fd, &info) != 0)
         (void)fail_sys(f, "examine", path);
     else if (S_ISDIR(info.st_mode))
-        (void)fail_set(f, S3UP_USAGE, "%s is a folder, not a file", path);
+        (void)fail_set(f, S3UP_USAGE, "%s is a folder: name the files in it", path);
     else if (!S_ISREG(info.st_mode))
         (void)fail_set(f, S3UP_USAGE, "%s is not a plain file", path);
     else if (!os_identify(p->fd, &p->id))
         (void)fail_sys(f, "examine", path);
-    else if (!info.st_size && os_read(p->fd, &byte, 1, 0) > 0) /* as files in /proc do */
+    else if (!info.st_size && (did = os_read(p->fd, &byte, 1, 0)) < 0)
+        (void)fail_sys(f, "read", path);
+    else if (did) /* as files in /proc do */
         (void)fail_set(f, S3UP_USAGE,
                        "%s says that it is empty, but is not: send a copy of it", path);
     if (f->code == S3UP_OK)
@@ -7447,6 +7450,15 @@ xfer_checksum_header(struct s3_call *call, enum sum_kind kind,
         s3_header(call, "x-amz-sdk-checksum-algorithm", span_of(names[kind].algorithm));
 }
 
+/* A failure that is about one object. */
+static int
+xfer_fail(struct fail *f, enum s3up_exit code, struct span bucket, struct span key,
+          const char *why)
+{
+    return fail_set(f, code, "s3://%.*s/%.*s%s", (int)bucket.n, bucket.p, (int)key.n,
+                    key.p, why);
+}
+
 /* 0 if the key is free. */
 static int
 xfer_taken(struct store *st, const struct s3_call *call, struct fail *f)
@@ -7454,9 +7466,7 @@ xfer_taken(struct store *st, const struct s3_call *call, struct fail *f)
     struct fail now = {S3UP_OK, ""};
 
     if (s3_head_object(st, call->bucket, call->key, &now) == 0)
-        return fail_set(f, S3UP_EXISTS, "s3://%.*s/%.*s exists already",
-                        (int)call->bucket.n, call->bucket.p, (int)call->key.n,
-                        call->key.p);
+        return xfer_fail(f, S3UP_EXISTS, call->bucket, call->key, " exists already");
     return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
 }
 
@@ -7499,11 +7509,8 @@ xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
     if (rc < 0 && st->error.status == 412) {
         rc = xfer_is_ours(st, call, buf_span(&id)) ? 0 : -1;
         if (rc < 0)
-            (void)fail_set(f, S3UP_EXISTS,
-                           "s3://%.*s/%.*s exists already: somebody else wrote it a "
-                           "moment ago",
-                           (int)call->bucket.n, call->bucket.p, (int)call->key.n,
-                           call->key.p);
+            (void)xfer_fail(f, S3UP_EXISTS, call->bucket, call->key,
+                            " exists already: somebody else wrote it a moment ago");
     } else if (rc < 0 && st->error.status == 501) {
         log_say(LOG_WARN,
                 "this store cannot write under a condition: whether the object exists "
@@ -7574,6 +7581,7 @@ struct xfer_get {
     uint64_t size;    /* of the object, once known */
     char etag[128];   /* as it came, for If-Match */
     bool checkable;   /* the ETag is the MD5 of the whole */
+    bool endless;     /* it ends where the connection ends, wherever that is */
     struct sum md5;
 };
 
@@ -7606,6 +7614,8 @@ xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
                             h->status);
         s3_copy_name(g->etag, sizeof g->etag, etag);
         g->checkable = xfer_is_md5(st, s3_bare(etag));
+        /* TLS tells a connection that was ended from one that was cut. */
+        g->endless = st->conn.body == BODY_CLOSE && !st->url.https;
         g->size = h->length >= 0 ? (uint64_t)h->length : 0;
         return 0;
     }
@@ -7665,10 +7675,9 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     if (rc == 0)
         return xfer_check_head(st, g, f) < 0 ? -1 : xfer_receive(st, g, f);
     if (g->done && st->error.status == 412) /* If-Match did not hold */
-        return fail_set(f, S3UP_SKIPPED,
-                        "s3://%.*s/%.*s changed while it was being fetched: run the same "
-                        "command again",
-                        (int)g->bucket.n, g->bucket.p, (int)g->key.n, g->key.p);
+        return xfer_fail(
+            f, S3UP_SKIPPED, g->bucket, g->key,
+            " changed while it was being fetched: run the same command again");
     return fail_set(f, now.code, "%s", now.text);
 }
 
@@ -7696,25 +7705,43 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
         s3_pause(st, idle, false);
     }
     sum_end(&g->md5, digest);
+    if (g->endless && !g->checkable)
+        return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
+                         ": the store did not say how long it is, so nobody "
+                         "knows whether all of it came");
     if (g->checkable && hex_read(s3_bare(span_of(g->etag)), want, sizeof want) &&
         !sum_equal(want, digest, sizeof want))
-        return fail_set(f, S3UP_DAMAGED,
-                        "s3://%.*s/%.*s: the bytes that came do not have the "
-                        "MD5 that the store names as ETag",
-                        (int)g->bucket.n, g->bucket.p, (int)g->key.n, g->key.p);
+        return xfer_fail(f, S3UP_DAMAGED, g->bucket, g->key,
+                         ": the bytes that came do not have the MD5 that the store names "
+                         "as ETag");
     return 0;
 }
 
 /* Gives a finished temporary file its name. Where it must not replace another, a link is
- * made, which fails if the name is taken, by whomever. */
+ * made, which fails if the name is taken, by whomever. FAT and its like have no links:
+ * there the name is taken by an empty file, and that is replaced. */
 static int
 xfer_name(const char *temp, const char *path, bool no_clobber, struct fail *f)
 {
-    if (no_clobber ? link(temp, path) != 0 : rename(temp, path) != 0)
-        return fail_sys(f, "write", path);
-    if (no_clobber)
+    bool linked = no_clobber && link(temp, path) == 0;
+
+    if (no_clobber && !linked) {
+        int fd = os_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+        if (fd < 0)
+            return fail_sys(f, "write", path);
+        (void)close(fd);
+    }
+    if (linked) {
         (void)unlink(temp);
-    return os_sync_folder(path) ? 0 : fail_sys(f, "write", path);
+    } else if (rename(temp, path) != 0) {
+        (void)fail_sys(f, "write", path);
+        if (no_clobber)
+            (void)unlink(path); /* the empty file */
+        return -1;
+    }
+    /* A folder that one may write to but not read cannot be synced. */
+    return os_sync_folder(path) || errno == EACCES ? 0 : fail_sys(f, "write", path);
 }
 
 /* Downloads into what is there and no plain file: a device, or a FIFO. It is written, and
