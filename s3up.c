@@ -5939,7 +5939,9 @@ static const struct {
     {"InvalidToken", S3UP_DENIED, "the session token does not belong to the keys"},
     {"RequestTimeTooSkewed", S3UP_LATER,
      "the clock of this machine, or the store's, is wrong"},
+    {"NoSuchKey", S3UP_MISSING, "s3up ls shows what is there"},
     {"NoSuchBucket", S3UP_MISSING, "is the bucket's name right, and the endpoint?"},
+    {"BucketNotEmpty", S3UP_SOME, "s3up rm deletes what is in it"},
     {"NoSuchUpload", S3UP_MISSING, NULL},
     {"ConditionalRequestConflict", S3UP_EXISTS,
      "somebody else wrote it at the same time"},
@@ -6030,7 +6032,7 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
     if (!e->code[0] && e->status == 404)
         advice = call->key.n ? "there is no such object, or no such bucket"
                              : "there is no such bucket";
-    else if (!e->code[0] && e->status == 403)
+    else if (!advice && e->status == 403)
         advice = "are the keys right, and may they do this?";
     s3_put_target(call, &line);
     buf_str(&line, ": the store answered ");

@@ -399,7 +399,7 @@ sec_get() {
     ends 0 get -n s3://bkt/get/a fresh
     check cmp -s a fresh
     ends 4 get s3://bkt/get/nothing copy
-    err s3://bkt/get/nothing
+    err s3://bkt/get/nothing 's3up ls'
     is "$(cat copy)" old
     ends 4 get s3://nobucket/get/a copy
     err NoSuchBucket nobucket
@@ -951,7 +951,7 @@ sec_codes() {
         err 'answered 403' 'are the keys right'
     )
     ends 6 get --no-sign-request s3://bkt/code/a x
-    err AccessDenied
+    err AccessDenied 'are the keys right, and may they do this?'
     fault '* * access-denied'
     ends 6 put a b s3://bkt/code/
     err AccessDenied code/a code/b
