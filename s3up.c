@@ -9354,7 +9354,8 @@ cli_complete_bash(void)
          ";;\n    esac\n}\ncomplete -o default -F _s3up s3up");
 }
 
-/* Descriptions stand in single quotes in both shells. */
+/* Descriptions stand in single quotes in both shells; in one of them, colons and brackets
+ * mean something even there. */
 static void
 cli_quoted(const char *s, const char *escape)
 {
@@ -9398,8 +9399,7 @@ cli_complete_fish(void)
     for (size_t i = 0; i < CLI_VERBS; i++) {
         printf("complete -c s3up -n __fish_use_subcommand -f -a %s -d '",
                cli_verbs[i].name);
-        for (const char *s = cli_verbs[i].what; *s; s++)
-            printf(*s == '\'' ? "\\%c" : "%c", *s);
+        cli_quoted(cli_verbs[i].what, "");
         puts("'");
         for (size_t k = 0; k < CLI_OPTIONS; k++)
             if (cli_options[k].verbs & cli_verbs[i].bit) {
@@ -9407,8 +9407,7 @@ cli_complete_fish(void)
                     "complete -c s3up -n '__fish_seen_subcommand_from %s' -l %s%s -d '",
                     cli_verbs[i].name, cli_options[k].name,
                     cli_options[k].value ? " -r" : "");
-                for (const char *s = cli_options[k].what; *s; s++)
-                    printf(*s == '\'' ? "\\%c" : "%c", *s);
+                cli_quoted(cli_options[k].what, "");
                 puts("'");
             }
     }
