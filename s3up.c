@@ -8369,43 +8369,82 @@ cli_finish(int code)
     return code == S3UP_OK ? S3UP_SOME : code;
 }
 
+static void
+cli_json_text(struct buf *b, const char *key, struct span value)
+{
+    json_key(b, key);
+    json_put(b, value);
+}
+
+static struct buf
+cli_event(const char *event, const char *source)
+{
+    struct buf line = buf_upto(MIB);
+
+    buf_char(&line, '{');
+    cli_json_text(&line, "event", span_of(event));
+    cli_json_text(&line, "source", span_of(source));
+    return line;
+}
+
 /* An event of --json goes to stdout, unless an object is written there; at once, since
  * whoever reads it wants to know what is done by now. */
 static void
-cli_event(struct buf *line, bool stdout_taken)
+cli_event_end(struct buf *line, bool stdout_taken)
 {
     FILE *to = stdout_taken ? stderr : stdout;
 
-    fprintf(to, "%s\n", buf_text(line));
+    buf_str(line, "}\n");
+    if (line->bad)
+        log_say(LOG_ERROR, "no memory to tell an event");
+    fputs(buf_text(line), to);
     (void)fflush(to); /* an error stays: cli_finish finds it */
+    buf_free(line);
 }
 
 /* A failure, said as the user wants it. Returns its exit code. */
 static int
 cli_failed(const struct cli *c, const struct fail *f, const char *what, bool stdout_taken)
 {
-    struct buf line = buf_upto(16 * KEY_MAX);
-
     if (f->code == S3UP_CLOSED)
         return (int)f->code; /* whoever closed the pipe knows why */
     log_fail(f);
     if (c->json) {
-        buf_char(&line, '{');
-        json_key(&line, "event");
-        json_put(&line, SPAN("error"));
-        json_key(&line, "source");
-        json_put(&line, span_of(what));
+        struct buf line = cli_event("error", what);
+
         json_key(&line, "code");
         buf_num(&line, (uint64_t)f->code);
-        json_key(&line, "message");
-        json_put(&line, span_of(f->text));
-        buf_char(&line, '}');
-        cli_event(&line, stdout_taken);
+        cli_json_text(&line, "message", span_of(f->text));
+        cli_event_end(&line, stdout_taken);
     }
-    buf_free(&line);
     if (f->code == S3UP_INTERRUPTED && os_stop)
         return 128 + (int)os_stop;
     return (int)f->code;
+}
+
+/* One that was not tried because of what became of another. */
+static int
+cli_spared(const struct cli *c, const char *what, const char *did, int code,
+           bool stdout_taken)
+{
+    struct fail f = {S3UP_OK, ""};
+
+    (void)fail_set(&f, (enum s3up_exit)code, "%s was not %s, for the same reason", what,
+                   did);
+    return cli_failed(c, &f, what, stdout_taken);
+}
+
+/* Something was done, or with --dry-run would be, that moves no bytes. */
+static void
+cli_did(const struct cli *c, const char *event, const char *what)
+{
+    if (c->json) {
+        struct buf line = cli_event(event, what);
+
+        cli_event_end(&line, false);
+    } else if (c->dry_run) {
+        log_say(LOG_NOTE, "%s %s", event, what);
+    }
 }
 
 /* What several transfers came to: their common code if all failed alike, else "some". */
@@ -8452,11 +8491,11 @@ cli_is_uri(const char *word)
     return span_starts(span_of(word), "s3://");
 }
 
+/* Of any kind; ./http://x is a path. */
 static bool
-cli_is_http(const char *word)
+cli_is_url(const char *word)
 {
-    return span_is_nocase(span_first(span_of(word), 7), "http://") ||
-           span_is_nocase(span_first(span_of(word), 8), "https://");
+    return !strncmp(word + strcspn(word, "/:"), "://", 3);
 }
 
 static bool
@@ -8541,31 +8580,27 @@ cli_media_type(struct span path)
     return NULL;
 }
 
-/* One line of --json about a transfer that is done. */
+/* A transfer is done, or with --dry-run would be. */
 static void
 cli_done(const struct cli *c, const char *from, const char *to, const struct xfer_job *r,
          bool stdout_taken)
 {
-    struct buf line = buf_upto(64 * KEY_MAX);
+    struct buf line;
 
-    if (!c->json) {
+    if (!c->json && c->dry_run)
+        log_say(LOG_NOTE, "would %s %s -> %s", c->verb, from, to);
+    else if (!c->json)
         log_say(LOG_NOTE, "%s -> %s (%llu bytes)", from, to, (unsigned long long)r->size);
+    if (!c->json)
         return;
+    line = cli_event(c->dry_run ? "would" : "done", from);
+    cli_json_text(&line, "target", span_of(to));
+    if (!c->dry_run) {
+        json_key(&line, "size");
+        buf_num(&line, r->size);
+        cli_json_text(&line, "etag", span_of(r->etag));
     }
-    buf_char(&line, '{');
-    json_key(&line, "event");
-    json_put(&line, SPAN("done"));
-    json_key(&line, "source");
-    json_put(&line, span_of(from));
-    json_key(&line, "target");
-    json_put(&line, span_of(to));
-    json_key(&line, "size");
-    buf_num(&line, r->size);
-    json_key(&line, "etag");
-    json_put(&line, span_of(r->etag));
-    buf_char(&line, '}');
-    cli_event(&line, stdout_taken);
-    buf_free(&line);
+    cli_event_end(&line, stdout_taken);
 }
 
 /* ---- put ---- */
@@ -8635,10 +8670,7 @@ cli_put_one(const struct cli *c, struct store *st, const char *path, struct span
                 type = NULL;
         if (type)
             s3_header(&call, "content-type", span_of(type));
-        if (c->dry_run)
-            log_say(LOG_NOTE, "would put %s -> %s (%lld bytes)", path, buf_text(&target),
-                    (long long)file.id.size);
-        else if (xfer_put(st, &file, &call, &job, &f) == 0)
+        if (c->dry_run || xfer_put(st, &file, &call, &job, &f) == 0)
             cli_done(c, path, buf_text(&target), &job, false);
     }
     part_close(&file);
@@ -8661,23 +8693,19 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     if (!cli_uri(c->words[last], &bucket, &key, f) || !cli_checksum(c, &unused, f) ||
         cli_differ(c->words, last, f) < 0)
         return -1;
-    for (int i = 0; i < last; i++) {
-        int code;
-
-        if (cli_is_uri(c->words[i]))
+    for (int i = 0; i < last; i++) /* all are looked at before any is sent */
+        if (cli_is_url(c->words[i]))
             return fail_set(f, S3UP_USAGE, "%s is not a file of this machine",
                             c->words[i]);
-        if (cli_is_http(c->words[i])) /* presigned, it is a secret */
-            return fail_set(f, S3UP_USAGE, "http... is not a file of this machine");
-        if (!strcmp(c->words[i], "-"))
+        else if (!strcmp(c->words[i], "-"))
             return fail_set(f, S3UP_USAGE,
                             "put sends files; it does not read standard input");
-        code = cli_put_one(c, st, c->words[i], bucket, key);
+    for (int i = 0; i < last; i++) {
+        int code = cli_put_one(c, st, c->words[i], bucket, key);
+
         cli_count(&tally, code);
-        for (int k = i + 1; code && cli_hopeless(st, code) && k < last; k++, i++) {
-            log_say(LOG_ERROR, "%s was not sent, for the same reason", c->words[k]);
-            cli_count(&tally, code);
-        }
+        while (code && cli_hopeless(st, code) && i + 1 < last)
+            cli_count(&tally, cli_spared(c, c->words[++i], "sent", code, false));
     }
     return cli_outcome(&tally);
 }
@@ -8733,8 +8761,7 @@ cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *
     if (cli_uri(uri, &get.bucket, &get.key, &f) &&
         (to_stdout || cli_get_path(get.key, to, several, &path, &f))) {
         if (c->dry_run) {
-            log_say(LOG_NOTE, "would get %s -> %s", uri,
-                    to_stdout ? "-" : buf_text(&path));
+            /* only said */
         } else if (to_stdout) {
             get.fd = STDOUT_FILENO;
             get.path = "standard output";
@@ -8742,7 +8769,7 @@ cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *
         } else {
             (void)xfer_get_file(st, &get, buf_text(&path), c->no_clobber, &f);
         }
-        if (f.code == S3UP_OK && !c->dry_run) {
+        if (f.code == S3UP_OK) {
             struct xfer_job r = {.size = get.done};
 
             s3_copy_name(r.etag, sizeof r.etag, s3_bare(span_of(get.etag)));
@@ -8775,15 +8802,12 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
     if (f->code == S3UP_OK && strcmp(to, "-") != 0)
         (void)cli_differ(c->words, n, f);
     for (int i = 0; i < n && f->code == S3UP_OK; i++) {
-        int code = cli_get_one(c, st, c->words[i], to, n > 1 && strcmp(to, "-") != 0);
+        bool to_stdout = !strcmp(to, "-");
+        int code = cli_get_one(c, st, c->words[i], to, n > 1 && !to_stdout);
 
         cli_count(&tally, code);
-        for (int k = i + 1; code && cli_hopeless(st, code) && k < n; k++, i++) {
-            if (code != S3UP_CLOSED)
-                log_say(LOG_ERROR, "%s was not fetched, for the same reason",
-                        c->words[k]);
-            cli_count(&tally, code);
-        }
+        while (code && cli_hopeless(st, code) && i + 1 < n)
+            cli_count(&tally, cli_spared(c, c->words[++i], "fetched", code, to_stdout));
     }
     if (f->code != S3UP_OK)
         return -1;
@@ -8837,20 +8861,14 @@ cli_put_time(struct buf *out, int64_t t)
     }
 }
 
-static void
-cli_json_text(struct buf *b, const char *key, struct span value)
-{
-    json_key(b, key);
-    json_put(b, value);
-}
-
 /* One line of a list. A key with a line end or another control character is shown with
  * escapes, so that a line stays a line; --json loses nothing. */
-static void
+static bool
 cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry *e)
 {
-    struct buf line = buf_upto(64 * KEY_MAX);
+    struct buf line = buf_upto(MIB);
     struct span name = buf_span(&e->name);
+    bool whole;
 
     if (c->json) {
         buf_char(&line, '{');
@@ -8892,8 +8910,11 @@ cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry
         log_put_plain(&line, name);
         buf_free(&size);
     }
-    printf("%s\n", buf_text(&line));
+    buf_char(&line, '\n');
+    whole = !line.bad;
+    fputs(buf_text(&line), stdout);
     buf_free(&line);
+    return whole;
 }
 
 static int
@@ -8916,7 +8937,10 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
     if (bucket.n && !c->recursive)
         list.delimiter = SPAN("/");
     while ((rc = s3_list_next(st, &list, f)) > 0 && !ferror(stdout) && !os_stop) {
-        cli_list_line(c, list.kind, &list.entry);
+        if (!cli_list_line(c, list.kind, &list.entry))
+            (void)fail_set(f, S3UP_LATER, "no memory for a line of the list");
+        if (f->code != S3UP_OK)
+            break;
         n++;
     }
     if (os_stop)
@@ -8926,7 +8950,7 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
      * not. */
     if (rc == 0 && !n && prefix.n)
         return fail_set(f, S3UP_MISSING, "nothing begins with %s", c->words[0]);
-    return rc < 0 ? -1 : S3UP_OK;
+    return f->code == S3UP_OK ? S3UP_OK : -1;
 }
 
 static int
@@ -8937,7 +8961,7 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
         "content-encoding", "cache-control", "content-disposition", "content-language",
         "expires"};
     const struct head *h = &st->conn.head;
-    struct buf line = buf_upto(64 * KEY_MAX), lower = buf_upto(HEAD_MAX);
+    struct buf line = buf_upto(8 * HEAD_MAX), lower = buf_upto(HEAD_MAX);
     struct span bucket, key;
 
     if (c->count != 1)
@@ -8981,82 +9005,98 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
         buf_char(&line, '\n');
     }
     buf_str(&line, c->json ? "}\n" : "");
+    if (line.bad || lower.bad)
+        (void)fail_set(f, S3UP_LATER, "no memory for what the store said");
     fputs(buf_text(&line), stdout);
     buf_free(&line);
     buf_free(&lower);
-    return S3UP_OK;
+    return f->code == S3UP_OK ? S3UP_OK : -1;
 }
 
 /* ---- rm, mb, rb, presign ---- */
 
-/* Keys of one bucket that are waiting to be deleted together. */
+/* Objects of one bucket that are waiting to be deleted together. */
 struct cli_batch {
     struct span bucket;
     struct span keys[1000];
+    const char *uris[1000];
     unsigned n;
 };
 
 static int
-cli_rm_alone(const struct cli *c, struct store *st, struct span bucket, struct span key)
+cli_rm_alone(const struct cli *c, struct store *st, struct span bucket, struct span key,
+             const char *uri)
 {
-    struct buf uri = buf_upto(4 * KEY_MAX);
     struct fail f = {S3UP_OK, ""};
-    int code = S3UP_OK;
 
-    cli_put_uri(&uri, bucket, key);
     if (s3_delete_object(st, bucket, key, &f) < 0)
-        code = cli_failed(c, &f, buf_text(&uri), false);
-    buf_free(&uri);
-    return code;
+        return cli_failed(c, &f, uri, false);
+    cli_did(c, "deleted", uri);
+    return S3UP_OK;
 }
 
 /* One that the store would not delete together with others. */
 static int
-cli_rm_undeleted(const struct cli *c, struct span bucket, struct span key,
-                 struct span code)
+cli_rm_undeleted(const struct cli *c, const char *uri, struct span code)
 {
-    struct buf uri = buf_upto(4 * KEY_MAX);
     struct fail f = {S3UP_OK, ""};
-    int rc;
 
-    cli_put_uri(&uri, bucket, key);
     (void)fail_set(&f, span_is(code, "AccessDenied") ? S3UP_DENIED : S3UP_SOME,
-                   "%s was not deleted: the store says %.*s", buf_text(&uri), (int)code.n,
+                   "%s was not deleted: the store says %.*s", uri, (int)code.n,
                    code.n ? code.p : "");
-    rc = cli_failed(c, &f, buf_text(&uri), false);
-    buf_free(&uri);
-    return rc;
+    return cli_failed(c, &f, uri, false);
+}
+
+/* Counts what the store says to a batch. It names only those that it did not delete; a
+ * name that nobody gave it counts as one, too. */
+static void
+cli_rm_count(const struct cli *c, struct store *st, struct cli_batch *b,
+             struct cli_tally *tally)
+{
+    struct buf key = buf_upto(8 * KEY_MAX), code = buf_upto(KEY_MAX);
+    struct xml x;
+
+    xml_init(&x, buf_span(&st->reply));
+    while (s3_next_undeleted(&x, &key, &code)) {
+        const char *uri = buf_text(&key);
+
+        for (unsigned i = 0; i < b->n; i++)
+            if (b->uris[i] && span_eq(b->keys[i], buf_span(&key))) {
+                uri = b->uris[i];
+                b->uris[i] = NULL;
+            }
+        cli_count(tally, cli_rm_undeleted(c, uri, buf_span(&code)));
+    }
+    for (unsigned i = 0; i < b->n; i++)
+        if (b->uris[i]) {
+            cli_did(c, "deleted", b->uris[i]);
+            cli_count(tally, S3UP_OK);
+        }
+    buf_free(&key);
+    buf_free(&code);
 }
 
 static void
 cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
              struct cli_tally *tally)
 {
-    struct buf key = buf_upto(8 * KEY_MAX), code = buf_upto(KEY_MAX);
     struct fail f = {S3UP_OK, ""};
-    unsigned bad = 0;
-    struct xml x;
 
     if (b->n == 1) {
-        cli_count(tally, cli_rm_alone(c, st, b->bucket, b->keys[0]));
-    } else if (b->n && s3_delete_objects(st, b->bucket, b->keys, b->n, &f) < 0) {
-        int failed = cli_failed(c, &f, "rm", false);
+        cli_count(tally, cli_rm_alone(c, st, b->bucket, b->keys[0], b->uris[0]));
+    } else if (b->n && s3_delete_objects(st, b->bucket, b->keys, b->n, &f) == 0) {
+        cli_rm_count(c, st, b, tally);
+    } else if (b->n) {
+        int failed = cli_failed(c, &f, b->uris[0], false);
 
+        cli_count(tally, failed);
+        for (unsigned i = 1; i < b->n; i++)
+            cli_count(tally, c->json ? cli_spared(c, b->uris[i], "deleted", failed, false)
+                                     : failed);
         log_say(LOG_ERROR, "%u objects of s3://%.*s were not deleted", b->n,
                 (int)b->bucket.n, b->bucket.p);
-        for (unsigned i = 0; i < b->n; i++)
-            cli_count(tally, failed);
-    } else if (b->n) {
-        xml_init(&x, buf_span(&st->reply));
-        for (; s3_next_undeleted(&x, &key, &code); bad++)
-            cli_count(tally,
-                      cli_rm_undeleted(c, b->bucket, buf_span(&key), buf_span(&code)));
-        for (; bad < b->n; bad++)
-            cli_count(tally, S3UP_OK);
     }
     b->n = 0;
-    buf_free(&key);
-    buf_free(&code);
 }
 
 static int
@@ -9079,21 +9119,23 @@ cli_rm(const struct cli *c, struct store *st, struct fail *f)
     for (int i = 0; i < c->count && f->code == S3UP_OK; i++) {
         (void)cli_uri(c->words[i], &bucket, &key, f);
         if (c->dry_run) {
-            log_say(LOG_NOTE, "would delete %s", c->words[i]);
+            cli_did(c, "would delete", c->words[i]);
             continue;
         }
         if (batch->n == 1000 || (batch->n && !span_eq(bucket, batch->bucket)))
             cli_rm_flush(c, st, batch, &tally);
         if (os_stop || (tally.failed && cli_hopeless(st, tally.code))) {
-            log_say(LOG_ERROR, "%s was not deleted, for the same reason", c->words[i]);
-            cli_count(&tally, tally.failed ? tally.code : 128 + (int)os_stop);
+            cli_count(&tally,
+                      cli_spared(c, c->words[i], "deleted",
+                                 tally.failed ? tally.code : 128 + (int)os_stop, false));
             continue;
         }
         if (!xml_can_carry(key)) {
-            cli_count(&tally, cli_rm_alone(c, st, bucket, key));
+            cli_count(&tally, cli_rm_alone(c, st, bucket, key, c->words[i]));
             continue;
         }
         batch->bucket = bucket;
+        batch->uris[batch->n] = c->words[i];
         batch->keys[batch->n++] = key;
     }
     if (f->code == S3UP_OK)
@@ -9114,13 +9156,14 @@ cli_bucket(const struct cli *c, struct store *st, bool make, struct fail *f)
         return -1;
     if (key.n)
         return fail_set(f, S3UP_USAGE, "%s names an object, not a bucket", c->words[0]);
-    if (c->dry_run) {
-        log_say(LOG_NOTE, "would %s %s", make ? "make" : "remove", c->words[0]);
-        return S3UP_OK;
-    }
-    return (make ? s3_create_bucket(st, bucket, f) : s3_delete_bucket(st, bucket, f)) < 0
-               ? -1
-               : S3UP_OK;
+    if (c->dry_run)
+        cli_did(c, make ? "would make" : "would remove", c->words[0]);
+    else if ((make ? s3_create_bucket(st, bucket, f) : s3_delete_bucket(st, bucket, f)) <
+             0)
+        return -1;
+    else
+        cli_did(c, make ? "made" : "removed", c->words[0]);
+    return S3UP_OK;
 }
 
 static int
@@ -9491,7 +9534,9 @@ cli_run(const struct verb *verb, const struct cli *c)
         cli_close(s);
     }
     free(s);
-    return code < 0 ? cli_failed(c, &f, verb->name, false) : code;
+    return code < 0 ? cli_failed(c, &f, verb->name,
+                                 c->count && !strcmp(c->words[c->count - 1], "-"))
+                    : code;
 }
 
 /* Programs that embed s3up bring a main of their own. */
