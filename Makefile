@@ -11,7 +11,7 @@
 #
 # V=1 shows every command.
 
-CFLAGS         = -O2
+CFLAGS         = -Os
 BEARSSL_CFLAGS = -Os
 LDFLAGS        = -s
 WARN           = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
