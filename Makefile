@@ -155,7 +155,7 @@ UNITS       = $(basename $(notdir $(wildcard test/unit.c test/sigv4.c test/wire.
 FUZZ        = $(basename $(notdir $(filter-out %_main.c,$(wildcard test/fuzz_*.c))))
 T           = .build/test
 H           = .build/hostile
-.PHONY: test check hostile fuzz interop servers mutants bench demo
+.PHONY: test check hostile fuzz interop mutants bench demo
 
 $T/s3d $H/s3d: test/s3d.c
 	@mkdir -p $(@D)
@@ -198,12 +198,12 @@ MINUTES = 1
 fuzz: $(FUZZ:%=.build/fuzz/%)
 	@test/run.sh $(foreach f,$(FUZZ),'$f test/fuzz.sh .build/fuzz/$f $(MINUTES)')
 
-interop: s3up $T/s3d $(if $(wildcard test/oracle.c),$T/oracle)
-	@JOBS=1 test/run.sh $(if $(wildcard test/oracle.py),'oracle test/oracle.sh $T/oracle') 's3d test/s3d_test.sh $T/s3d'
-
-# Real stores, which it installs by apt-get where it may: Ceph RGW, Swift, MinIO.
-servers: s3up $T/s3d
-	@test/interop/run.sh
+# Second opinions: other programs' signatures and sums, real stores and clients, which are
+# installed first where that may be done, and the test store's own test.
+interop: s3up $T/s3d $T/s3d-tls $(if $(wildcard test/oracle.c),$T/oracle)
+	@test/interop/run.sh -i
+	@test/run.sh $(foreach s,swift rgw minio s3d,'$s test/interop/run.sh $s') \
+		$(if $(wildcard test/oracle.py),'oracle test/oracle.sh $T/oracle') 's3d-self test/s3d_test.sh $T/s3d'
 
 # Breaks s3up.c in one place at a time: each break must make a test fail.
 mutants: .build/native/libbearssl.a

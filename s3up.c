@@ -1527,6 +1527,20 @@ struct fail {
     char text[FAIL_TEXT]; /* what, which one, why, and where known what to do */
 };
 
+/* Blots out what gives rights in a presigned address or a signed head, wherever in a
+ * message it stands: it may have come from a user's command line, or from a store. */
+static void
+fail_blot(char *text)
+{
+    static const char *const proofs[] = {
+        "Signature=", "X-Amz-Security-Token=", "X-Amz-Credential="};
+
+    for (size_t i = 0; i < sizeof proofs / sizeof *proofs; i++)
+        for (char *at = text; (at = strstr(at, proofs[i])) != NULL;)
+            for (at += strlen(proofs[i]); *at && !strchr("& \":", *at); at++)
+                *at = '*';
+}
+
 /* Keeps the first failure; later ones are its consequences. Always returns -1, so that
  * `return fail_set(...)` says all. */
 __attribute__((format(printf, 3, 4))) static int
@@ -1542,6 +1556,7 @@ fail_set(struct fail *f, enum s3up_exit code, const char *form, ...)
     va_start(args, form);
     (void)vsnprintf(whole, sizeof whole, form, args);
     va_end(args);
+    fail_blot(whole);
     n = strlen(whole);
     if (n >= sizeof f->text) { /* cut in its middle: the reason stands at the end */
         memmove(whole + half + 3, whole + n - half + 4, half - 3);
@@ -1572,6 +1587,7 @@ fail_exit(int error)
     case EISDIR:
     case ELOOP:
     case ENAMETOOLONG:
+    case ENXIO: /* a socket, or a device that is not there */
         return S3UP_USAGE;
     default:
         return S3UP_LATER; /* no space, no memory, no descriptor: may be gone tomorrow */
@@ -1663,6 +1679,7 @@ log_say(enum log_level level, const char *form, ...)
     va_start(args, form);
     (void)vsnprintf(raw, sizeof raw, form, args);
     va_end(args);
+    fail_blot(raw);
     buf_str(&line, "s3up: ");
     buf_str(&line, marks[level]);
     log_put_plain(&line, span_of(raw));
@@ -1719,7 +1736,7 @@ os_read(int fd, void *data, size_t n, int64_t at)
         ssize_t did = at < 0 ? read(fd, p + have, n - have)
                              : pread(fd, p + have, n - have, (off_t)(at + (int64_t)have));
 
-        if (did < 0 && errno == EINTR)
+        if (did < 0 && os_again()) /* a pipe that nobody writes to can be left */
             continue;
         if (did < 0)
             return -1;
@@ -1945,6 +1962,9 @@ os_signals(void)
         (void)sigaction(SIGHUP, &stop, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
     (void)sigaction(SIGXFSZ, &ignore, NULL);
+    /* Whoever ignores it has us inherit that, and then no child's end could be known. */
+    ignore.sa_handler = SIG_DFL;
+    (void)sigaction(SIGCHLD, &ignore, NULL);
 }
 
 /* Gives the two that are ignored back to a program that will take our place. */
@@ -5412,22 +5432,6 @@ http_is_secret(struct span name)
     return false;
 }
 
-/* Blots out the values of parameters that do the same in a first line. */
-static void
-http_blot(char *line)
-{
-    static const char *const parameters[] = {
-        "X-Amz-Signature=", "X-Amz-Security-Token=", "X-Amz-Credential="};
-
-    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
-        char *at = strstr(line, parameters[i]);
-
-        for (at = at ? at + strlen(parameters[i]) : NULL; at && *at && !strchr("& ", *at);
-             at++)
-            *at = '*';
-    }
-}
-
 /* Shows a head to whoever asked for it with -v, but not its secrets. */
 static void
 http_show(char mark, struct span head)
@@ -5443,8 +5447,6 @@ http_show(char mark, struct span head)
         buf_put(&out, rest.p && http_is_secret(name) ? name : line);
         if (out.n < line.n)
             buf_str(&out, ": ***");
-        if (out.n)
-            http_blot(out.p);
         log_say(LOG_DEBUG, "%c %s", mark, buf_text(&out));
         buf_free(&out);
     }
@@ -6291,7 +6293,8 @@ cred_take(struct profile *p, const struct ini *i, enum ini_event event)
     for (size_t k = 0; k < sizeof cred_settings / sizeof *cred_settings; k++) {
         bool foreign = cred_settings[k].at == offsetof(struct profile, foreign);
 
-        if (span_is(i->key, cred_settings[k].key) &&
+        /* As in other tools, AWS_ACCESS_KEY_ID = ... copied out of a script will do. */
+        if (span_is_nocase(i->key, cred_settings[k].key) &&
             !(foreign && span_is(buf_span(&p->foreign), "role_arn")))
             cred_set(cred_setting(p, k), foreign ? i->key : i->value);
     }
@@ -6309,8 +6312,10 @@ cred_read(struct profile *p, const char *path, bool config, struct fail *f)
     if (os_slurp(path, &text, &unread) < 0) {
         buf_free(&text);
         /* That there is no such file is not an error: the other one may have it all. */
-        return unread.code == S3UP_MISSING ? 0
-                                           : fail_set(f, S3UP_USAGE, "%s", unread.text);
+        return unread.code == S3UP_MISSING
+                   ? 0
+                   : fail_set(f, os_stop ? S3UP_INTERRUPTED : S3UP_USAGE, "%s",
+                              unread.text);
     }
     ini_init(&i, buf_span(&text));
     while ((event = ini_next(&i)) != INI_END && event != INI_BAD) {
@@ -6338,8 +6343,11 @@ cred_path(const char *variable, const char *file, struct buf *out)
 {
     const char *home = os_env("HOME"), *said = os_env(variable);
 
-    if (said) {
+    if (said && (!home || !span_starts(span_of(said), "~/"))) {
         buf_str(out, said);
+    } else if (said) { /* no shell has seen it: it stands in some file of variables */
+        buf_str(out, home);
+        buf_str(out, said + 1);
     } else if (home) {
         buf_str(out, home);
         buf_str(out, "/.aws/");
@@ -6385,6 +6393,11 @@ cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
         rc = cred_read(p, buf_text(&config), true, f);
     if (rc == 0 && keys.n)
         rc = cred_read_keys(p, buf_text(&keys), f);
+    for (size_t i = 0; i < sizeof cred_settings / sizeof *cred_settings; i++)
+        if (rc == 0 && cred_setting(p, i)->bad) /* not as if it were not there */
+            rc = fail_set(f, S3UP_USAGE, "profile %s: %s is too long, or memory ran out",
+                          buf_text(&p->name),
+                          *cred_settings[i].key ? cred_settings[i].key : "endpoint_url");
     if (rc == 0 && must_exist && !p->found)
         rc = fail_set(f, S3UP_USAGE, "there is no profile \"%s\" in %s or %s",
                       buf_text(&p->name), config.n ? buf_text(&config) : "~/.aws/config",
@@ -6395,7 +6408,8 @@ cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
 }
 
 /* Splits a command line as a shell would, but nothing in it is ever expanded. The words
- * are NUL-terminated in `words`; argv points to them. False if a quote is not closed. */
+ * are NUL-terminated in `words`; argv points to them. False if a quote is not closed, or
+ * there are too many words. */
 static bool
 cred_split(struct span line, struct buf *words, char *argv[CRED_WORDS])
 {
@@ -6418,7 +6432,8 @@ cred_split(struct span line, struct buf *words, char *argv[CRED_WORDS])
             at[n++] = words->n;
             in_word = true;
         }
-        if (c == '\\' && quote != '\'' && i + 1 < line.n)
+        if (c == '\\' && i + 1 < line.n &&
+            (!quote || (quote == '"' && strchr("\"\\$`", line.p[i + 1]))))
             buf_char(words, line.p[++i]);
         else if (quote ? c == quote : c == '"' || c == '\'')
             quote = quote ? 0 : c;
@@ -6471,10 +6486,17 @@ cred_run(char **argv, struct buf *out, struct fail *f)
     (void)close(pipes[0]);
     if (child < 0)
         return fail_sys(f, "run", argv[0]);
-    if (did != 0)
-        (void)kill(child, SIGKILL); /* it did not end its output in time */
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        continue;
+    /* It may have closed its output and stay: then it has the rest of its time. */
+    while (did == 0 && waitpid(child, &status, WNOHANG) == 0)
+        if (os_stop || os_ticks() >= until)
+            did = -1;
+        else
+            os_sleep(10);
+    if (did != 0) {
+        (void)kill(child, SIGKILL);
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+            continue;
+    }
     if (os_stop)
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
     if (did != 0 || out->bad || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
@@ -6538,8 +6560,8 @@ cred_from_process(const struct profile *p, struct creds *c, struct fail *f)
     if (!cred_split(buf_span(&p->process), &words, argv))
         rc = fail_set(f, S3UP_USAGE,
                       "credential_process of profile %s is no command line: a "
-                      "quote is not closed",
-                      buf_text(&p->name));
+                      "quote is not closed, or it has more than %d words",
+                      buf_text(&p->name), CRED_WORDS - 1);
     else
         rc = cred_run(argv, &out, f);
     if (rc == 0)
@@ -6628,11 +6650,25 @@ cred_profile_name(const char *flag)
 static int
 cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 {
+    static const char *const names[] = {"access key id", "secret access key",
+                                        "session token"};
+    const struct buf *all[] = {&c->id, &c->secret, &c->token};
     int found = asked ? 0 : cred_from_environment(c, f);
 
-    if (found)
-        return found < 0 ? -1 : 0;
-    return cred_from_profile(p, asked, c, f);
+    if (found < 0 || (!found && cred_from_profile(p, asked, c, f) < 0))
+        return -1;
+    /* A stray CR of a file that was sourced, say: no store could tell what is wrong. */
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        bool bad = all[i]->bad;
+
+        for (size_t k = 0; k < all[i]->n; k++)
+            bad |= (unsigned char)all[i]->p[k] < ' ' || all[i]->p[k] == 127;
+        if (bad)
+            (void)fail_set(f, S3UP_USAGE,
+                           "the %s in %s is too long, or has a control character in it",
+                           names[i], c->from);
+    }
+    return f->code == S3UP_OK ? 0 : -1;
 }
 
 /* ===== ROOM 11 store: one function for each thing that a store can do =====
@@ -6816,7 +6852,9 @@ static const struct {
     {"InvalidToken", S3UP_DENIED, "the session token does not belong to the keys"},
     {"RequestTimeTooSkewed", S3UP_LATER,
      "the clock of this machine, or the store's, is wrong"},
+    {"NoSuchKey", S3UP_MISSING, "s3up ls shows what is there"},
     {"NoSuchBucket", S3UP_MISSING, "is the bucket's name right, and the endpoint?"},
+    {"BucketNotEmpty", S3UP_SOME, "s3up rm deletes what is in it"},
     {"NoSuchUpload", S3UP_MISSING, NULL},
     {"ConditionalRequestConflict", S3UP_EXISTS,
      "somebody else wrote it at the same time"},
@@ -6907,7 +6945,7 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
     if (!e->code[0] && e->status == 404)
         advice = call->key.n ? "there is no such object, or no such bucket"
                              : "there is no such bucket";
-    else if (!e->code[0] && e->status == 403)
+    else if (!advice && e->status == 403)
         advice = "are the keys right, and may they do this?";
     s3_put_target(call, &line);
     buf_str(&line, ": the store answered ");
@@ -7308,7 +7346,6 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
     st->error =
         (struct s3_error){.status = 0}; /* what is there later is about this call */
     http_finish(&st->conn);
-    st->error = (struct s3_error){.status = 0}; /* of an earlier call: no longer true */
     if (s3_build(st, call, f) < 0)
         return S3_FINAL;
     for (;;) {
@@ -8319,6 +8356,7 @@ static int
 part_open(struct part_file *p, const char *path, struct fail *f)
 {
     struct stat info;
+    ssize_t did = 0;
     char byte;
 
     *p = (struct part_file){.fd = -1, .path = path};
@@ -8329,12 +8367,14 @@ part_open(struct part_file *p, const char *path, struct fail *f)
     if (fstat(p->fd, &info) != 0)
         (void)fail_sys(f, "examine", path);
     else if (S_ISDIR(info.st_mode))
-        (void)fail_set(f, S3UP_USAGE, "%s is a folder, not a file", path);
+        (void)fail_set(f, S3UP_USAGE, "%s is a folder: name the files in it", path);
     else if (!S_ISREG(info.st_mode))
         (void)fail_set(f, S3UP_USAGE, "%s is not a plain file", path);
     else if (!part_settle(p->fd, &p->id))
         (void)fail_sys(f, "examine", path);
-    else if (!info.st_size && os_read(p->fd, &byte, 1, 0) > 0) /* as files in /proc do */
+    else if (!info.st_size && (did = os_read(p->fd, &byte, 1, 0)) < 0)
+        (void)fail_sys(f, "read", path);
+    else if (did) /* as files in /proc do */
         (void)fail_set(f, S3UP_USAGE,
                        "%s says that it is empty, but is not: send a copy of it", path);
     if (f->code == S3UP_OK)
@@ -8966,6 +9006,15 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
 
 /* ---- one request: a whole object, or a part of one ---- */
 
+/* A failure that is about one object. */
+static int
+xfer_fail(struct fail *f, enum s3up_exit code, struct span bucket, struct span key,
+          const char *why)
+{
+    return fail_set(f, code, "s3://%.*s/%.*s%s", (int)bucket.n, bucket.p, (int)key.n,
+                    key.p, why);
+}
+
 /* 0 if the key is free. */
 static int
 xfer_taken(struct store *st, struct span bucket, struct span key, struct fail *f)
@@ -8973,8 +9022,7 @@ xfer_taken(struct store *st, struct span bucket, struct span key, struct fail *f
     struct fail now = {S3UP_OK, ""};
 
     if (s3_head_object(st, bucket, key, &now) == 0)
-        return fail_set(f, S3UP_EXISTS, "s3://%.*s/%.*s exists already", (int)bucket.n,
-                        bucket.p, (int)key.n, key.p);
+        return xfer_fail(f, S3UP_EXISTS, bucket, key, " exists already");
     return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
 }
 
@@ -8994,9 +9042,8 @@ xfer_is_ours(struct store *st, struct span bucket, struct span key, struct span 
 static int
 xfer_was_taken(const struct s3_call *call, struct fail *f)
 {
-    return fail_set(f, S3UP_EXISTS,
-                    "s3://%.*s/%.*s exists already: somebody else wrote it a moment ago",
-                    (int)call->bucket.n, call->bucket.p, (int)call->key.n, call->key.p);
+    return xfer_fail(f, S3UP_EXISTS, call->bucket, call->key,
+                     " exists already: somebody else wrote it a moment ago");
 }
 
 static void
@@ -10344,6 +10391,7 @@ struct xfer_get {
     uint64_t size;    /* of the object, once known */
     char etag[128];   /* as it came, for If-Match */
     bool checkable;   /* the ETag is the MD5 of the whole */
+    bool endless;     /* it ends where the connection ends, wherever that is */
     struct sum md5;
 };
 
@@ -10376,6 +10424,8 @@ xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
                             h->status);
         s3_copy_name(g->etag, sizeof g->etag, etag);
         g->checkable = xfer_is_md5(st, s3_bare(etag));
+        /* TLS tells a connection that was ended from one that was cut. */
+        g->endless = st->conn.body == BODY_CLOSE && !st->url.https;
         g->size = h->length >= 0 ? (uint64_t)h->length : 0;
         return 0;
     }
@@ -10435,10 +10485,9 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     if (rc == 0)
         return xfer_check_head(st, g, f) < 0 ? -1 : xfer_receive(st, g, f);
     if (g->done && st->error.status == 412) /* If-Match did not hold */
-        return fail_set(f, S3UP_SKIPPED,
-                        "s3://%.*s/%.*s changed while it was being fetched: run the same "
-                        "command again",
-                        (int)g->bucket.n, g->bucket.p, (int)g->key.n, g->key.p);
+        return xfer_fail(
+            f, S3UP_SKIPPED, g->bucket, g->key,
+            " changed while it was being fetched: run the same command again");
     return fail_set(f, now.code, "%s", now.text);
 }
 
@@ -10466,25 +10515,43 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
         s3_pause(st, idle, false);
     }
     sum_end(&g->md5, digest);
+    if (g->endless && !g->checkable)
+        return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
+                         ": the store did not say how long it is, so nobody "
+                         "knows whether all of it came");
     if (g->checkable && hex_read(s3_bare(span_of(g->etag)), want, sizeof want) &&
         !sum_equal(want, digest, sizeof want))
-        return fail_set(f, S3UP_DAMAGED,
-                        "s3://%.*s/%.*s: the bytes that came do not have the "
-                        "MD5 that the store names as ETag",
-                        (int)g->bucket.n, g->bucket.p, (int)g->key.n, g->key.p);
+        return xfer_fail(f, S3UP_DAMAGED, g->bucket, g->key,
+                         ": the bytes that came do not have the MD5 that the store names "
+                         "as ETag");
     return 0;
 }
 
 /* Gives a finished temporary file its name. Where it must not replace another, a link is
- * made, which fails if the name is taken, by whomever. */
+ * made, which fails if the name is taken, by whomever. FAT and its like have no links:
+ * there the name is taken by an empty file, and that is replaced. */
 static int
 xfer_name(const char *temp, const char *path, bool no_clobber, struct fail *f)
 {
-    if (no_clobber ? link(temp, path) != 0 : rename(temp, path) != 0)
-        return fail_sys(f, "write", path);
-    if (no_clobber)
+    bool linked = no_clobber && link(temp, path) == 0;
+
+    if (no_clobber && !linked) {
+        int fd = os_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+        if (fd < 0)
+            return fail_sys(f, "write", path);
+        (void)close(fd);
+    }
+    if (linked) {
         (void)unlink(temp);
-    return os_sync_folder(path) ? 0 : fail_sys(f, "write", path);
+    } else if (rename(temp, path) != 0) {
+        (void)fail_sys(f, "write", path);
+        if (no_clobber)
+            (void)unlink(path); /* the empty file */
+        return -1;
+    }
+    /* A folder that one may write to but not read cannot be synced. */
+    return os_sync_folder(path) || errno == EACCES ? 0 : fail_sys(f, "write", path);
 }
 
 /* Downloads into what is there and no plain file: a device, or a FIFO. It is written, and
@@ -10908,11 +10975,10 @@ static bool
 cli_bad_value(const char *source, const struct cli_option *o, const char *value,
               const char *why)
 {
-    struct span shown = span_of(value), rest = shown;
+    struct span shown = span_first(span_of(value), 200);
 
     if (o->kind == CLI_META || o->kind == CLI_RAW)
-        (void)span_cut(&rest, o->kind == CLI_RAW ? ':' : '=', &shown);
-    shown = span_first(shown, 200);
+        shown = span_first(shown, strcspn(value, o->kind == CLI_RAW ? ":= " : "=:"));
     log_say(LOG_ERROR, "%s wants %s, and \"%.*s\" is none: %s", source,
             o->value ? o->value : "1 or 0", (int)shown.n, shown.n ? shown.p : "", why);
     return false;
@@ -11204,43 +11270,82 @@ cli_finish(int code)
     return code == S3UP_OK ? S3UP_SOME : code;
 }
 
+static void
+cli_json_text(struct buf *b, const char *key, struct span value)
+{
+    json_key(b, key);
+    json_put(b, value);
+}
+
+static struct buf
+cli_event(const char *event, const char *source)
+{
+    struct buf line = buf_upto(MIB);
+
+    buf_char(&line, '{');
+    cli_json_text(&line, "event", span_of(event));
+    cli_json_text(&line, "source", span_of(source));
+    return line;
+}
+
 /* An event of --json goes to stdout, unless an object is written there; at once, since
  * whoever reads it wants to know what is done by now. */
 static void
-cli_event(struct buf *line, bool stdout_taken)
+cli_event_end(struct buf *line, bool stdout_taken)
 {
     FILE *to = stdout_taken ? stderr : stdout;
 
-    fprintf(to, "%s\n", buf_text(line));
+    buf_str(line, "}\n");
+    if (line->bad)
+        log_say(LOG_ERROR, "no memory to tell an event");
+    fputs(buf_text(line), to);
     (void)fflush(to); /* an error stays: cli_finish finds it */
+    buf_free(line);
 }
 
 /* A failure, said as the user wants it. Returns its exit code. */
 static int
 cli_failed(const struct cli *c, const struct fail *f, const char *what, bool stdout_taken)
 {
-    struct buf line = buf_upto(16 * KEY_MAX);
-
     if (f->code == S3UP_CLOSED)
         return (int)f->code; /* whoever closed the pipe knows why */
     log_fail(f);
     if (c->json) {
-        buf_char(&line, '{');
-        json_key(&line, "event");
-        json_put(&line, SPAN("error"));
-        json_key(&line, "source");
-        json_put(&line, span_of(what));
+        struct buf line = cli_event("error", what);
+
         json_key(&line, "code");
         buf_num(&line, (uint64_t)f->code);
-        json_key(&line, "message");
-        json_put(&line, span_of(f->text));
-        buf_char(&line, '}');
-        cli_event(&line, stdout_taken);
+        cli_json_text(&line, "message", span_of(f->text));
+        cli_event_end(&line, stdout_taken);
     }
-    buf_free(&line);
     if (f->code == S3UP_INTERRUPTED && os_stop)
         return 128 + (int)os_stop;
     return (int)f->code;
+}
+
+/* One that was not tried because of what became of another. */
+static int
+cli_spared(const struct cli *c, const char *what, const char *did, int code,
+           bool stdout_taken)
+{
+    struct fail f = {S3UP_OK, ""};
+
+    (void)fail_set(&f, (enum s3up_exit)code, "%s was not %s, for the same reason", what,
+                   did);
+    return cli_failed(c, &f, what, stdout_taken);
+}
+
+/* Something was done, or with --dry-run would be, that moves no bytes. */
+static void
+cli_did(const struct cli *c, const char *event, const char *what)
+{
+    if (c->json) {
+        struct buf line = cli_event(event, what);
+
+        cli_event_end(&line, false);
+    } else if (c->dry_run) {
+        log_say(LOG_NOTE, "%s %s", event, what);
+    }
 }
 
 /* What several transfers came to: their common code if all failed alike, else "some". */
@@ -11287,11 +11392,11 @@ cli_is_uri(const char *word)
     return span_starts(span_of(word), "s3://");
 }
 
+/* Of any kind; ./http://x is a path. */
 static bool
-cli_is_http(const char *word)
+cli_is_url(const char *word)
 {
-    return span_is_nocase(span_first(span_of(word), 7), "http://") ||
-           span_is_nocase(span_first(span_of(word), 8), "https://");
+    return !strncmp(word + strcspn(word, "/:"), "://", 3);
 }
 
 static bool
@@ -11300,8 +11405,6 @@ cli_uri(const char *word, struct span *bucket, struct span *key, struct fail *f)
     const char *why = url_s3(span_of(word), bucket, key);
     int n = (int)span_first(span_of(word), 300).n;
 
-    if (cli_is_http(word))
-        n = 4; /* a presigned address is a secret */
     if (why)
         (void)fail_set(f, S3UP_USAGE, "%.*s%s: %s", n, word, word[n] ? "..." : "", why);
     return !why;
@@ -11378,32 +11481,28 @@ cli_media_type(struct span path)
     return NULL;
 }
 
-/* One line about a transfer that is done. */
+/* A transfer is done, or with --dry-run would be. */
 static void
 cli_done(const struct cli *c, const char *from, const char *to, uint64_t size,
          const char *etag)
 {
-    struct buf line = buf_upto(64 * KEY_MAX);
+    struct buf line;
     bool stdout_taken = !strcmp(to, "-");
 
-    if (!c->json) {
+    if (!c->json && c->dry_run)
+        log_say(LOG_NOTE, "would %s %s -> %s", c->verb, from, to);
+    else if (!c->json)
         log_say(LOG_NOTE, "%s -> %s (%llu bytes)", from, to, (unsigned long long)size);
+    if (!c->json)
         return;
+    line = cli_event(c->dry_run ? "would" : "done", from);
+    cli_json_text(&line, "target", span_of(to));
+    if (!c->dry_run) {
+        json_key(&line, "size");
+        buf_num(&line, size);
+        cli_json_text(&line, "etag", s3_bare(span_of(etag)));
     }
-    buf_char(&line, '{');
-    json_key(&line, "event");
-    json_put(&line, SPAN("done"));
-    json_key(&line, "source");
-    json_put(&line, span_of(from));
-    json_key(&line, "target");
-    json_put(&line, span_of(to));
-    json_key(&line, "size");
-    buf_num(&line, size);
-    json_key(&line, "etag");
-    json_put(&line, s3_bare(span_of(etag)));
-    buf_char(&line, '}');
-    cli_event(&line, stdout_taken);
-    buf_free(&line);
+    cli_event_end(&line, stdout_taken);
 }
 
 /* ---- put ---- */
@@ -11510,15 +11609,9 @@ cli_target(const struct cli_run *r, const struct xfer_up *up)
 static struct buf
 cli_begin_event(const char *name, const char *source, struct span target)
 {
-    struct buf line = buf_upto(64 * KEY_MAX);
+    struct buf line = cli_event(name, source);
 
-    buf_char(&line, '{');
-    json_key(&line, "event");
-    json_put(&line, span_of(name));
-    json_key(&line, "source");
-    json_put(&line, span_of(source));
-    json_key(&line, "target");
-    json_put(&line, target);
+    cli_json_text(&line, "target", target);
     return line;
 }
 
@@ -11527,14 +11620,6 @@ cli_event_number(struct buf *line, const char *name, uint64_t n)
 {
     json_key(line, name);
     buf_num(line, n);
-}
-
-static void
-cli_end_event(struct buf *line)
-{
-    buf_char(line, '}');
-    cli_event(line, false);
-    buf_free(line);
 }
 
 /* How many bytes of an upload were stored by an earlier run. */
@@ -11591,7 +11676,7 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
         json_key(&line, "reason");
         json_put(&line, span_of(e->text));
     }
-    cli_end_event(&line);
+    cli_event_end(&line, false);
     buf_free(&target);
 }
 
@@ -11628,10 +11713,8 @@ cli_hear(void *owner, const struct xfer_event *e)
 static bool
 cli_is_file(const char *word, struct fail *f)
 {
-    if (cli_is_uri(word))
+    if (cli_is_url(word))
         (void)fail_set(f, S3UP_USAGE, "%s is not a file of this machine", word);
-    else if (cli_is_http(word)) /* presigned, it is a secret */
-        (void)fail_set(f, S3UP_USAGE, "http... is not a file of this machine");
     else if (!strcmp(word, "-"))
         (void)fail_set(f, S3UP_USAGE, "put sends files; it does not read standard input");
     return f->code == S3UP_OK;
@@ -11662,9 +11745,8 @@ cli_next(void *owner, struct xfer_item *item)
             c->dry_run && part_open(&file, path, &f) == 0) {
             buf_clear(&r->target);
             cli_put_uri(&r->target, r->bucket, buf_span(&r->key));
-            log_say(LOG_NOTE, "would put %s -> %s (%lld bytes)", path,
-                    buf_text(&r->target), (long long)file.id.size);
             part_close(&file);
+            cli_done(c, path, buf_text(&r->target), 0, "");
             cli_count(&r->tally, S3UP_OK);
             continue;
         }
@@ -11740,7 +11822,7 @@ cli_summary(const struct cli_run *r)
     cli_event_number(&line, "bytes_resumed", r->resumed);
     cli_event_number(&line, "retries", r->retries);
     cli_event_number(&line, "milliseconds", (uint64_t)(os_ticks() - r->begun));
-    cli_end_event(&line);
+    cli_event_end(&line, false);
 }
 
 /* When the metrics file that is there says that all went well. */
@@ -11867,11 +11949,8 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
                              .event = cli_hear,
                              .owner = s};
     if (xfer_run(&run.xfer, cli_is_small(&run) ? 1 : jobs, f) == 0) {
-        for (int last = run.tally.code; run.xfer.hopeless && run.at < run.last;
-             run.at++) {
-            log_say(LOG_ERROR, "%s was not sent, for the same reason", c->words[run.at]);
-            cli_count(&run.tally, last);
-        }
+        for (int why = run.tally.code; run.xfer.hopeless && run.at < run.last; run.at++)
+            cli_count(&run.tally, cli_spared(c, c->words[run.at], "sent", why, false));
         code = cli_outcome(&run.tally);
         cli_summary(&run);
         if (c->metrics && cli_metrics(&run, code, f) < 0)
@@ -11935,8 +12014,7 @@ cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *
     if (cli_uri(uri, &get.bucket, &get.key, &f) &&
         (to_stdout || cli_get_path(get.key, to, several, &path, &f))) {
         if (c->dry_run) {
-            log_say(LOG_NOTE, "would get %s -> %s", uri,
-                    to_stdout ? "-" : buf_text(&path));
+            /* only said */
         } else if (to_stdout) {
             get.fd = STDOUT_FILENO;
             get.path = "standard output";
@@ -11944,7 +12022,7 @@ cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *
         } else {
             (void)xfer_get_file(st, &get, buf_text(&path), c->no_clobber, &f);
         }
-        if (f.code == S3UP_OK && !c->dry_run) {
+        if (f.code == S3UP_OK) {
             cli_done(c, uri, to_stdout ? "-" : buf_text(&path), get.done, get.etag);
         }
     }
@@ -11974,15 +12052,12 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
     if (f->code == S3UP_OK && strcmp(to, "-") != 0)
         (void)cli_differ(c->words, n, f);
     for (int i = 0; i < n && f->code == S3UP_OK; i++) {
-        int code = cli_get_one(c, st, c->words[i], to, n > 1 && strcmp(to, "-") != 0);
+        bool to_stdout = !strcmp(to, "-");
+        int code = cli_get_one(c, st, c->words[i], to, n > 1 && !to_stdout);
 
         cli_count(&tally, code);
-        for (int k = i + 1; code && cli_hopeless(st, code) && k < n; k++, i++) {
-            if (code != S3UP_CLOSED)
-                log_say(LOG_ERROR, "%s was not fetched, for the same reason",
-                        c->words[k]);
-            cli_count(&tally, code);
-        }
+        while (code && cli_hopeless(st, code) && i + 1 < n)
+            cli_count(&tally, cli_spared(c, c->words[++i], "fetched", code, to_stdout));
     }
     if (f->code != S3UP_OK)
         return -1;
@@ -12007,20 +12082,14 @@ cli_put_time(struct buf *out, int64_t t)
     }
 }
 
-static void
-cli_json_text(struct buf *b, const char *key, struct span value)
-{
-    json_key(b, key);
-    json_put(b, value);
-}
-
 /* One line of a list. A key with a line end or another control character is shown with
  * escapes, so that a line stays a line; --json loses nothing. */
-static void
+static bool
 cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry *e)
 {
-    struct buf line = buf_upto(64 * KEY_MAX);
+    struct buf line = buf_upto(MIB);
     struct span name = buf_span(&e->name);
+    bool whole;
 
     if (c->json) {
         buf_char(&line, '{');
@@ -12062,8 +12131,11 @@ cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry
         log_put_plain(&line, name);
         buf_free(&size);
     }
-    printf("%s\n", buf_text(&line));
+    buf_char(&line, '\n');
+    whole = !line.bad;
+    fputs(buf_text(&line), stdout);
     buf_free(&line);
+    return whole;
 }
 
 static int
@@ -12086,7 +12158,10 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
     if (bucket.n && !c->recursive)
         list.delimiter = SPAN("/");
     while ((rc = s3_list_next(st, &list, f)) > 0 && !ferror(stdout) && !os_stop) {
-        cli_list_line(c, list.kind, &list.entry);
+        if (!cli_list_line(c, list.kind, &list.entry))
+            (void)fail_set(f, S3UP_LATER, "no memory for a line of the list");
+        if (f->code != S3UP_OK)
+            break;
         n++;
     }
     if (os_stop)
@@ -12096,7 +12171,7 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
      * not. */
     if (rc == 0 && !n && prefix.n)
         return fail_set(f, S3UP_MISSING, "nothing begins with %s", c->words[0]);
-    return rc < 0 ? -1 : S3UP_OK;
+    return f->code == S3UP_OK ? S3UP_OK : -1;
 }
 
 static int
@@ -12107,7 +12182,7 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
         "content-encoding", "cache-control", "content-disposition", "content-language",
         "expires"};
     const struct head *h = &st->conn.head;
-    struct buf line = buf_upto(64 * KEY_MAX), lower = buf_upto(HEAD_MAX);
+    struct buf line = buf_upto(8 * HEAD_MAX), lower = buf_upto(HEAD_MAX);
     struct span bucket, key;
 
     if (c->count != 1)
@@ -12151,10 +12226,12 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
         buf_char(&line, '\n');
     }
     buf_str(&line, c->json ? "}\n" : "");
+    if (line.bad || lower.bad)
+        (void)fail_set(f, S3UP_LATER, "no memory for what the store said");
     fputs(buf_text(&line), stdout);
     buf_free(&line);
     buf_free(&lower);
-    return S3UP_OK;
+    return f->code == S3UP_OK ? S3UP_OK : -1;
 }
 
 /* ---- uploads, abort, sweep, history ---- */
@@ -12610,74 +12687,88 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- rm, mb, rb, presign ---- */
 
-/* Keys of one bucket that are waiting to be deleted together. */
+/* Objects of one bucket that are waiting to be deleted together. */
 struct cli_batch {
     struct span bucket;
     struct span keys[1000];
+    const char *uris[1000];
     unsigned n;
 };
 
 static int
-cli_rm_alone(const struct cli *c, struct store *st, struct span bucket, struct span key)
+cli_rm_alone(const struct cli *c, struct store *st, struct span bucket, struct span key,
+             const char *uri)
 {
-    struct buf uri = buf_upto(4 * KEY_MAX);
     struct fail f = {S3UP_OK, ""};
-    int code = S3UP_OK;
 
-    cli_put_uri(&uri, bucket, key);
     if (s3_delete_object(st, bucket, key, &f) < 0)
-        code = cli_failed(c, &f, buf_text(&uri), false);
-    buf_free(&uri);
-    return code;
+        return cli_failed(c, &f, uri, false);
+    cli_did(c, "deleted", uri);
+    return S3UP_OK;
 }
 
 /* One that the store would not delete together with others. */
 static int
-cli_rm_undeleted(const struct cli *c, struct span bucket, struct span key,
-                 struct span code)
+cli_rm_undeleted(const struct cli *c, const char *uri, struct span code)
 {
-    struct buf uri = buf_upto(4 * KEY_MAX);
     struct fail f = {S3UP_OK, ""};
-    int rc;
 
-    cli_put_uri(&uri, bucket, key);
     (void)fail_set(&f, span_is(code, "AccessDenied") ? S3UP_DENIED : S3UP_SOME,
-                   "%s was not deleted: the store says %.*s", buf_text(&uri), (int)code.n,
+                   "%s was not deleted: the store says %.*s", uri, (int)code.n,
                    code.n ? code.p : "");
-    rc = cli_failed(c, &f, buf_text(&uri), false);
-    buf_free(&uri);
-    return rc;
+    return cli_failed(c, &f, uri, false);
+}
+
+/* Counts what the store says to a batch. It names only those that it did not delete; a
+ * name that nobody gave it counts as one, too. */
+static void
+cli_rm_count(const struct cli *c, struct store *st, struct cli_batch *b,
+             struct cli_tally *tally)
+{
+    struct buf key = buf_upto(8 * KEY_MAX), code = buf_upto(KEY_MAX);
+    struct xml x;
+
+    xml_init(&x, buf_span(&st->reply));
+    while (s3_next_undeleted(&x, &key, &code)) {
+        const char *uri = buf_text(&key);
+
+        for (unsigned i = 0; i < b->n; i++)
+            if (b->uris[i] && span_eq(b->keys[i], buf_span(&key))) {
+                uri = b->uris[i];
+                b->uris[i] = NULL;
+            }
+        cli_count(tally, cli_rm_undeleted(c, uri, buf_span(&code)));
+    }
+    for (unsigned i = 0; i < b->n; i++)
+        if (b->uris[i]) {
+            cli_did(c, "deleted", b->uris[i]);
+            cli_count(tally, S3UP_OK);
+        }
+    buf_free(&key);
+    buf_free(&code);
 }
 
 static void
 cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
              struct cli_tally *tally)
 {
-    struct buf key = buf_upto(8 * KEY_MAX), code = buf_upto(KEY_MAX);
     struct fail f = {S3UP_OK, ""};
-    unsigned bad = 0;
-    struct xml x;
 
     if (b->n == 1) {
-        cli_count(tally, cli_rm_alone(c, st, b->bucket, b->keys[0]));
-    } else if (b->n && s3_delete_objects(st, b->bucket, b->keys, b->n, &f) < 0) {
-        int failed = cli_failed(c, &f, "rm", false);
+        cli_count(tally, cli_rm_alone(c, st, b->bucket, b->keys[0], b->uris[0]));
+    } else if (b->n && s3_delete_objects(st, b->bucket, b->keys, b->n, &f) == 0) {
+        cli_rm_count(c, st, b, tally);
+    } else if (b->n) {
+        int failed = cli_failed(c, &f, b->uris[0], false);
 
+        cli_count(tally, failed);
+        for (unsigned i = 1; i < b->n; i++)
+            cli_count(tally, c->json ? cli_spared(c, b->uris[i], "deleted", failed, false)
+                                     : failed);
         log_say(LOG_ERROR, "%u objects of s3://%.*s were not deleted", b->n,
                 (int)b->bucket.n, b->bucket.p);
-        for (unsigned i = 0; i < b->n; i++)
-            cli_count(tally, failed);
-    } else if (b->n) {
-        xml_init(&x, buf_span(&st->reply));
-        for (; s3_next_undeleted(&x, &key, &code); bad++)
-            cli_count(tally,
-                      cli_rm_undeleted(c, b->bucket, buf_span(&key), buf_span(&code)));
-        for (; bad < b->n; bad++)
-            cli_count(tally, S3UP_OK);
     }
     b->n = 0;
-    buf_free(&key);
-    buf_free(&code);
 }
 
 static int
@@ -12700,21 +12791,23 @@ cli_rm(const struct cli *c, struct store *st, struct fail *f)
     for (int i = 0; i < c->count && f->code == S3UP_OK; i++) {
         (void)cli_uri(c->words[i], &bucket, &key, f);
         if (c->dry_run) {
-            log_say(LOG_NOTE, "would delete %s", c->words[i]);
+            cli_did(c, "would delete", c->words[i]);
             continue;
         }
         if (batch->n == 1000 || (batch->n && !span_eq(bucket, batch->bucket)))
             cli_rm_flush(c, st, batch, &tally);
         if (os_stop || (tally.failed && cli_hopeless(st, tally.code))) {
-            log_say(LOG_ERROR, "%s was not deleted, for the same reason", c->words[i]);
-            cli_count(&tally, tally.failed ? tally.code : 128 + (int)os_stop);
+            cli_count(&tally,
+                      cli_spared(c, c->words[i], "deleted",
+                                 tally.failed ? tally.code : 128 + (int)os_stop, false));
             continue;
         }
         if (!xml_can_carry(key)) {
-            cli_count(&tally, cli_rm_alone(c, st, bucket, key));
+            cli_count(&tally, cli_rm_alone(c, st, bucket, key, c->words[i]));
             continue;
         }
         batch->bucket = bucket;
+        batch->uris[batch->n] = c->words[i];
         batch->keys[batch->n++] = key;
     }
     if (f->code == S3UP_OK)
@@ -12735,13 +12828,14 @@ cli_bucket(const struct cli *c, struct store *st, bool make, struct fail *f)
         return -1;
     if (key.n)
         return fail_set(f, S3UP_USAGE, "%s names an object, not a bucket", c->words[0]);
-    if (c->dry_run) {
-        log_say(LOG_NOTE, "would %s %s", make ? "make" : "remove", c->words[0]);
-        return S3UP_OK;
-    }
-    return (make ? s3_create_bucket(st, bucket, f) : s3_delete_bucket(st, bucket, f)) < 0
-               ? -1
-               : S3UP_OK;
+    if (c->dry_run)
+        cli_did(c, make ? "would make" : "would remove", c->words[0]);
+    else if ((make ? s3_create_bucket(st, bucket, f) : s3_delete_bucket(st, bucket, f)) <
+             0)
+        return -1;
+    else
+        cli_did(c, make ? "made" : "removed", c->words[0]);
+    return S3UP_OK;
 }
 
 static int
@@ -12982,7 +13076,8 @@ cli_complete_bash(void)
          ";;\n    esac\n}\ncomplete -o default -F _s3up s3up");
 }
 
-/* Descriptions stand in single quotes in both shells. */
+/* Descriptions stand in single quotes in both shells; in one of them, colons and brackets
+ * mean something even there. */
 static void
 cli_quoted(const char *s, const char *escape)
 {
@@ -13026,8 +13121,7 @@ cli_complete_fish(void)
     for (size_t i = 0; i < CLI_VERBS; i++) {
         printf("complete -c s3up -n __fish_use_subcommand -f -a %s -d '",
                cli_verbs[i].name);
-        for (const char *s = cli_verbs[i].what; *s; s++)
-            printf(*s == '\'' ? "\\%c" : "%c", *s);
+        cli_quoted(cli_verbs[i].what, "");
         puts("'");
         for (size_t k = 0; k < CLI_OPTIONS; k++)
             if (cli_options[k].verbs & cli_verbs[i].bit) {
@@ -13035,8 +13129,7 @@ cli_complete_fish(void)
                     "complete -c s3up -n '__fish_seen_subcommand_from %s' -l %s%s -d '",
                     cli_verbs[i].name, cli_options[k].name,
                     cli_options[k].value ? " -r" : "");
-                for (const char *s = cli_options[k].what; *s; s++)
-                    printf(*s == '\'' ? "\\%c" : "%c", *s);
+                cli_quoted(cli_options[k].what, "");
                 puts("'");
             }
     }
@@ -13122,7 +13215,9 @@ cli_run(const struct verb *verb, const struct cli *c)
         cli_close(s);
     }
     free(s);
-    return code < 0 ? cli_failed(c, &f, verb->name, false) : code;
+    return code < 0 ? cli_failed(c, &f, verb->name,
+                                 c->count && !strcmp(c->words[c->count - 1], "-"))
+                    : code;
 }
 
 /* Programs that embed s3up bring a main of their own. */

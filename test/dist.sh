@@ -1,6 +1,6 @@
 #!/bin/sh
 # dist.sh: the tarball of `make dist` builds where there is no network, twice to the same bytes,
-# in folders of different names; and the program says what it is.
+# in folders of different names; the program says what it is, and goes where it is told to.
 set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
 W=$(mktemp -d) || exit 2
@@ -35,6 +35,12 @@ done
 if cmp "$W/one/s3up" "$W/second folder/s3up"; then good; else bad 'two builds differ'; fi
 if cmp "$W/one/s3up" s3up; then good; else bad 'the tarball builds another program'; fi
 if "$W/one/s3up" version | grep -q '^s3up '; then good; else bad 'it does not run'; fi
+if (cd "$W/one" && $cut make -s install PREFIX=/opt/x DESTDIR="$W/some root") >"$W/log" 2>&1 &&
+    cmp "$W/one/s3up" "$W/some root/opt/x/bin/s3up" && [ -x "$W/some root/opt/x/bin/s3up" ] &&
+    [ "$(cd "$W/some root" && find . -type f)" = ./opt/x/bin/s3up ]; then good; else
+    bad 'make install'
+    cat "$W/log"
+fi
 if command -v file >/dev/null; then
     if file "$W/one/s3up" | grep -q 'statically linked'; then good; else bad "$(file s3up)"; fi
 fi

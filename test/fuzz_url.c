@@ -215,6 +215,8 @@ claim_s3(struct span s)
     while (slash < s.n && s.p[slash] != '/')
         slash++;
     good = good && (slash == s.n || s.n - slash - 1 <= 1024);
+    for (size_t dots = 1; dots <= 2; dots++) /* . and .. mean something in a path */
+        good = good && !(slash == 5 + dots && !memcmp(s.p + 5, "..", dots));
     MUST((why == NULL) == good);
     if (why)
         return;

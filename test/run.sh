@@ -10,7 +10,16 @@ set -u
 JOBS=${JOBS:-2}
 logs=$(mktemp -d) || exit 2
 trap 'rm -rf "$logs"' EXIT
-trap 'exit 130' INT TERM
+trap 'stop INT 130' INT
+trap 'stop TERM 143' TERM HUP
+
+# Interrupted: so are all suites, and they are given the time to clean up.
+stop() { # SIGNAL CODE
+    trap - INT TERM HUP
+    [ -z "${!-}" ] || kill -s "$1" -- "-$!" 2>/dev/null
+    while [ "${!-}" ] && kill -s 0 -- "-$!" 2>/dev/null; do sleep 0.1; done
+    exit "$2"
+}
 
 # Tests must not meet the settings of whoever runs them.
 for name in $(env | sed -n 's/^\(AWS_[A-Z0-9_]*\|S3UP_[A-Z0-9_]*\|SSL_CERT_[A-Z]*\)=.*/\1/p') \
@@ -23,8 +32,11 @@ for suite; do
     n=$((n + 1))
     printf '%s\n' "${suite#* }" >"$logs/$n.cmd"
 done
-seq "$n" | xargs -P "$JOBS" -I '{}' sh -c \
-    "sh $logs/{}.cmd >$logs/{}.log 2>&1 </dev/null; echo \$? >$logs/{}.code"
+# All suites are one process group, which knows interrupts: a shell's own background does not.
+seq "$n" >"$logs/all"
+env --default-signal=INT,QUIT setsid xargs -a "$logs/all" -P "$JOBS" -I '{}' sh -c \
+    "sh $logs/{}.cmd >$logs/{}.log 2>&1 </dev/null; echo \$? >$logs/{}.code" &
+wait $!
 
 passed=0 failed=0 n=0
 for suite; do

@@ -1579,6 +1579,7 @@ tls_setup(void)
     X(DELETE_ERROR, "delete-error")        /* =TEXT DeleteObjects: keys with it fail */ \
     X(CONNECT_REFUSE, "connect-refuse")    /* =STATUS to CONNECT */ \
     X(CONNECT_HUGE, "connect-huge-head")   /* 200 to CONNECT, 100 KB of headers */ \
+    X(CUT_RELAY, "cut-relay")              /* =B a proxy's RST after that many bytes */ \
     X(ERROR, "error")                      /* =CODE any of the table in room 8 */
 
 /* Error replies by a name of their own; each row is an action as well. */
@@ -6731,7 +6732,7 @@ proxy_dial(struct str host, const char *port)
     return fd;
 }
 
-/* Bytes both ways until both sides have ended. */
+/* Bytes both ways until both sides have ended, or cut-relay has had enough. */
 static void
 proxy_relay(struct conn *c, int up)
 {
@@ -6757,6 +6758,9 @@ proxy_relay(struct conn *c, int up)
             } else {
                 *(i ? &c->sent : &c->got) += (uint64_t)n;
             }
+            if (c->f[F_CUT_RELAY].on &&
+                (double)(c->got + c->sent) >= c->f[F_CUT_RELAY].num)
+                conn_rst(c);
         }
     }
 }

@@ -316,7 +316,7 @@ class Server:
         self.p = subprocess.Popen([S3D, '--dir', os.path.join(self.dir, 'd'), '--port-file', pf,
                                    '--bucket', 'bkt', '--quiet', '--die-with-parent', *args],
                                   stderr=subprocess.PIPE)
-        end = time.time() + 10
+        end = time.time() + 60
         while not os.path.exists(pf):
             if self.p.poll() is not None or time.time() > end:
                 raise Exception('s3d did not start: %r' % self.p.stderr.read())
@@ -848,7 +848,7 @@ def many_keys():
         keys, _, pages = list_all(v.s3(), prefix='many/')
         listed = time.time() - t0
         same((len(keys), pages, keys == sorted(keys)), (10000, 10, True), 'all of them')
-        check(listed < 10, 'listed soon enough', listed)
+        check(listed < 60, 'listed soon enough', listed)
         print('     10,000 PUTs in %.1f s (4 python threads), listed in %.2f s' % (took, listed))
     finally:
         v.stop()
@@ -1519,7 +1519,7 @@ def faults_of_connections():
         v.faults('* * %s=200000 n=1' % f)
         t0 = time.time()
         same(go().status, 200, f)
-        check(0.3 < time.time() - t0 < 3, f, time.time() - t0)
+        check(time.time() - t0 > 0.3, f, time.time() - t0)
     for f, status in (('early-403', 403), ('early-503', 503)):
         v.faults('PUT * %s n=1' % f)
         c = Conn(v.port)
@@ -1770,7 +1770,7 @@ def dies_with_parent():
     sh.kill()
     sh.wait()
     sh.stdout.close()
-    end = time.time() + 3
+    end = time.time() + 30
     while os.path.exists('/proc/%d' % pid) and time.time() < end \
             and ' Z ' not in open('/proc/%d/stat' % pid).read():
         time.sleep(0.02)
@@ -1787,7 +1787,7 @@ def rates_and_sinks():
               for i in range(4)]
         [t.start() for t in ts]
         [t.join() for t in ts]
-        check(0.8 < time.time() - t0 < 3, '4 MiB at 4 MB/s', time.time() - t0)
+        check(time.time() - t0 > 0.8, '4 MiB at 4 MB/s', time.time() - t0)
     finally:
         v.stop()
     v = Server('--sink', '--rate-conn', '4000000')
@@ -1795,7 +1795,7 @@ def rates_and_sinks():
         s, body = v.s3(), b'y' * 2 * MIB
         t0 = time.time()
         same(s.put('s', body).h('ETag'), '"%s"' % hashlib.md5(body).hexdigest(), 'sink: ETag')
-        check(0.3 < time.time() - t0 < 2, '2 MiB at 4 MB/s', time.time() - t0)
+        check(time.time() - t0 > 0.3, '2 MiB at 4 MB/s', time.time() - t0)
         same(s.get('s').body, bytes(len(body)), 'sink: zeros come back')
         check(int(subprocess.run(['du', '-sk', v.dir], capture_output=True).stdout.split()[0])
               < 1000, 'sink: stores nothing')
@@ -1868,6 +1868,15 @@ def proxy():
         check(status == 200 and len(head) > 100000, 'connect-huge-head', len(head))
         c.s.sendall(s.build('GET', '/bkt/proxied'))
         same(c.reply().body, b'through', 'and it works')
+        p.faults('CONNECT * cut-relay=100000 n=1')
+        c = tunnel()[0]
+        try:
+            c.s.sendall(s.build('PUT', '/bkt/cut', body=b'a' * 4 * MIB))
+            ended = not c.s.recv(1)
+        except OSError:
+            ended = True
+        check(ended, 'cut-relay')
+        same(s.get('cut').status, 404, 'what was cut off is not stored')
         target = '127.0.0.1:1'
         same(tunnel()[1], 502, 'nobody there')
         same(raw(p.port, 'GET / HTTP/1.1\r\nHost: x\r\n\r\n').status, 400, 'origin form')

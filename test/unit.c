@@ -9,8 +9,10 @@
  *   cc -std=c99 -Wall -Wextra -Wshadow -Wconversion -Werror -O2 -o unit test/unit.c
  */
 #define main s3up_main
+#define link unit_link /* some file systems have none */
 #include "../s3up.c"
 #undef main
+#undef link
 
 #include "check.h"
 
@@ -18,6 +20,15 @@
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+
+static int unit_link_error;
+
+int
+unit_link(const char *from, const char *to)
+{
+    errno = unit_link_error;
+    return unit_link_error ? -1 : linkat(AT_FDCWD, from, AT_FDCWD, to, 0);
+}
 
 #define GUARD_ROOM ((size_t)1 << 18)
 
@@ -1877,6 +1888,12 @@ test_log(void)
          "s3up: \\x9b ~ \\xc2\\x9b ~ \xc2\xa0 ~ \\x80\n"},
         {LOG_NOTE, LOG_NOTE, "%s%n", "s3up: %s%n\n"},
         {LOG_NOTE, LOG_NOTE, "", "s3up: \n"},
+        {LOG_NOTE, LOG_NOTE, "http://h/?Signature=ab/%2B&a=b",
+         "s3up: http://h/?Signature=******&a=b\n"},
+        {LOG_NOTE, LOG_NOTE, "X-Amz-Signature=a: Signature=b \"X-Amz-Credential=c\"",
+         "s3up: X-Amz-Signature=*: Signature=* \"X-Amz-Credential=*\"\n"},
+        {LOG_NOTE, LOG_NOTE, "X-Amz-Security-Token=abc&X-Amz-Signature=",
+         "s3up: X-Amz-Security-Token=***&X-Amz-Signature=\n"},
     };
     const char *path = in_folder("log");
     struct fail f = {S3UP_LATER, "try \n later"};
@@ -3976,6 +3993,52 @@ test_sign_refused(void)
     buf_free(&out);
 }
 
+/* ===== ROOM 14 transfer ===== */
+
+static void
+test_name(void)
+{
+    static const struct {
+        int links; /* why there can be none */
+        bool no_clobber, taken;
+        enum s3up_exit code;
+    } t[] = {
+        {0, false, false, S3UP_OK},     {0, false, true, S3UP_OK},
+        {0, true, false, S3UP_OK},      {0, true, true, S3UP_EXISTS},
+        {EPERM, true, false, S3UP_OK},  {EPERM, true, true, S3UP_EXISTS},
+        {ENOSYS, true, false, S3UP_OK}, {EOPNOTSUPP, true, true, S3UP_EXISTS},
+    };
+    const char *temp = in_folder("temp"), *path = in_folder("path");
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct fail f = {S3UP_OK, ""};
+        int rc;
+
+        CASE("xfer_name, line %lu", (unsigned long)i);
+        file_make(temp, SPAN("new"));
+        if (t[i].taken)
+            file_make(path, SPAN("old"));
+        unit_link_error = t[i].links;
+        rc = xfer_name(temp, path, t[i].no_clobber, &f);
+        unit_link_error = 0;
+        CHECK_NUM(f.code, t[i].code);
+        CHECK_NUM(rc, f.code == S3UP_OK ? 0 : -1);
+        CHECK_STR(file_text(path), rc == 0 ? "new" : "old");
+        CHECK((unlink(temp) == 0) == (rc != 0));
+        CHECK_NUM(unlink(path), 0);
+    }
+    CASE("xfer_name of nothing");
+    for (int clobber = 0; clobber < 2; clobber++) {
+        struct fail f = {S3UP_OK, ""};
+
+        unit_link_error = EPERM;
+        CHECK_NUM(xfer_name(temp, path, !clobber, &f), -1);
+        unit_link_error = 0;
+        CHECK_NUM(f.code, S3UP_MISSING);
+        CHECK(unlink(path) != 0);
+    }
+}
+
 /* ===== ROOM 17 command line ===== */
 
 static void
@@ -4186,6 +4249,8 @@ main(void)
     test_sig_path();
     test_sign_again();
     test_sign_refused();
+
+    test_name();
 
     test_distance();
     test_exits();

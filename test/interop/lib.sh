@@ -1,5 +1,6 @@
-# What the scripts of the servers share. Sourced, never run. Each of them has three verbs:
+# What the scripts of the servers share. Sourced, never run. Each of them has these verbs:
 #   NAME.sh install                   gets what the server needs, or says in one line why not
+#   NAME.sh look                      is it all there? If not, says in one line what is missing
 #   NAME.sh start DIR PORT TLSPORT    starts it on loopback, returns when it answers; writes
 #                                     DIR/env, shell assignments for whoever tests against it
 #   NAME.sh stop DIR                  stops what that start began, and nothing else
@@ -16,29 +17,29 @@ fatal() {
 #   apt_install PROGRAM PACKAGE...    nothing to do where there is PROGRAM
 apt_install() {
     command -v "$1" >/dev/null 2>&1 && return 0
+    [ "$verb" = install ] || fatal "there is no $1 here"
     shift
     command -v apt-get >/dev/null 2>&1 || fatal "install $* (there is no apt-get here)"
     [ "$(id -u)" = 0 ] || fatal "install $* (only root may)"
-    guard=/usr/sbin/policy-rc.d
-    if [ -e $guard ]; then
-        guard=
-    else
-        printf '#!/bin/sh\nexit 101\n' >$guard && chmod 755 $guard
-    fi
     echo "${0##*/}: installing $*" >&2
-    log=$(mktemp)
-    DEBIAN_FRONTEND=noninteractive
-    export DEBIAN_FRONTEND
-    apt-get install -y -q --no-install-recommends "$@" >"$log" 2>&1 || {
-        apt-get update -q >>"$log" 2>&1
-        apt-get install -y -q --no-install-recommends "$@" >>"$log" 2>&1
-    }
-    code=$?
-    [ -z "$guard" ] || rm -f "$guard"
-    [ $code = 0 ] || tail -n 3 "$log" >&2
-    rm -f "$log"
-    [ $code = 0 ] || fatal "apt-get cannot install $*"
+    apt_get "$@" || fatal "apt-get cannot install $*"
 }
+
+# In a shell of its own, so that it takes the guard away whatever happens.
+apt_get() (
+    guard='' log=$(mktemp) || exit 1
+    trap 'rm -f "$log" $guard' EXIT
+    trap 'exit 130' INT TERM HUP
+    [ -e /usr/sbin/policy-rc.d ] || guard=/usr/sbin/policy-rc.d
+    [ -z "$guard" ] || { printf '#!/bin/sh\nexit 101\n' >$guard && chmod 755 $guard; }
+    export DEBIAN_FRONTEND=noninteractive
+    set -- install -y -q --no-install-recommends -o DPkg::Lock::Timeout=120 "$@"
+    apt-get "$@" >"$log" 2>&1 && exit
+    apt-get update -q >>"$log" 2>&1
+    apt-get "$@" >>"$log" 2>&1 && exit
+    tail -n 3 "$log" >&2
+    exit 1
+)
 
 # Programs run in a session of their own, so that a Ctrl-C meant for the tests does not end
 # them before the tests have said goodbye. launch NAME PROGRAM [ARGUMENT...]
@@ -49,6 +50,11 @@ launch() {
     setsid sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$dir/run/$name" "$@" \
         >"$dir/log/$name" 2>&1 </dev/null &
     until [ -s "$dir/run/$name" ]; do sleep 0.02; done
+}
+
+# The one that was launched last may not have said its number yet.
+stop_last() {
+    [ -z "${!-}" ] || kill -s KILL "$!" "-$!" 2>/dev/null
 }
 
 # What is ours has DIR on its command line. The data is thrown away, so nobody is asked
@@ -122,8 +128,8 @@ run() {
         mkdir -p "$dir/run" "$dir/log" || exit 1
         # shellcheck disable=SC2034 # start uses them
         port=$3 tlsport=$4
-        trap stop_all EXIT
-        trap 'exit 130' INT TERM
+        trap 'stop_last; stop_all' EXIT
+        trap 'exit 130' INT TERM HUP
         start
         trap - EXIT INT TERM
         ;;
@@ -132,7 +138,7 @@ run() {
         case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
         stop_all
         ;;
-    install) install ;;
-    *) fatal "install | start DIR PORT TLSPORT | stop DIR" ;;
+    install | look) install ;;
+    *) fatal "install | look | start DIR PORT TLSPORT | stop DIR" ;;
     esac
 }

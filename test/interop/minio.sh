@@ -14,16 +14,24 @@ install() {
     apt_install openssl openssl
     [ ! -x "$bin/minio" ] || return 0
     command -v go >/dev/null 2>&1 || fatal "there is no Go to build it with"
+    [ "$verb" = install ] || fatal "it is not built"
     echo "${0##*/}: building MinIO, once; this takes minutes" >&2
-    log=$(mktemp)
-    mkdir -p "$bin.new"
-    GOBIN=$bin.new go install -ldflags '-s -w' "github.com/minio/minio@$version" \
-        >"$log" 2>&1 && mv -f "$bin.new" "$bin"
-    code=$?
-    [ $code = 0 ] || tail -n 3 "$log" >&2
-    rm -rf "$log" "$bin.new"
-    [ $code = 0 ] || fatal "go install github.com/minio/minio@$version fails"
+    build || fatal "go install github.com/minio/minio@$version fails"
 }
+
+# What takes longer than the time given is not worth it; Go goes on from there next time.
+build() (
+    mkdir -p "${bin%/*}" && new=$(mktemp -d "$bin.XXXXXX") || exit 1
+    trap 'rm -rf "$new"' EXIT
+    trap 'exit 130' INT TERM HUP
+    export CGO_ENABLED=0 GOBIN="$new" GOTMPDIR="$new"
+    timeout --foreground 420 go install -ldflags '-s -w' "github.com/minio/minio@$version" \
+        >"$new/log" 2>&1 || {
+        tail -n 3 "$new/log" >&2
+        exit 1
+    }
+    mkdir -p "$bin" && mv -f "$new/minio" "$bin/minio"
+)
 
 start() {
     export MINIO_ROOT_USER=S3UPINTEROPACCESSKEY

@@ -2,10 +2,12 @@
 # s3up against real stores: each is started on loopback, goes through the cases of cases.sh
 # over HTTP and over TLS, and is thrown away. One line for each failure; at the end, what was
 # skipped and "N passed, M failed".
+#   test/interop/run.sh -i [rgw|swift|minio|s3d ...]       get what is missing, and no more
 #   test/interop/run.sh [-v] [rgw|swift|minio|s3d ...]     -v: the table, and what it took
-# What is missing is installed by apt-get if we are root, MinIO by Go if there is a Go, which
-# keeps it in ${XDG_CACHE_HOME:-~/.cache}/s3up-interop; else it is skipped, and said so.
-# S3UP=FILE tests another s3up. TMPDIR needs 2 GiB; Swift wants user xattrs there.
+# With -i, apt-get installs if we are root, and Go builds MinIO if there is a Go, to be kept in
+# ${XDG_CACHE_HOME:-~/.cache}/s3up-interop. Without it nothing is installed, so that stores
+# may be tested side by side; what is missing is skipped, and said so.
+# S3UP=FILE tests another s3up. TMPDIR wants 3 GiB for each store; Swift, user xattrs.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -15,11 +17,12 @@ S3UP=${S3UP:-$root/s3up}
     exit 2
 }
 S3UP=$(realpath "$S3UP")
-verbose=
+verbose='' mode=look
+[ "${1-}" != -i ] || { mode=install && shift; }
 [ "${1-}" != -v ] || { verbose=1 && shift; }
 for server in "$@"; do
     [ -x "$here/$server.sh" ] || {
-        echo "run.sh [-v] [rgw|swift|minio|s3d ...]" >&2
+        echo "run.sh [-i] [-v] [rgw|swift|minio|s3d ...]" >&2
         exit 2
     }
 done
@@ -106,7 +109,7 @@ skip() {
 
 call() { # [VARIABLE=VALUE...] PROGRAM...: s3up and its like; leaves out, err, code
     # shellcheck disable=SC2086 # with holds words
-    timeout 300 env $with "$@" >"$W/out" 2>"$W/err"
+    timeout --foreground 300 env $with "$@" >"$W/out" 2>"$W/err"
     code=$?
 }
 
@@ -168,11 +171,11 @@ now() { date +%s; }
 program_begun=$(now)
 servers=
 for server in "$@"; do
-    if "$here/$server.sh" install 2>"$W/why"; then
+    if "$here/$server.sh" $mode 2>"$W/why"; then
         servers="$servers $server"
     else
         cat "$W/why" >&2
-        echo "SKIPPED $server: $(tail -n 1 "$W/why")" | tee -a "$W/skipped"
+        echo "SKIPPED $server: $(tail -n 1 "$W/why")" >>"$W/skipped"
     fi
 done
 
@@ -181,27 +184,31 @@ done
 # shellcheck source=lib.sh
 client() ( # PROGRAM PACKAGE
     . "$here/lib.sh"
+    # shellcheck disable=SC2034 # apt_install looks there
+    verb=$mode
     apt_install "$1" "$2"
 )
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/s3up-interop
 aws_works() {
     env -i PATH="$PATH" HOME="$W" "$aws" --version >/dev/null 2>&1
 }
-client curl curl 2>"$W/why" || { cat "$W/why" && exit 1; }
-client s3cmd s3cmd 2>"$W/why" || cat "$W/why" >&2
+aws_venv() {
+    [ $mode = install ] && python3 -m venv "$tools/aws" && "$tools/aws/bin/pip" install -q awscli
+}
+client s3cmd s3cmd
 s3cmd=$(command -v s3cmd) || s3cmd=
 aws=$(command -v aws) || aws=
 aws_works || aws=$tools/aws/bin/aws
 aws_works || { client awscli-of-debian awscli 2>"$W/why" && aws=/usr/bin/aws; }
-aws_works || {
-    aws=$tools/aws/bin/aws
-    python3 -m venv "$tools/aws" >/dev/null 2>&1 &&
-        "$tools/aws/bin/pip" install -q awscli >"$W/why" 2>&1
-}
+aws_works || { aws=$tools/aws/bin/aws && aws_venv >"$W/why" 2>&1; }
 aws_works || aws=
-[ "$aws" ] || echo "SKIPPED aws: aws-cli cannot be installed" | tee -a "$W/skipped"
-[ "$s3cmd" ] || echo "SKIPPED s3cmd: it cannot be installed" | tee -a "$W/skipped"
-"$here/s3d.sh" install 2>"$W/why" || { cat "$W/why" && rm -f "$root/.build/interop/s3d"; }
+"$here/s3d.sh" $mode # it is a proxy, too
+[ $mode = look ] || exit 0
+[ "$servers" ] || {
+    cat "$W/skipped"
+    echo "0 passed, 0 failed"
+    exit 0
+}
 installed=$(($(now) - program_begun))
 
 # ---- before the first store: a clean world ----
@@ -241,9 +248,11 @@ for how in 'unshare -m' 'unshare -rm'; do
     [ "$names" ] || ! $how mount --bind "$W/hosts" /etc/hosts 2>/dev/null || names=$how
 done
 
-# Forty ports in a row that nobody listens on, below those that the system gives away.
-free_ports() {
-    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v at=$((20000 + ($$ + $(now)) * 41 % 10000)) '
+# Forty ports in a row that nobody listens on, below those that the system gives away, and
+# others for each store: they may be started at the same time.
+free_ports() { # STORE
+    case $1 in rgw) first=20000 ;; swift) first=23000 ;; minio) first=26000 ;; *) first=29000 ;; esac
+    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v at=$((first + ($$ + $(now)) * 41 % 2900)) '
         function hex(s, n, i) {
             for (i = 1; i <= length(s); i++)
                 n = n * 16 + index("0123456789ABCDEF", substr(s, i, 1)) - 1
@@ -258,13 +267,12 @@ free_ports() {
 }
 
 # A proxy that stands between, for connections that break.
-proxy_port=$(free_ports)
-if [ -x "$root/.build/interop/s3d" ]; then
-    cp "$root/.build/interop/s3d" "$W/s3d-proxy"
-    "$W/s3d-proxy" --proxy --dir "$W/proxied" --port "$proxy_port" --quiet &
+if [ -x "$root/.build/test/s3d-tls" ]; then
+    cp "$root/.build/test/s3d-tls" "$W/s3d-proxy"
+    "$W/s3d-proxy" --proxy --dir "$W/proxied" --port-file "$W/proxy-port" --die-with-parent \
+        --quiet &
     proxy=$!
-    # shellcheck disable=SC2034 # a case looks there
-    helpers=/proc/$proxy/task/$proxy/children
+    until [ -s "$W/proxy-port" ] || ! kill -0 $proxy 2>/dev/null; do sleep 0.02; done
 fi
 
 # ---- the stores ----
@@ -273,7 +281,7 @@ for server in $servers; do
     since=$(now)
     scheme='' case=start running=$server started=''
     for attempt in 1 2 3; do # somebody else may take a port that was free a moment ago
-        port=$(free_ports)
+        port=$(free_ports "$server")
         rm -rf "${W:?}/$server"
         "$here/$server.sh" start "$W/$server" "$port" $((port + 20)) 2>"$W/why" &&
             started=$attempt && break
