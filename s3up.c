@@ -106,7 +106,7 @@
 #define CREW_ETAG     256     /* bytes of an ETag in an answer */
 #define CREW_ORDER    4194304 /* bytes of an order: a part of many small files */
 #define XFER_LOOK     200     /* milliseconds between two looks at what goes on */
-#define XFER_SYNC     1000    /* and between two syncs of a journal */
+#define XFER_SYNC     999     /* and between two syncs of a journal */
 #define XFER_DEATHS   20      /* of workers, after which an upload is given up */
 #define CLI_JOBS      4       /* workers, unless --jobs says else */
 #define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
@@ -132,6 +132,7 @@
 #define JRN_GROUP     256      /* lines of the ledger that are written together */
 #define JRN_WAIT      1500     /* milliseconds that they wait for each other */
 #define JRN_TRIES     100      /* to lock a file before it is removed or moved away */
+#define OS_SMALL      100000   /* bytes of a file that should have a few lines */
 #define NET_ADDRESSES 16       /* of one host that are tried */
 #define NET_STAGGER   250      /* milliseconds before the next address is tried as well */
 #define NET_SLICE     250      /* milliseconds after which a wait looks whether to stop */
@@ -1993,7 +1994,7 @@ os_standard(void)
 static uint64_t
 os_memory(void)
 {
-    struct buf text = buf_upto(65536);
+    struct buf text = buf_upto(OS_SMALL);
     struct fail unread = {S3UP_OK, ""};
     struct span rest, line;
     uint64_t n = 0;
@@ -8424,9 +8425,10 @@ part_plan(struct part_plan *p, int64_t size, uint64_t asked, struct fail *f)
     if (part < PART_LEAST)
         part = PART_LEAST;
     if (part > PART_MOST)
-        return fail_set(f, S3UP_USAGE, "%s: S3 knows no larger parts than 5 GiB%s",
-                        asked > PART_MOST ? "--part-size" : "the file is too large",
-                        asked > PART_MOST ? "" : ", and no more than 10,000 of them");
+        return fail_set(
+            f, S3UP_USAGE, "%s: S3 knows no larger parts than 5 GiB%s",
+            asked > PART_MOST ? "--part-size" : "the file is too large",
+            asked > PART_MOST ? "" : ", and no more of them than an upload can have");
     *p = (struct part_plan){size, (int64_t)part, 1};
     if (size)
         p->n = (unsigned)((size + p->part - 1) / p->part);
@@ -8504,18 +8506,22 @@ struct part_sums {
 static int
 part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
 {
-    char window[S3_WINDOW];
+    char *window = malloc(S3_WINDOW);
 
-    for (int64_t done = 0; done < s->length && !os_stop;) {
-        size_t n = s->length - done < (int64_t)sizeof window ? (size_t)(s->length - done)
-                                                             : sizeof window;
+    if (!window)
+        return fail_set(f, S3UP_LATER, "no memory to read %s", s->file[0].path);
+    for (int64_t done = 0; done < s->length && !os_stop && f->code == S3UP_OK;) {
+        int64_t left = s->length - done;
+        size_t n = left < S3_WINDOW ? (size_t)left : S3_WINDOW;
 
-        if (part_read(s, window, n, done, f) < 0)
-            return -1;
-        for (unsigned i = 0; i < sums->n; i++)
+        (void)part_read(s, window, n, done, f);
+        for (unsigned i = 0; i < sums->n && f->code == S3UP_OK; i++)
             sum_add(&sums->at[i], window, n);
         done += (int64_t)n;
     }
+    free(window);
+    if (f->code != S3UP_OK)
+        return -1;
     if (os_stop)
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
     for (unsigned i = 0; i < sums->n; i++)
@@ -8927,6 +8933,7 @@ struct xfer {
     void (*tick)(void *owner);
     void *owner;
     bool no_more, hopeless;
+    bool proven;    /* the store has taken something */
     int64_t synced; /* when journals were last brought to disk */
 };
 
@@ -9110,13 +9117,14 @@ xfer_send_whole(struct xfer *x, const struct part_stretch *s, struct s3_call *ca
     struct xfer_seal seal = {.text = buf_upto(128)};
     struct fail f = {S3UP_OK, ""};
 
-    for (unsigned i = 0; i < x->wish->n; i++)
-        s3_header(call, x->wish->heads[i].name, x->wish->heads[i].value);
     if ((!x->wish->no_clobber || xfer_taken(x->st, call->bucket, call->key, &f) == 0) &&
-        xfer_seal(s, &x->sums, call, &seal, a) == 0 &&
-        (x->wish->no_clobber ? xfer_put_new(x->st, call, &f)
-                             : s3_put_object(x->st, call, &f)) == 0)
-        s3_copy_name(a->etag, sizeof a->etag, s3_value(x->st, "etag"));
+        xfer_seal(s, &x->sums, call, &seal, a) == 0) {
+        for (unsigned i = 0; i < x->wish->n; i++) /* the user has the last word */
+            s3_header(call, x->wish->heads[i].name, x->wish->heads[i].value);
+        if ((x->wish->no_clobber ? xfer_put_new(x->st, call, &f)
+                                 : s3_put_object(x->st, call, &f)) == 0)
+            s3_copy_name(a->etag, sizeof a->etag, s3_value(x->st, "etag"));
+    }
     if (f.code != S3UP_OK)
         (void)xfer_answer(a, &f);
     buf_free(&seal.text);
@@ -9475,6 +9483,7 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
         s3_header(&call, "x-amz-checksum-type", SPAN("FULL_OBJECT"));
     if (s3_create_upload(x->st, &call, &up->facts.upload, f) < 0)
         return -1;
+    x->proven = true;
     now = (struct fail){S3UP_OK, ""};
     jrn_begin(&up->journal, "upload");
     jrn_value(&up->journal, buf_span(&up->facts.upload));
@@ -9513,6 +9522,9 @@ xfer_recall(struct xfer *x, struct xfer_up *up)
     if (up->given)
         memset(up->given, 0, up->whole ? 2 : PARTS_MAX + 1);
 }
+
+static const char xfer_is_new[] = "the file changed while it was being sent";
+static const char xfer_is_gone[] = "the store does not know the upload any more";
 
 /* Begins anew, once in a run: a file that changes all the time is not sent. */
 static int
@@ -9769,8 +9781,7 @@ xfer_resume(struct xfer *x, struct xfer_up *up, struct fail *f)
         rc = xfer_was_completed(x, up, f);
         if (rc < 0 || (rc == 1 && !why))
             return rc;
-        return xfer_over(x, up, why ? why : "the store does not know the upload any more",
-                         f);
+        return xfer_over(x, up, why ? why : xfer_is_gone, f);
     case XFER_TOO_MUCH:
         return xfer_over(x, up, "the store has parts that do not belong to it", f);
     case XFER_UNKNOWN:
@@ -9899,8 +9910,7 @@ xfer_complete(struct xfer *x, struct xfer_up *up, struct fail *f)
     int rc;
 
     if (!xfer_unchanged(up))
-        return xfer_over(x, up, "the file changed while it was being sent", f) < 0 ? -1
-                                                                                   : 1;
+        return xfer_over(x, up, xfer_is_new, f) < 0 ? -1 : 1;
     jrn_begin(&up->journal, "completing");
     if (jrn_end(&up->journal, &now) < 0 || jrn_sync(&up->journal, &now) < 0)
         xfer_lose_journal(up, &now);
@@ -10163,7 +10173,10 @@ xfer_feed(struct xfer *x)
     struct buf order = buf_upto(CREW_ORDER);
     unsigned hand;
 
-    while (!x->hopeless && !os_stop && (hand = crew_idle(&x->crew)) != CREW_MOST) {
+    /* Until the store has taken something, one worker is enough to find out whether it
+     * does. */
+    while (!x->hopeless && !os_stop && (x->proven || !crew_busy(&x->crew)) &&
+           (hand = crew_idle(&x->crew)) != CREW_MOST) {
         struct fail f = {S3UP_OK, ""};
         struct xfer_up *up = x->ups;
         unsigned number = 0;
@@ -10201,7 +10214,7 @@ xfer_changed(struct xfer *x, struct xfer_up *up, const struct crew_answer *a,
              struct fail *f)
 {
     if (!up->whole)
-        return xfer_over(x, up, "the file changed while it was being sent", f);
+        return xfer_over(x, up, xfer_is_new, f);
     if (up->again)
         return fail_set(f, S3UP_SKIPPED, "%s, again: it was not sent", a->text);
     up->again = true;
@@ -10239,7 +10252,7 @@ xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
         int rc = xfer_was_completed(x, up, &f);
 
         if (rc == 0)
-            (void)xfer_over(x, up, "the store does not know the upload any more", &f);
+            (void)xfer_over(x, up, xfer_is_gone, &f);
         else if (rc == 1)
             return 1;
     } else {
@@ -10294,6 +10307,7 @@ xfer_take(struct xfer *x, unsigned hand, const struct crew_answer *a)
     if (a->tries)
         xfer_say(x,
                  (struct xfer_event){.kind = XFER_RETRY, .up = up, .number = a->number});
+    x->proven |= a->code == S3UP_OK && !a->died;
     if (a->code != S3UP_OK || a->died) {
         if (xfer_not_sent(x, up, hand, a) == 1)
             xfer_end(x, up, &none);
@@ -10319,6 +10333,23 @@ xfer_leave(void *context)
     http_init(&x->st->conn);
     x->st->config.renew = NULL;
     x->st->config.tick = NULL;
+}
+
+/* Why an upload that is under way ends with the run, and how it can go on. */
+static void
+xfer_left(const struct xfer_up *up, struct fail *f)
+{
+    const char *path = up->file[0].path;
+
+    if (!os_stop)
+        (void)fail_set(f, S3UP_DENIED, "%s was not sent, for the same reason", path);
+    else if (up->whole || up->journal.fd < 0)
+        (void)fail_set(f, S3UP_INTERRUPTED, "%s was not sent: interrupted", path);
+    else
+        (void)fail_set(f, S3UP_INTERRUPTED,
+                       "%s: interrupted; %u of %u parts are stored, and the same command "
+                       "goes on behind them",
+                       path, jrn_count(&up->facts), up->plan.n);
 }
 
 /* Sends all that next() gives; event() hears what came of each. */
@@ -10351,8 +10382,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     while (x->ups) {
         struct fail why = {S3UP_OK, ""};
 
-        (void)(os_stop ? fail_set(&why, S3UP_INTERRUPTED, "interrupted")
-                       : fail_set(&why, S3UP_DENIED, "not sent, for the same reason"));
+        xfer_left(x->ups, &why);
         xfer_end(x, x->ups, &why);
     }
     crew_close(&x->crew);
@@ -11830,7 +11860,7 @@ static uint64_t
 cli_last_success(const char *path)
 {
     static const char name[] = "s3up_last_success_timestamp_seconds ";
-    struct buf text = buf_upto(65536);
+    struct buf text = buf_upto(OS_SMALL);
     struct fail unread = {S3UP_OK, ""};
     struct span rest, line;
     uint64_t n = 0;
@@ -11849,7 +11879,7 @@ cli_last_success(const char *path)
 static int
 cli_metrics(const struct cli_run *r, int code, struct fail *f)
 {
-    struct buf text = buf_upto(65536);
+    struct buf text = buf_upto(OS_SMALL);
     const struct {
         const char *name, *what;
         uint64_t value;
@@ -11949,7 +11979,9 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
                              .event = cli_hear,
                              .owner = s};
     if (xfer_run(&run.xfer, cli_is_small(&run) ? 1 : jobs, f) == 0) {
-        for (int why = run.tally.code; run.xfer.hopeless && run.at < run.last; run.at++)
+        bool ended = run.xfer.hopeless || os_stop;
+
+        for (int why = run.tally.code; ended && run.at < run.last; run.at++)
             cli_count(&run.tally, cli_spared(c, c->words[run.at], "sent", why, false));
         code = cli_outcome(&run.tally);
         cli_summary(&run);

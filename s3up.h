@@ -30,7 +30,9 @@
  *   11  store             s3_                         one function for each S3 call; what
  *                                                     is tried again, and what is not
  *   12  part              part_                       files, read, summed and watched
- *   14  transfer          xfer_                       one file up, one object down
+ *   13  crew              crew_                       worker processes: orders, answers
+ *   14  transfer          xfer_                       uploads and downloads: resumed,
+ *                                                     checked, written down
  *   17  command line      cli_                        options, verbs, help, main
  *
  * To read the program, begin at main, the last function, and walk up. To change it,
