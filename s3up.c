@@ -3373,7 +3373,8 @@ struct jrn_ledger {
     int64_t since; /* ticks at the first of them */
 };
 
-/* Adds what a crash left without an end an end, so that it spoils one line only. */
+/* Gives what a crash left without an end its end, so that it spoils one line only. What
+ * does not fit on the disk is taken back. */
 static int
 jrn_ledger_write(int fd, const char *path, struct span lines, struct fail *f)
 {
@@ -3382,10 +3383,12 @@ jrn_ledger_write(int fd, const char *path, struct span lines, struct fail *f)
 
     if (end < 0 || (end > 0 && os_read(fd, &last, 1, end - 1) != 1))
         return fail_sys(f, "read", path);
-    if ((last != '\n' && !os_write(fd, "\n", 1)) || !os_write(fd, lines.p, lines.n) ||
-        fdatasync(fd) != 0)
-        return fail_sys(f, "write", path);
-    return 0;
+    if ((last != '\n' && !os_write(fd, "\n", 1)) || !os_write(fd, lines.p, lines.n)) {
+        (void)fail_sys(f, "write", path);
+        (void)!ftruncate(fd, end); /* we hold the lock: it is ours alone */
+        return -1;
+    }
+    return fdatasync(fd) == 0 ? 0 : fail_sys(f, "write", path);
 }
 
 /* Opens and locks the ledger. Runs side by side wait for each other; one that has grown
