@@ -2763,8 +2763,9 @@ jrn_crc(struct span s)
 }
 
 /* Cuts the first line off, and takes it apart. False at the end, and at a line that was
- * torn or changed: there the text ends, whatever follows. A line of many words is neither:
- * a newer program wrote it, and its first words are all that an older one can use. */
+ * torn or changed: there the text ends, whatever follows. A line of many words is
+ * neither: a newer program wrote it, and its first words are all that an older one can
+ * use. */
 static bool
 jrn_next(struct span *text, struct jrn_line *line)
 {
