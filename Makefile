@@ -151,7 +151,7 @@ vendor/build/musl-%/lib/libc.a: vendor/build/musl/pin.mk
 TEST_CFLAGS = $(S3UP) -Wno-missing-prototypes -Itest -g -O1
 SAN         = -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 HOSTILE     = $(SAN) -DBUF_FIRST=1 -DS3_PAUSE=1
-UNITS       = $(basename $(notdir $(wildcard test/unit.c test/sigv4.c test/wire.c)))
+UNITS       = $(basename $(notdir $(wildcard test/unit.c test/sigv4.c test/wire.c test/journal.c)))
 FUZZ        = $(basename $(notdir $(filter-out %_main.c,$(wildcard test/fuzz_*.c))))
 T           = .build/test
 H           = .build/hostile

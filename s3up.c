@@ -3225,6 +3225,16 @@ jrn_examine(const struct jrn *j, struct stat *info, struct fail *f)
     return 0;
 }
 
+/* Does the name still stand for the file that is open? */
+static bool
+jrn_in_place(int fd, const char *path, struct stat *info)
+{
+    struct stat there;
+
+    return fstat(fd, info) == 0 && lstat(path, &there) == 0 &&
+           info->st_dev == there.st_dev && info->st_ino == there.st_ino;
+}
+
 /* Opens and locks the file. Between the two it may have been removed by the run that held
  * the lock: then there is a new one to be made. A file system that never gives a file the
  * same number twice must not keep us at that. */
@@ -3232,7 +3242,7 @@ static int
 jrn_lock(struct jrn *j, bool make, struct fail *f)
 {
     const char *path = buf_text(&j->path);
-    struct stat here, there;
+    struct stat info;
 
     for (int tries = 0; tries < JRN_TRIES; tries++) {
         j->fd = os_open(path, O_RDWR | O_NOFOLLOW | (make ? O_CREAT : 0), 0600);
@@ -3241,7 +3251,7 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
                        ? fail_set(f, S3UP_USAGE,
                                   "the journal %s is a symbolic link: remove it", path)
                        : fail_sys(f, "open the journal", path);
-        if (jrn_examine(j, &here, f) < 0)
+        if (jrn_examine(j, &info, f) < 0)
             return -1;
         if (flock(j->fd, LOCK_EX | LOCK_NB) != 0)
             return errno == EWOULDBLOCK
@@ -3250,8 +3260,7 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
                                   "(it holds %s)",
                                   path)
                        : fail_sys(f, "lock the journal", path);
-        if (fstat(j->fd, &here) == 0 && stat(path, &there) == 0 &&
-            here.st_dev == there.st_dev && here.st_ino == there.st_ino)
+        if (jrn_in_place(j->fd, path, &info))
             return 0;
         (void)close(j->fd);
         j->fd = -1;
@@ -3532,7 +3541,8 @@ struct jrn_ledger {
     int64_t since; /* ticks at the first of them */
 };
 
-/* Adds what a crash left without an end an end, so that it spoils one line only. */
+/* Gives what a crash left without an end its end, so that it spoils one line only. What
+ * does not fit on the disk is taken back. */
 static int
 jrn_ledger_write(int fd, const char *path, struct span lines, struct fail *f)
 {
@@ -3541,20 +3551,48 @@ jrn_ledger_write(int fd, const char *path, struct span lines, struct fail *f)
 
     if (end < 0 || (end > 0 && os_read(fd, &last, 1, end - 1) != 1))
         return fail_sys(f, "read", path);
-    if ((last != '\n' && !os_write(fd, "\n", 1)) || !os_write(fd, lines.p, lines.n) ||
-        fdatasync(fd) != 0)
-        return fail_sys(f, "write", path);
-    return 0;
+    if ((last != '\n' && !os_write(fd, "\n", 1)) || !os_write(fd, lines.p, lines.n)) {
+        (void)fail_sys(f, "write", path);
+        (void)!ftruncate(fd, end); /* we hold the lock: it is ours alone */
+        return -1;
+    }
+    return fdatasync(fd) == 0 ? 0 : fail_sys(f, "write", path);
 }
 
-/* Appends the lines. Runs side by side wait for each other; a ledger that has grown large
- * becomes ledger.jsonl.1, and the one that had that name is forgotten. */
+/* Opens and locks the ledger. Runs side by side wait for each other; one that has grown
+ * large becomes old, and what had that name is forgotten. If it cannot, it grows on. */
+static int
+jrn_ledger_open(const char *path, const char *old, struct fail *f)
+{
+    struct stat info;
+
+    for (int tries = 0; tries < JRN_TRIES; tries++) {
+        int fd = os_open(path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW, 0600), rc;
+
+        if (fd < 0)
+            return fail_sys(f, "open", path);
+        do
+            rc = flock(fd, LOCK_EX);
+        while (rc != 0 && os_again());
+        if (rc != 0) {
+            (void)fail_sys(f, "lock", path);
+            (void)close(fd);
+            return -1;
+        }
+        if (jrn_in_place(fd, path, &info) &&
+            (info.st_size < JRN_LEDGER || rename(path, old) != 0))
+            return fd;
+        (void)close(fd);
+    }
+    return fail_set(f, S3UP_LATER, "the ledger %s is replaced again and again", path);
+}
+
+/* Appends the lines to ledger.jsonl; the old one is ledger.jsonl.1. */
 static int
 jrn_ledger_flush(struct jrn_ledger *g, struct fail *f)
 {
     struct buf path = buf_upto(PATH_MAX), old = buf_upto(PATH_MAX);
-    struct stat here, there;
-    int fd = -1, rc = 0;
+    int fd, rc;
 
     if (!g->folder || !g->n)
         return 0;
@@ -3562,21 +3600,9 @@ jrn_ledger_flush(struct jrn_ledger *g, struct fail *f)
     buf_str(&path, "/ledger.jsonl");
     buf_put(&old, buf_span(&path));
     buf_str(&old, ".1");
-    for (;;) {
-        fd = os_open(buf_text(&path), O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW, 0600);
-        if (fd < 0 || flock(fd, LOCK_EX) != 0 || fstat(fd, &here) != 0 ||
-            stat(buf_text(&path), &there) != 0) {
-            rc = fail_sys(f, "open", buf_text(&path));
-            break;
-        }
-        if (here.st_ino == there.st_ino && here.st_size < JRN_LEDGER) {
-            rc = jrn_ledger_write(fd, buf_text(&path), buf_span(&g->lines), f);
-            break;
-        }
-        if (here.st_ino == there.st_ino)
-            (void)rename(buf_text(&path), buf_text(&old)); /* else it grows on */
-        (void)close(fd);
-    }
+    fd = g->lines.bad ? fail_set(f, S3UP_LATER, "no memory for the ledger")
+                      : jrn_ledger_open(buf_text(&path), buf_text(&old), f);
+    rc = fd < 0 ? -1 : jrn_ledger_write(fd, buf_text(&path), buf_span(&g->lines), f);
     if (fd >= 0 && close(fd) != 0 && rc == 0)
         rc = fail_sys(f, "write", buf_text(&path));
     buf_clear(&g->lines);

@@ -44,6 +44,15 @@ base64 padding|unit|"ABCDEFGHIJKLMNOPQRSTUVWXYZabc|"ABCDEFGHIJKLMNOPQRSTUVWXZYab
 request line|wire|" HTTP/1.1|" HTTP/1.0
 complete: any root will do|wire|xml_at(&x, root)|true
 complete: cut replies will do|wire|return right \&\& event == XML_END|return right
+journal: any checksum will do|journal|if (jrn_crc(body) != sum_load32be(crc))|if (0)
+journal: what is torn stays|journal|(int64_t)text.n != j->end \&\& ftruncate|0 \&\& ftruncate
+journal: parts of the last upload|journal|k->part\[i\].done = false;|;
+journal: a part without its sum|journal|memcpy(k->part\[number - 1\].sum, sum, JRN_SUM);|;
+journal: a full disk|journal|(void)!ftruncate(j->fd, (off_t)j->end);|;
+journal: removed before it was locked|journal|if (jrn_in_place(j->fd, path, \&info))|if (1)
+journal: bytes that need an escape|journal|return c > . . \&\& c < 127|return c >= 32 \&\& c < 127
+journal: a stranger|journal|if (info->st_uid != geteuid())|if (0)
+ledger: a torn line|journal|last != ..n. \&\& !os_write|0 \&\& !os_write
 '
 passed=0 failed=0
 verdict() { # WORD WHY
