@@ -131,6 +131,7 @@
 #define JRN_LEDGER    16777216 /* bytes of a ledger, before it makes room for a new one */
 #define JRN_GROUP     256      /* lines of the ledger that are written together */
 #define JRN_WAIT      1500     /* milliseconds that they wait for each other */
+#define JRN_GLANCE    2        /* milliseconds between two attempts to lock it */
 #define JRN_TRIES     100      /* to lock a file before it is removed or moved away */
 #define OS_SMALL      100000   /* bytes of a file that should have a few lines */
 #define NET_ADDRESSES 16       /* of one host that are tried */
@@ -3243,6 +3244,7 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
 {
     const char *path = buf_text(&j->path);
     struct stat info;
+    int rc;
 
     for (int tries = 0; tries < JRN_TRIES; tries++) {
         j->fd = os_open(path, O_RDWR | O_NOFOLLOW | (make ? O_CREAT : 0), 0600);
@@ -3253,7 +3255,10 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
                        : fail_sys(f, "open the journal", path);
         if (jrn_examine(j, &info, f) < 0)
             return -1;
-        if (flock(j->fd, LOCK_EX | LOCK_NB) != 0)
+        /* Whoever only looks at it holds it for a moment. */
+        for (int i = 0; (rc = flock(j->fd, LOCK_EX | LOCK_NB)) != 0 && i < JRN_TRIES; i++)
+            os_sleep(JRN_GLANCE);
+        if (rc != 0)
             return errno == EWOULDBLOCK
                        ? fail_set(f, S3UP_LOCKED,
                                   "another run of s3up is at work on this transfer "
@@ -3296,10 +3301,10 @@ jrn_head(struct jrn *j)
     jrn_value_number(j, JRN_VERSION);
 }
 
-/* Reads what is there into k, and cuts off what is torn. 1: there was something, 0: it is
- * new, or was cut in its first line. */
+/* Reads what is there into k: 1, or 0 if there is nothing, or a first line that was cut.
+ * j->end is the end of what is good in it, *size of all. */
 static int
-jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
+jrn_read(struct jrn *j, struct jrn_facts *k, int64_t *size, struct fail *f)
 {
     const char *path = buf_text(&j->path);
     struct buf text = buf_upto(JRN_MOST);
@@ -3341,12 +3346,21 @@ jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
                                 "the journal %s contradicts itself (%.*s): remove it to "
                                 "start over",
                                 path, (int)line.word[0].n, line.word[0].p);
-    if (rc >= 0) {
-        j->end = rc ? (int64_t)(text.n - rest.n) : 0;
-        if ((int64_t)text.n != j->end && ftruncate(j->fd, (off_t)j->end) != 0)
-            rc = fail_sys(f, "write", path);
-    }
+    *size = (int64_t)text.n;
+    j->end = rc > 0 ? (int64_t)(text.n - rest.n) : 0;
     buf_free(&text);
+    return rc;
+}
+
+/* The same, and cuts off what is torn. */
+static int
+jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
+{
+    int64_t size;
+    int rc = jrn_read(j, k, &size, f);
+
+    if (rc >= 0 && size != j->end && ftruncate(j->fd, (off_t)j->end) != 0)
+        return fail_sys(f, "write", buf_text(&j->path));
     return rc;
 }
 
@@ -3354,9 +3368,9 @@ jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
 static int
 jrn_reset(struct jrn *j, struct fail *f)
 {
-    j->end = 0;
     if (j->fd >= 0 && ftruncate(j->fd, 0) != 0)
         return fail_sys(f, "write", buf_text(&j->path));
+    j->end = 0;
     jrn_head(j);
     return jrn_end(j, f);
 }
@@ -3462,35 +3476,29 @@ jrn_open(struct jrn *j, bool make, struct jrn_facts *k, struct fail *f)
     return rc;
 }
 
-/* Reads a journal as it is, and leaves it so. busy: a run is at work on it. */
+/* Reads a journal as it is, and leaves it so: 1 if it says something. busy: a run is at
+ * work on it. */
 static int
 jrn_peek(const char *path, struct jrn_facts *k, bool *busy, struct os_time *changed,
          struct fail *f)
 {
     struct jrn j = jrn_none();
-    struct buf text = buf_upto(JRN_MOST);
-    struct jrn_line line;
     struct stat info;
-    struct span rest;
-    int rc = 0;
+    int64_t size;
+    int rc;
 
     buf_str(&j.path, path);
-    j.fd = os_open(path, O_RDONLY | O_NOFOLLOW, 0);
+    j.fd = os_open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (j.fd < 0)
         rc = fail_sys(f, "open the journal", path);
-    else if (jrn_examine(&j, &info, f) < 0 || os_slurp_fd(j.fd, path, &text, f) < 0)
+    else if (jrn_examine(&j, &info, f) < 0)
         rc = -1;
-    rest = buf_span(&text);
-    if (rc == 0 && (!jrn_next(&rest, &line) || !span_is(line.word[0], "s3up")))
-        rc = fail_set(f, S3UP_USAGE, "%s is not a journal of s3up", path);
-    while (rc == 0 && jrn_next(&rest, &line))
-        if (!jrn_fact(k, &line))
-            rc = fail_set(f, S3UP_USAGE, "the journal %s contradicts itself", path);
-    if (rc == 0) {
+    else
+        rc = jrn_read(&j, k, &size, f);
+    if (rc > 0) {
         *busy = flock(j.fd, LOCK_SH | LOCK_NB) != 0;
         *changed = (struct os_time){info.st_mtim.tv_sec, (int32_t)info.st_mtim.tv_nsec};
     }
-    buf_free(&text);
     jrn_close(&j);
     return rc;
 }
@@ -3521,7 +3529,7 @@ jrn_each(const char *folder,
         buf_str(&path, folder);
         buf_char(&path, '/');
         buf_str(&path, entry->d_name);
-        if (jrn_peek(buf_text(&path), &facts, &busy, &changed, &unread) == 0)
+        if (jrn_peek(buf_text(&path), &facts, &busy, &changed, &unread) > 0)
             see(owner, &facts, busy, changed.s);
         jrn_free(&facts);
         buf_free(&path);
