@@ -3256,7 +3256,9 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
         if (jrn_examine(j, &info, f) < 0)
             return -1;
         /* Whoever only looks at it holds it for a moment. */
-        for (int i = 0; (rc = flock(j->fd, LOCK_EX | LOCK_NB)) != 0 && i < JRN_TRIES; i++)
+        for (int i = 0; (rc = flock(j->fd, LOCK_EX | LOCK_NB)) != 0 &&
+                        errno == EWOULDBLOCK && i < JRN_TRIES;
+             i++)
             os_sleep(JRN_GLANCE);
         if (rc != 0)
             return errno == EWOULDBLOCK
