@@ -1951,7 +1951,7 @@ D
         skip 'no full disk is tried: that needs root and unshare'
     fi
     # Few descriptors, little memory: it works, or it says what is missing.
-    for what in '-s 256' '-n 3' '-n 4' '-n 5' '-n 6' '-v 500' '-v 600' '-v 700' '-v 800' '-v 1000' \
+    for what in '-s 256' '-n 3' '-n 4' '-n 5' '-n 6' '-v 560' '-v 600' '-v 700' '-v 800' '-v 1000' \
         '-v 1200'; do
         case $what in
         -v* | '-n 3') ! grep -q __asan_init "$S3UP" || continue ;;

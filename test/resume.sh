@@ -10,7 +10,7 @@
 
 # ---- what these tests are made of ----
 
-BIG=$W/big PARTS=6
+BIG=$W/big
 head -c 27000000 /dev/urandom >"$BIG" # five parts of 5 MiB and a shorter one
 
 op() { # NAME: how many requests of that kind the store has had since the last reset
@@ -77,7 +77,7 @@ workers() { # of the run that was begun
 }
 
 none_left() { # nobody whose command line has these words is alive
-    for n in 1 2 3 4 5 6 7 8 9 10; do
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
         # shellcheck disable=SC2009
         ps axww -o args= | grep -v grep | grep -q -F "$1" || return 0
         sleep 0.1
@@ -140,7 +140,7 @@ sec_stops() {
     begin put --part-size 5M f s3://bkt/stops/one
     until_so are_noted 5
     victim=$(workers | while read -r w; do
-        ls -l "/proc/$w/fd" | grep -q socket: && ls -l "/proc/$w/fd" | grep -q ' /.*/f$' && echo "$w"
+        find "/proc/$w/fd" -lname "socket:*" | grep -q . && find "/proc/$w/fd" -lname "*/f" | grep -q . && echo "$w"
     done)
     check test -n "$victim"
     kill -s KILL "$victim"
