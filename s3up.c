@@ -107,6 +107,7 @@
 #define CREW_ORDER    4194304 /* bytes of an order: a part of many small files */
 #define XFER_LOOK     200     /* milliseconds between two looks at what goes on */
 #define XFER_SYNC     999     /* and between two syncs of a journal */
+#define XFER_PARTING  700     /* milliseconds for an abort when we must stop */
 #define XFER_DEATHS   20      /* of workers, after which an upload is given up */
 #define CLI_JOBS      4       /* workers, unless --jobs says else */
 #define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
@@ -119,6 +120,7 @@
 #define PART_LEAST    ((uint64_t)5 << 20) /* bytes of a part, but of the last */
 #define PART_MOST     ((uint64_t)5 << 30)
 #define PART_USUAL    ((uint64_t)16 << 20)
+#define PART_STREAM   ((uint64_t)8 << 20) /* of a stream: they lie in memory */
 #define PART_SETTLE   2100 /* milliseconds that a file may take until its time is old */
 #define JRN_VERSION   1
 #define JRN_WORDS     6        /* on one line */
@@ -467,6 +469,35 @@ num_age(struct span s, uint64_t *seconds)
     static const uint64_t weights[] = {1, 60, 3600, 86400};
 
     return num_scaled(s, "smhd", weights, seconds);
+}
+
+/* 1536 as 1.5K: three digits are enough for people, in whole numbers. */
+static void
+num_put_size(struct buf *out, uint64_t n)
+{
+    unsigned unit = 0;
+    uint64_t tenths = n;
+
+    if (n < KIB) {
+        buf_num(out, n);
+        return;
+    }
+    while (tenths >= KIB * KIB && unit < 5) {
+        tenths /= KIB;
+        unit++;
+    }
+    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded; below 10,240,000 */
+    unit++;
+    if (tenths >= 10240) {
+        tenths /= 1024;
+        unit++;
+    }
+    buf_num(out, tenths / 10);
+    if (tenths < 100) {
+        buf_char(out, '.');
+        buf_num(out, tenths % 10);
+    }
+    buf_char(out, "BKMGTPE"[unit]);
 }
 
 static int
@@ -8481,11 +8512,12 @@ part_length(const struct part_plan *p, unsigned number)
 
 /* ---- what is in a part ---- */
 
-/* A stretch of one or several files that follow each other. */
+/* A stretch of one or several files that follow each other, or of memory. */
 struct part_stretch {
     const struct part_file *file;
     unsigned files;
     int64_t at, length; /* at: from the beginning of the first */
+    const char *memory; /* used if there are no files */
 };
 
 static int
@@ -8509,6 +8541,8 @@ part_read(const void *from, char *out, size_t n, int64_t at, struct fail *f)
     bool is_last = at + (int64_t)n == s->length;
     int64_t place = s->at + at;
 
+    if (!s->files)
+        memcpy(out, s->memory + place, n);
     for (unsigned i = 0; i < s->files && n; i++) {
         const struct part_file *file = &s->file[i];
         int64_t left = file->id.size - place;
@@ -8545,7 +8579,7 @@ part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
     char *window = malloc(S3_WINDOW);
 
     if (!window)
-        return fail_set(f, S3UP_LATER, "no memory to read %s", s->file[0].path);
+        return fail_set(f, S3UP_LATER, "no memory to read a part");
     for (int64_t done = 0; done < s->length && !os_stop && f->code == S3UP_OK;) {
         int64_t left = s->length - done;
         size_t n = left < S3_WINDOW ? (size_t)left : S3_WINDOW;
@@ -8599,6 +8633,7 @@ struct crew {
     unsigned most; /* hands, at most */
     unsigned age;  /* of the keys that a new worker gets */
     bool full;     /* no more can be started */
+    int also;      /* a descriptor whose input ends a wait, too; or -1 */
     struct crew_hand hand[CREW_MOST];
     struct s3_meter *meter; /* one for each hand, shared with it */
     struct crew_answer own; /* of the parent, if it does the work itself */
@@ -8805,7 +8840,7 @@ crew_give(struct crew *c, unsigned hand, struct span order)
 static unsigned
 crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
 {
-    struct pollfd set[CREW_MOST];
+    struct pollfd set[CREW_MOST + 1];
     unsigned hand[CREW_MOST], n = 0;
 
     if (c->most == 1 && c->hand[0].busy) {
@@ -8818,7 +8853,8 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
             set[n] = (struct pollfd){.fd = c->hand[i].answers, .events = POLLIN};
             hand[n++] = i;
         }
-    if (os_stop || poll(set, n, milliseconds) <= 0)
+    set[n] = (struct pollfd){.fd = c->also, .events = POLLIN}; /* -1 is passed over */
+    if (os_stop || poll(set, n + 1, milliseconds) <= 0)
         return CREW_MOST;
     for (unsigned i = 0; i < n; i++) {
         struct crew_hand *h = &c->hand[hand[i]];
@@ -8903,12 +8939,25 @@ xfer_sum_name(const struct xfer_sums *s)
     return s->has_kind ? sum_kinds[s->kind].name : s->is_unsigned ? "none" : "sha256";
 }
 
-/* What the owner of a run gives: files that become one object. */
+/* What the owner of a run gives: files that become one object, or a stream that does. */
 struct xfer_item {
     const char *const *path;
-    unsigned files;
+    unsigned files; /* 0: a stream */
     struct span key;
     const char *type; /* the media type, or NULL */
+    int fd;           /* of the stream */
+    pid_t producer;   /* that must end well before the stream counts as whole; or 0 */
+};
+
+/* A stream has no size before it ends. What was read stays in memory that workers share
+ * until the store has it: part N lies in place N modulo the number of places. */
+struct xfer_stream {
+    int fd;
+    pid_t producer;
+    char *ring;
+    unsigned places, full; /* parts that were read to their end */
+    int64_t have;          /* bytes of the part that is being read */
+    bool ended, warned;
 };
 
 /* A file, or several in a row, on the way to one object. */
@@ -8922,14 +8971,15 @@ struct xfer_up {
     struct part_plan plan;
     struct jrn_facts facts; /* as the journal has them */
     struct jrn journal;
-    unsigned char *given; /* for each part: is somebody sending it? */
-    bool whole;           /* it goes in one request */
-    bool again;           /* it has started over once */
-    unsigned ahead;       /* the least number that may still have to be given */
-    unsigned flying;      /* orders that are being carried out */
-    unsigned found;       /* parts that were stored by an earlier run */
-    unsigned deaths;      /* of workers that were sending it */
-    int64_t begun;        /* ticks */
+    struct xfer_stream *stream; /* NULL: it is read from files */
+    unsigned char *given;       /* for each part: is somebody sending it? */
+    bool whole;                 /* it goes in one request */
+    bool again;                 /* it has started over once */
+    unsigned ahead;             /* the least number that may still have to be given */
+    unsigned flying;            /* orders that are being carried out */
+    unsigned found;             /* parts that were stored by an earlier run */
+    unsigned deaths;            /* of workers that were sending it */
+    int64_t begun;              /* ticks */
     char etag[CREW_ETAG];
 };
 
@@ -8958,6 +9008,7 @@ struct xfer {
     struct span bucket;
     struct crew crew;
     struct jrn_ledger ledger;
+    const char *ring;    /* of the stream, if there is one */
     struct xfer_up *ups; /* under way */
     uint32_t serial;     /* of the last that was begun */
     struct {
@@ -9240,7 +9291,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     type = xfer_unpack(&order);
     a->number = head.number;
     a->size = (uint64_t)head.length;
-    file = calloc(head.files, sizeof *file);
+    file = calloc(head.files + 1, sizeof *file);
     if (!file)
         return false;
     x->st->meter = &x->crew.meter[hand];
@@ -9257,7 +9308,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
 
         if (type.n)
             s3_header(&call, "content-type", type);
-        s = (struct part_stretch){file, head.files, head.at, head.length};
+        s = (struct part_stretch){file, head.files, head.at, head.length, x->ring};
         if (id.n)
             xfer_send_part(x, &s, &call, id, a);
         else
@@ -9283,13 +9334,36 @@ xfer_say(const struct xfer *x, struct xfer_event e)
     x->event(x->owner, &e);
 }
 
+/* A producer whose stream nobody wants any more must not live on for it. */
+static void
+xfer_free_stream(struct xfer_up *up)
+{
+    struct xfer_stream *s = up->stream;
+
+    if (!s)
+        return;
+    if (s->ring)
+        (void)munmap(s->ring, s->places * (size_t)up->plan.part);
+    (void)close(s->fd);
+    if (s->producer) {
+        (void)kill(s->producer, SIGTERM);
+        while (waitpid(s->producer, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    }
+    free(s);
+    up->stream = NULL;
+}
+
 static void
 xfer_free(struct xfer_up *up)
 {
     for (unsigned i = 0; i < up->files; i++)
         free(up->file[i].path);
+    if (!up->files && up->file)
+        free(up->file[0].path);
     free(up->file);
     free(up->given);
+    xfer_free_stream(up);
     buf_free(&up->key);
     jrn_free(&up->facts);
     jrn_close(&up->journal);
@@ -9531,11 +9605,22 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
     return 0;
 }
 
+/* Gives an upload up at the store. Also when we were asked to stop: then there is a moment
+ * for it, but no more. */
 static void
 xfer_abort(struct xfer *x, struct xfer_up *up)
 {
+    struct s3_config *c = &x->st->config;
     struct fail f = {S3UP_OK, ""};
+    unsigned retries = c->retries;
+    int64_t limit = x->st->origin.limit;
+    int stop = os_stop;
 
+    if (stop) {
+        os_stop = 0;
+        c->retries = 0;
+        x->st->origin.limit = XFER_PARTING;
+    }
     if (up->facts.upload.n &&
         s3_abort_upload(x->st, x->bucket, buf_span(&up->key), buf_span(&up->facts.upload),
                         &f) < 0 &&
@@ -9544,6 +9629,11 @@ xfer_abort(struct xfer *x, struct xfer_up *up)
                 "the old upload could not be aborted (%s); s3up sweep removes it",
                 f.text);
     jrn_forget(&up->facts);
+    if (stop) {
+        os_stop = stop;
+        c->retries = retries;
+        x->st->origin.limit = limit;
+    }
 }
 
 /* Ends the workers that are sending parts of it. */
@@ -9570,6 +9660,10 @@ xfer_over(struct xfer *x, struct xfer_up *up, const char *why, struct fail *f)
 
     xfer_recall(x, up);
     xfer_abort(x, up);
+    if (up->stream)
+        return fail_set(f, S3UP_LATER,
+                        "%s: %s, and what was read from a stream cannot be read again",
+                        up->file[0].path, why);
     if (again) {
         jrn_remove(&up->journal);
         return fail_set(f, S3UP_SKIPPED, "%s: %s, again: it was not sent",
@@ -9974,7 +10068,7 @@ xfer_remember(struct xfer *x, const struct xfer_up *up)
     json_key(&line, "time");
     json_put(&line, span_of(stamp));
     json_key(&line, "path");
-    if (xfer_absolute(up->file[0].path, &text, &f) < 0)
+    if (up->stream || xfer_absolute(up->file[0].path, &text, &f) < 0)
         buf_str(&text, up->file[0].path);
     json_put(&line, buf_span(&text));
     json_key(&line, "endpoint");
@@ -10120,6 +10214,135 @@ xfer_start(struct xfer *x, struct xfer_up *up, struct fail *f)
     return rc;
 }
 
+/* ---- a stream ---- */
+
+/* Parts of a stream are as large as the user said, and never grow: some stores demand
+ * equal ones. */
+static int
+xfer_open_stream(struct xfer *x, struct xfer_up *up, const struct xfer_item *item,
+                 struct fail *f)
+{
+    struct xfer_stream *s = calloc(1, sizeof *s);
+    struct buf most = buf_upto(64);
+
+    up->file[0].path = strdup("-");
+    up->given = calloc(PARTS_MAX + 1, 1);
+    up->ahead = 1;
+    if (!s || !up->given || !up->file[0].path) {
+        free(s);
+        return fail_set(f, S3UP_LATER, "no memory for a stream");
+    }
+    /* As if it had all that an upload can hold: until its end it has no other size. */
+    up->plan = (struct part_plan){(int64_t)x->wish->part_size * PARTS_MAX,
+                                  (int64_t)x->wish->part_size, PARTS_MAX};
+    up->stream = s;
+    *s = (struct xfer_stream){
+        .fd = item->fd, .producer = item->producer, .places = x->crew.most + 1};
+    s->ring = mmap(NULL, s->places * (size_t)up->plan.part, PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (s->ring == MAP_FAILED) {
+        s->ring = NULL;
+        return fail_sys(f, "find memory for", "parts of a stream");
+    }
+    x->ring = s->ring;
+    num_put_size(&most, (uint64_t)up->plan.size);
+    log_say(LOG_NOTE,
+            "standard input: at most %s; --expected-size or --part-size allow more",
+            buf_text(&most));
+    buf_free(&most);
+    return x->wish->no_clobber ? xfer_taken(x->st, x->bucket, buf_span(&up->key), f) : 0;
+}
+
+/* The stream is at its end. If its producer failed, so has the upload: half a dump must
+ * not look like a whole one. */
+static int
+xfer_end_stream(struct xfer_up *up, struct fail *f)
+{
+    struct xfer_stream *s = up->stream;
+    int status = 0;
+
+    s->ended = true;
+    if (s->producer) {
+        while (waitpid(s->producer, &status, 0) < 0)
+            if (!os_again())
+                return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+        s->producer = 0;
+    }
+    if (status)
+        return fail_set(f, S3UP_SKIPPED,
+                        "the command that was to be stored ended with %s %d: nothing was "
+                        "stored",
+                        WIFSIGNALED(status) ? "signal" : "exit code",
+                        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    up->plan.size = (int64_t)s->full * up->plan.part + s->have;
+    if (s->have || !s->full)
+        s->full++;
+    up->plan.n = s->full;
+    up->whole = s->full == 1 && !up->facts.upload.n;
+    return 0;
+}
+
+/* May more be read? Only into a place whose part the store has. */
+static bool
+xfer_has_room(const struct xfer_up *up)
+{
+    const struct xfer_stream *s = up->stream;
+
+    return !s->ended &&
+           (s->full < s->places || (s->full - s->places < up->facts.parts &&
+                                    up->facts.part[s->full - s->places].done));
+}
+
+/* Reads what is there; a worker takes each part that is full. When more comes than one
+ * part holds, there will be parts. */
+static int
+xfer_read_stream(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct xfer_stream *s = up->stream;
+    char *place = s->ring + (s->full % s->places) * (size_t)up->plan.part;
+    ssize_t did = read(s->fd, place + s->have, (size_t)(up->plan.part - s->have));
+
+    if (did < 0 && (errno == EINTR || errno == EAGAIN))
+        return 0;
+    if (did < 0)
+        return fail_sys(f, "read", "standard input");
+    if (!did)
+        return xfer_end_stream(up, f);
+    if (s->full == PARTS_MAX)
+        return fail_set(f, S3UP_USAGE,
+                        "the stream is longer than an upload of such parts can be: begin "
+                        "again with a larger --part-size, or with --expected-size");
+    if (s->full && !up->facts.upload.n && xfer_create(x, up, f) < 0)
+        return -1;
+    s->have += did;
+    if (s->have == up->plan.part) {
+        s->have = 0;
+        s->full++;
+    }
+    if (!s->warned && s->full > PARTS_MAX / 5 * 4) {
+        s->warned = true;
+        log_say(LOG_WARN,
+                "standard input: four fifths of what can be stored are reached");
+    }
+    return 0;
+}
+
+/* One turn of reading; ends the upload if there is nothing left to wait for. */
+static void
+xfer_turn_stream(struct xfer *x, struct xfer_up *up)
+{
+    struct pollfd ready = {.fd = up->stream->fd, .events = POLLIN};
+    struct fail f = {S3UP_OK, ""};
+
+    while (f.code == S3UP_OK && xfer_has_room(up) && poll(&ready, 1, 0) == 1)
+        (void)xfer_read_stream(x, up, &f);
+    if (f.code != S3UP_OK)
+        xfer_end(x, up, &f);
+    else if (up->stream->ended && !up->whole && !up->flying &&
+             jrn_count(&up->facts) == up->plan.n)
+        xfer_close_up(x, up);
+}
+
 /* Begins with the next file. False when there is none. */
 static bool
 xfer_begin(struct xfer *x)
@@ -10135,7 +10358,7 @@ xfer_begin(struct xfer *x)
     }
     up = calloc(1, sizeof *up);
     if (up)
-        up->file = calloc(item.files, sizeof *up->file);
+        up->file = calloc(item.files + 1, sizeof *up->file);
     if (!up || !up->file) {
         log_say(LOG_ERROR, "no memory");
         free(up);
@@ -10159,7 +10382,9 @@ xfer_begin(struct xfer *x)
     }
     if (up->files < item.files || up->key.bad)
         rc = fail_set(&f, S3UP_LATER, "no memory");
-    if (rc == 0 && xfer_look(up, &f) == 0)
+    if (rc == 0 && !item.files)
+        rc = xfer_open_stream(x, up, &item, &f);
+    else if (rc == 0 && xfer_look(up, &f) == 0)
         rc = xfer_start(x, up, &f);
     if (f.code != S3UP_OK || rc == 1)
         xfer_end(x, up, &f);
@@ -10174,7 +10399,10 @@ xfer_put_order(const struct xfer_up *up, unsigned number, struct buf *out)
         .number = number, .files = up->files, .length = up->plan.size};
     unsigned first = 0;
 
-    if (!up->whole) {
+    if (up->stream) {
+        head.at = (int64_t)((number - 1) % up->stream->places) * up->plan.part;
+        head.length = part_length(&up->plan, number);
+    } else if (!up->whole) {
         struct part_stretch s = xfer_cut(up, number, &first);
 
         head.files = s.files;
@@ -10195,7 +10423,14 @@ xfer_put_order(const struct xfer_up *up, unsigned number, struct buf *out)
 static unsigned
 xfer_next_part(struct xfer_up *up)
 {
-    for (; up->ahead <= up->plan.n; up->ahead++)
+    unsigned last = up->plan.n;
+
+    if (up->stream) /* the first may be the whole */
+        last = up->stream->full > 1 || up->stream->ended || up->facts.upload.n
+                   ? up->stream->full
+                   : 0;
+
+    for (; up->ahead <= last; up->ahead++)
         if (!up->given[up->ahead] &&
             (up->ahead > up->facts.parts || !up->facts.part[up->ahead - 1].done))
             return up->ahead;
@@ -10325,7 +10560,8 @@ xfer_sent(struct xfer *x, struct xfer_up *up, const struct crew_answer *a)
     xfer_say(x, (struct xfer_event){.kind = XFER_PART, .up = up, .number = a->number});
     if (f.code != S3UP_OK)
         xfer_end(x, up, &f);
-    else if (jrn_count(&up->facts) == up->plan.n && !up->flying)
+    else if (jrn_count(&up->facts) == up->plan.n && !up->flying &&
+             (!up->stream || up->stream->ended))
         xfer_close_up(x, up);
 }
 
@@ -10361,9 +10597,12 @@ xfer_leave(void *context)
 {
     struct xfer *x = context;
 
-    for (struct xfer_up *up = x->ups; up; up = up->next)
+    for (struct xfer_up *up = x->ups; up; up = up->next) {
         if (up->journal.fd >= 0)
             (void)close(up->journal.fd);
+        if (up->stream)
+            (void)close(up->stream->fd);
+    }
     if (x->st->conn.wire.fd >= 0)
         (void)close(x->st->conn.wire.fd); /* without a word: it is the parent's */
     http_init(&x->st->conn);
@@ -10399,16 +10638,24 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     x->crew.work = xfer_work;
     x->crew.leave = xfer_leave;
     x->crew.context = x;
+    x->crew.also = -1;
     x->ledger =
         (struct jrn_ledger){.folder = x->wish->folder, .lines = buf_upto(S3_REPLY)};
     if (crew_open(&x->crew, jobs, f) < 0)
         return -1;
-    for (xfer_feed(x); crew_busy(&x->crew) && !os_stop; xfer_feed(x)) {
+    for (xfer_feed(x); (crew_busy(&x->crew) || x->ring) && !os_stop; xfer_feed(x)) {
         struct fail unread = {S3UP_OK, ""};
+        struct xfer_up *first = x->ups;
 
+        if (x->ring && !first)
+            break;
+        x->crew.also =
+            first && first->stream && xfer_has_room(first) ? first->stream->fd : -1;
         hand = crew_wait(&x->crew, XFER_LOOK, &a);
         if (hand != CREW_MOST)
             xfer_take(x, hand, &a);
+        else if (first && first->stream)
+            xfer_turn_stream(x, first);
         for (struct xfer_up *up = x->ups; up; up = up->next)
             if (os_ticks() - up->journal.synced >= XFER_SYNC)
                 (void)jrn_sync(&up->journal, &unread);
@@ -10695,9 +10942,9 @@ done:
 struct cli {
     const char *verb; /* for messages */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
-    const char *jobs, *journal, *state, *metrics, *upload;
-    uint64_t retries, timeout, lifetime, older; /* the last three in seconds */
-    uint64_t part_size, threshold, rate;        /* bytes; a second */
+    const char *jobs, *journal, *state, *metrics, *upload, *producer, *spool;
+    uint64_t retries, timeout, lifetime, older;    /* the last three in seconds */
+    uint64_t part_size, threshold, rate, expected; /* bytes; a second; 0: not said */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
     bool restart, concat, parts, force;
     struct s3_pair heads[S3_PAIRS]; /* that the object shall have */
@@ -10785,6 +11032,10 @@ static const struct cli_option {
      "files above it are sent in parts (the part size)", NULL},
     {"limit-rate", "bwlimit", 0, CLI_SIZE, CLI_AT(rate), ON_PUT | ON_GET, "SIZE",
      "bytes a second, of all connections together (no limit)", NULL},
+    {"expected-size", NULL, 0, CLI_SIZE, CLI_AT(expected), ON_PUT, "SIZE",
+     "how long standard input will be: chooses the part size", NULL},
+    {"if-exit-0", NULL, 0, CLI_TEXT, CLI_AT(producer), ON_PUT, "COMMAND",
+     "store what COMMAND prints, if it ends well; FILE is -", NULL},
     {"restart", NULL, 0, CLI_FLAG, CLI_AT(restart), ON_PUT, NULL,
      "begin anew, whatever an earlier run has stored", NULL},
     {"concat", NULL, 0, CLI_FLAG, CLI_AT(concat), ON_PUT, NULL,
@@ -10802,8 +11053,8 @@ static const struct cli_option {
      "the upload to abort, as s3up uploads shows it", NULL},
     {"older-than", NULL, 0, CLI_AGE, CLI_AT(older), ON_SWEEP, "TIME",
      "how long nothing must have come for an upload (8d)", NULL},
-    {"force", NULL, 0, CLI_FLAG, CLI_AT(force), ON_SWEEP, NULL, "allow less than a day",
-     NULL},
+    {"force", NULL, 0, CLI_FLAG, CLI_AT(force), ON_SWEEP | ON_PUT, NULL,
+     "allow what could be a mistake: less than a day, a terminal as input", NULL},
     {"checksum", NULL, 0, CLI_TEXT, CLI_AT(checksum), ON_PUT, "KIND",
      "auto, sha256, crc64nvme, crc32c, crc32, md5 or none", NULL},
     {"content-type", NULL, 0, CLI_FIELD, 0, ON_PUT, "TYPE",
@@ -11159,8 +11410,7 @@ cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
                       .retries = CLI_RETRIES,
                       .timeout = 60,
                       .lifetime = 3600,
-                      .older = 8 * 86400,
-                      .part_size = PART_USUAL};
+                      .older = 8 * 86400};
     c->text = buf_upto(4 * REQ_TEXT);
     if (!buf_need(&c->text, 4 * REQ_TEXT - 1)) {
         log_say(LOG_ERROR, "no memory");
@@ -11618,33 +11868,13 @@ cli_put_key(const char *path, struct span given, bool several, struct buf *out,
     return true;
 }
 
-/* 1536 as 1.5K: three digits are enough for people, in whole numbers. */
 static void
 cli_put_size(struct buf *out, uint64_t n, bool human)
 {
-    unsigned unit = 0;
-    uint64_t tenths = n;
-
-    if (!human || n < KIB) {
+    if (human)
+        num_put_size(out, n);
+    else
         buf_num(out, n);
-        return;
-    }
-    while (tenths >= KIB * KIB && unit < 5) {
-        tenths /= KIB;
-        unit++;
-    }
-    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded; below 10,240,000 */
-    unit++;
-    if (tenths >= 10240) {
-        tenths /= 1024;
-        unit++;
-    }
-    buf_num(out, tenths / 10);
-    if (tenths < 100) {
-        buf_char(out, '.');
-        buf_num(out, tenths % 10);
-    }
-    buf_char(out, "BKMGTPE"[unit]);
 }
 
 /* All uploads of one command. */
@@ -11777,13 +12007,56 @@ cli_hear(void *owner, const struct xfer_event *e)
 
 /* What cannot be sent at all, however the store is. */
 static bool
-cli_is_file(const char *word, struct fail *f)
+cli_is_file(const struct cli *c, const char *word, struct fail *f)
 {
     if (cli_is_url(word))
         (void)fail_set(f, S3UP_USAGE, "%s is not a file of this machine", word);
-    else if (!strcmp(word, "-"))
-        (void)fail_set(f, S3UP_USAGE, "put sends files; it does not read standard input");
+    else if (!strcmp(word, "-") && c->count > 2)
+        (void)fail_set(f, S3UP_USAGE, "standard input is one object: put it alone");
+    else if (!strcmp(word, "-") && !c->producer && isatty(STDIN_FILENO) && !c->force)
+        (void)fail_set(f, S3UP_USAGE,
+                       "standard input is a terminal: to type an object, add --force");
+    else if (strcmp(word, "-") != 0 && c->producer)
+        (void)fail_set(f, S3UP_USAGE,
+                       "--if-exit-0 stores what its command prints: FILE must be -");
     return f->code == S3UP_OK;
+}
+
+/* Starts the command whose output is to be stored. */
+static int
+cli_produce(const char *command, struct xfer_item *item, struct fail *f)
+{
+    int pipes[2];
+
+    if (pipe2(pipes, O_CLOEXEC) != 0)
+        return fail_sys(f, "run", command);
+    item->producer = fork();
+    if (item->producer == 0) {
+        os_signals_off();
+        if (dup2(pipes[1], STDOUT_FILENO) == STDOUT_FILENO)
+            (void)execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(CRED_NO_EXEC);
+    }
+    (void)close(pipes[1]);
+    item->fd = pipes[0];
+    if (item->producer > 0)
+        return 0;
+    (void)fail_sys(f, "run", command);
+    (void)close(pipes[0]);
+    return -1;
+}
+
+/* Standard input, or the output of a command, as one object. */
+static int
+cli_stream(const struct cli_run *r, struct xfer_item *item, struct fail *f)
+{
+    if (!r->given.n || r->given.p[r->given.n - 1] == '/')
+        return fail_set(f, S3UP_USAGE, "standard input has no name: say s3://BUCKET/KEY");
+    item->files = 0;
+    item->fd = STDIN_FILENO;
+    item->type = cli_media_type(r->given);
+    return r->cli->producer && !r->cli->dry_run ? cli_produce(r->cli->producer, item, f)
+                                                : 0;
 }
 
 /* Gives the next file to the crew. What can be said before anything is sent is said
@@ -11800,18 +12073,22 @@ cli_next(void *owner, struct xfer_item *item)
         struct part_file file;
 
         buf_clear(&r->key);
-        *item = (struct xfer_item){(const char *const *)&c->words[r->at],
-                                   c->concat ? (unsigned)(r->last - r->at) : 1,
-                                   {NULL, 0},
-                                   cli_media_type(span_of(path))};
+        *item = (struct xfer_item){.path = (const char *const *)&c->words[r->at],
+                                   .files = c->concat ? (unsigned)(r->last - r->at) : 1,
+                                   .type = cli_media_type(span_of(path)),
+                                   .fd = -1};
+        if (!strcmp(path, "-"))
+            (void)cli_stream(r, item, &f);
         for (unsigned i = 0; i < c->n; i++)
             if (!strcmp(c->heads[i].name, "content-type"))
                 item->type = NULL;
-        if (cli_put_key(path, r->given, c->count > 2 && !c->concat, &r->key, &f) &&
-            c->dry_run && part_open(&file, path, &f) == 0) {
+        if (f.code == S3UP_OK &&
+            cli_put_key(path, r->given, c->count > 2 && !c->concat, &r->key, &f) &&
+            c->dry_run && (!item->files || part_open(&file, path, &f) == 0)) {
             buf_clear(&r->target);
             cli_put_uri(&r->target, r->bucket, buf_span(&r->key));
-            part_close(&file);
+            if (item->files)
+                part_close(&file);
             cli_done(c, path, buf_text(&r->target), 0, "");
             cli_count(&r->tally, S3UP_OK);
             continue;
@@ -11830,10 +12107,10 @@ cli_next(void *owner, struct xfer_item *item)
 /* How many workers: as asked, but no more than memory has room for what they read, since
  * each part is read twice and should come from memory the second time. */
 static int
-cli_jobs(const struct cli *c, unsigned *jobs, struct fail *f)
+cli_jobs(const struct cli *c, uint64_t part, unsigned *jobs, struct fail *f)
 {
     uint64_t n = CLI_JOBS, memory = os_memory();
-    uint64_t most = memory ? memory / 4 / (c->part_size | 1) : CREW_MOST;
+    uint64_t most = memory ? memory / 4 / part : CREW_MOST;
 
     if (c->jobs && strcmp(c->jobs, "auto") != 0 &&
         (!num_parse(span_of(c->jobs), CREW_MOST, &n) || !n))
@@ -11956,12 +12233,14 @@ cli_metrics(const struct cli_run *r, int code, struct fail *f)
 static int
 cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
 {
+    bool stream = !strcmp(c->words[0], "-");
+    struct part_plan plan;
+
     *w = (struct xfer_wish){.heads = c->heads,
                             .n = c->n,
                             .no_clobber = c->no_clobber,
                             .restart = c->restart,
                             .part_size = c->part_size,
-                            .threshold = c->threshold ? c->threshold : c->part_size,
                             .rate = c->rate,
                             .journal = c->journal};
     if (!cli_checksum(c, w, f))
@@ -11969,14 +12248,19 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     if (c->part_size > PART_MOST)
         return fail_set(f, S3UP_USAGE,
                         "--part-size: S3 knows no larger parts than 5 GiB");
-    if (c->part_size < PART_LEAST) {
+    if (c->part_size && c->part_size < PART_LEAST) {
         log_say(LOG_WARN,
                 "--part-size: S3 knows no smaller parts than 5 MiB (but the last "
                 "one): 5M is taken");
         w->part_size = PART_LEAST;
     }
-    if (!c->threshold)
-        w->threshold = w->part_size;
+    if (!w->part_size)
+        w->part_size = stream ? PART_STREAM : PART_USUAL;
+    if (stream && part_plan(&plan, (int64_t)c->expected, w->part_size, f) < 0)
+        return -1;
+    if (stream) /* what is given must hold it: a stream cannot be begun again */
+        w->part_size = (uint64_t)plan.part;
+    w->threshold = c->threshold ? c->threshold : w->part_size;
     if (c->journal && c->count > 2 && !c->concat)
         return fail_set(f, S3UP_USAGE,
                         "--journal is for one upload, and there are several");
@@ -11997,10 +12281,10 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     if (!cli_uri(c->words[run.last], &run.bucket, &run.given, f) ||
         cli_wish(c, &run.wish, f) < 0 ||
         (!c->concat && cli_differ(c->words, run.last, f) < 0) ||
-        cli_jobs(c, &jobs, f) < 0)
+        cli_jobs(c, run.wish.part_size, &jobs, f) < 0)
         return -1;
     for (int i = 0; i < run.last; i++)
-        if (!cli_is_file(c->words[i], f))
+        if (!cli_is_file(c, c->words[i], f))
             return -1;
     run.key = buf_upto(4 * KEY_MAX);
     run.target = buf_upto(8 * KEY_MAX);
