@@ -103,13 +103,19 @@
 #define S3_SKEW       300    /* seconds by which clocks may differ before it matters */
 #define S3_XMLNS      "http://s3.amazonaws.com/doc/2006-03-01/"
 #define CREW_MOST     64      /* workers */
+#define CREW_FIRST    2       /* workers to begin with, if nobody says how many */
+#define CREW_AUTO     16      /* and the most that are tried */
+#define CREW_ROUND    100     /* milliseconds that a number of them is given, at least */
+#define CREW_LONG     5000    /* and at most */
+#define CREW_ENOUGH   8388608 /* bytes of each worker that end a round before that */
+#define CREW_ANSWERS  16      /* or answers */
+#define CREW_HOLD     10      /* rounds before another number is tried */
 #define CREW_ETAG     256     /* bytes of an ETag in an answer */
 #define CREW_ORDER    4194304 /* bytes of an order: a part of many small files */
 #define XFER_LOOK     200     /* milliseconds between two looks at what goes on */
 #define XFER_SYNC     999     /* and between two syncs of a journal */
 #define XFER_PARTING  700     /* milliseconds for an abort when we must stop */
 #define XFER_DEATHS   20      /* of workers, after which an upload is given up */
-#define CLI_JOBS      4       /* workers, unless --jobs says else */
 #define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536   /* bytes of one key, token or setting */
 #define CRED_WORDS    64      /* words of a credential_process */
@@ -6771,6 +6777,7 @@ struct s3_meter {
     volatile uint32_t rate;  /* bytes a second; 0: as fast as it goes */
     volatile uint32_t moved; /* bytes in all, modulo 2^32 */
     volatile uint32_t body;  /* KiB of the body under way */
+    volatile uint32_t slow; /* how often the store asked for less, or something stalled */
 };
 
 struct s3_call {
@@ -7576,6 +7583,10 @@ s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
                  : v == S3_ONCE   ? &had->damaged
                                   : NULL;
 
+    /* What a store says that has too much to do; or that waited in vain for our bytes. */
+    if (v == S3_SLOWER || s3_code_is(span_of(st->error.code), "RequestTimeout*") ||
+        (v == S3_AGAIN && !st->error.status))
+        st->meter->slow++;
     if (v == S3_FINAL || os_stop || (once && *once))
         return false;
     if (once)
@@ -8629,11 +8640,30 @@ struct crew_hand {
     unsigned age; /* how many renewals of the keys it has seen */
 };
 
+/* How many hands are at work when nobody says how many: found out by trying. */
+struct crew_pace {
+    bool fixed;       /* somebody has said */
+    unsigned limit;   /* hands that may be busy now */
+    unsigned best;    /* the number that moved most so far */
+    unsigned ceiling; /* more were too many for the store, once */
+    uint64_t rate;    /* what the best moved */
+    bool settling;    /* the number changed: what is moved now tells nothing yet */
+    unsigned hold;    /* rounds until another number is tried */
+    bool down;        /* next time fewer are tried */
+    int64_t since;    /* ticks at the begin of the round */
+    uint64_t moved;   /* in this round */
+    unsigned answers; /* in this round */
+};
+
 struct crew {
     unsigned most; /* hands, at most */
-    unsigned age;  /* of the keys that a new worker gets */
-    bool full;     /* no more can be started */
-    int also;      /* a descriptor whose input ends a wait, too; or -1 */
+    struct crew_pace pace;
+    uint64_t moved; /* bytes, of all hands, in all */
+    uint32_t slow;  /* as of the last look */
+    uint32_t last[CREW_MOST];
+    unsigned age; /* of the keys that a new worker gets */
+    bool full;    /* no more can be started */
+    int also;     /* a descriptor whose input ends a wait, too; or -1 */
     struct crew_hand hand[CREW_MOST];
     struct s3_meter *meter; /* one for each hand, shared with it */
     struct crew_answer own; /* of the parent, if it does the work itself */
@@ -8642,10 +8672,15 @@ struct crew {
     void *context;
 };
 
+/* fixed: so many hands, whatever comes; else not more than so many. */
 static int
-crew_open(struct crew *c, unsigned most, struct fail *f)
+crew_open(struct crew *c, unsigned most, bool fixed, struct fail *f)
 {
     c->most = most < CREW_MOST ? most : CREW_MOST;
+    c->pace = (struct crew_pace){.fixed = fixed || most == 1, .ceiling = c->most};
+    c->pace.limit = c->pace.best =
+        c->pace.fixed || most < CREW_FIRST ? c->most : CREW_FIRST;
+    c->pace.since = os_ticks();
     c->meter = mmap(NULL, CREW_MOST * sizeof *c->meter, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (c->meter == MAP_FAILED)
@@ -8790,6 +8825,8 @@ crew_idle(struct crew *c)
 {
     unsigned place = CREW_MOST;
 
+    if (crew_busy(c) >= c->pace.limit)
+        return CREW_MOST;
     for (unsigned i = 0; i < c->most; i++) {
         if (c->hand[i].busy)
             continue;
@@ -8863,6 +8900,7 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
             continue;
         if (crew_read(h->answers, a, sizeof *a)) {
             h->busy = false;
+            c->pace.answers++;
             a->etag[sizeof a->etag - 1] = a->text[sizeof a->text - 1] = 0;
         } else {
             *a = (struct crew_answer){.code = S3UP_LATER, .died = true};
@@ -8872,6 +8910,96 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
         return hand[i];
     }
     return CREW_MOST;
+}
+
+/* Adds up what was moved since the last look. The words that are shared wrap. */
+static void
+crew_look(struct crew *c)
+{
+    for (unsigned i = 0; i < CREW_MOST; i++) {
+        uint32_t now = c->meter[i].moved, more = now - c->last[i];
+
+        c->last[i] = now;
+        c->moved += more;
+        c->pace.moved += more;
+    }
+}
+
+static void
+crew_round(struct crew *c, unsigned limit)
+{
+    struct crew_pace *p = &c->pace;
+
+    p->settling = limit != p->limit;
+    p->limit = limit;
+    p->since = os_ticks();
+    p->moved = 0;
+    p->answers = 0;
+}
+
+/* The store asked for less: half as many, and never again as many as that was. */
+static bool
+crew_is_slowed(struct crew *c)
+{
+    struct crew_pace *p = &c->pace;
+    uint32_t slow = 0;
+
+    for (unsigned i = 0; i < CREW_MOST; i++)
+        slow += c->meter[i].slow;
+    if (slow == c->slow)
+        return false;
+    c->slow = slow;
+    if (os_ticks() - p->since < CREW_ROUND)
+        return true; /* those that were under way complain, too */
+    p->ceiling = p->limit > 1 ? p->limit - 1 : 1;
+    p->best = (p->limit + 1) / 2;
+    p->rate = 0;
+    p->hold = CREW_HOLD;
+    crew_round(c, p->best);
+    return true;
+}
+
+/* Now and then, looks whether another number of hands would move more. More hands must
+ * move a tenth more, else they are sent home; fewer may stay if they move as much. */
+static void
+crew_adapt(struct crew *c)
+{
+    struct crew_pace *p = &c->pace;
+    int64_t took = os_ticks() - p->since;
+    uint64_t rate;
+
+    crew_look(c);
+    if (p->fixed || crew_is_slowed(c) || took < CREW_ROUND ||
+        (p->moved < p->limit * CREW_ENOUGH && p->answers < p->limit * CREW_ANSWERS &&
+         took < CREW_LONG))
+        return;
+    /* A request has a price of its own, as if it carried so many bytes more. */
+    rate = (p->moved + p->answers * (uint64_t)S3_WINDOW) * 1000 / (uint64_t)took;
+    if (p->settling || crew_busy(c) < p->limit) {
+        crew_round(c, p->limit);
+        return;
+    }
+    if (p->limit == p->best || (p->limit > p->best && rate > p->rate / 10 * 11) ||
+        (p->limit < p->best && rate >= p->rate / 20 * 19)) {
+        bool better = p->limit != p->best;
+
+        p->best = p->limit;
+        p->rate = rate;
+        p->hold = better ? 0 : p->hold;
+    } else { /* back to what was better */
+        p->hold = CREW_HOLD;
+        p->down = !p->down;
+        crew_round(c, p->best);
+        return;
+    }
+    if (p->hold) {
+        p->hold--;
+        crew_round(c, p->limit);
+    } else if (p->down) {
+        crew_round(c, (p->limit + 1) / 2);
+    } else {
+        crew_round(c, 2 * p->limit < p->ceiling ? 2 * p->limit : p->ceiling);
+    }
 }
 
 /* Deals the rate out to those who are at work. */
@@ -8906,6 +9034,7 @@ struct xfer_wish {
     enum sum_kind kind; /* if XFER_KIND */
     bool no_clobber, restart;
     uint64_t part_size, threshold; /* from the threshold on, a file is sent in parts */
+    bool jobs_fixed;               /* as many workers as were asked for, not fewer */
     uint64_t rate;                 /* bytes a second, of all workers; 0: no limit */
     const char *journal;           /* where it shall be; NULL: in the folder */
     const char *folder;            /* for the state of transfers; NULL: there is none */
@@ -9605,8 +9734,8 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
     return 0;
 }
 
-/* Gives an upload up at the store. Also when we were asked to stop: then there is a moment
- * for it, but no more. */
+/* Gives an upload up at the store. Also when we were asked to stop: then there is a
+ * moment for it, but no more. */
 static void
 xfer_abort(struct xfer *x, struct xfer_up *up)
 {
@@ -10641,7 +10770,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     x->crew.also = -1;
     x->ledger =
         (struct jrn_ledger){.folder = x->wish->folder, .lines = buf_upto(S3_REPLY)};
-    if (crew_open(&x->crew, jobs, f) < 0)
+    if (crew_open(&x->crew, jobs, x->wish->jobs_fixed, f) < 0)
         return -1;
     for (xfer_feed(x); (crew_busy(&x->crew) || x->ring) && !os_stop; xfer_feed(x)) {
         struct fail unread = {S3UP_OK, ""};
@@ -10659,6 +10788,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
         for (struct xfer_up *up = x->ups; up; up = up->next)
             if (os_ticks() - up->journal.synced >= XFER_SYNC)
                 (void)jrn_sync(&up->journal, &unread);
+        crew_adapt(&x->crew);
         if (x->tick)
             x->tick(x->owner);
     }
@@ -12109,7 +12239,7 @@ cli_next(void *owner, struct xfer_item *item)
 static int
 cli_jobs(const struct cli *c, uint64_t part, unsigned *jobs, struct fail *f)
 {
-    uint64_t n = CLI_JOBS, memory = os_memory();
+    uint64_t n = CREW_AUTO, memory = os_memory();
     uint64_t most = memory ? memory / 4 / part : CREW_MOST;
 
     if (c->jobs && strcmp(c->jobs, "auto") != 0 &&
@@ -12241,6 +12371,7 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
                             .no_clobber = c->no_clobber,
                             .restart = c->restart,
                             .part_size = c->part_size,
+                            .jobs_fixed = c->jobs && strcmp(c->jobs, "auto") != 0,
                             .rate = c->rate,
                             .journal = c->journal};
     if (!cli_checksum(c, w, f))
