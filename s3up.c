@@ -107,7 +107,7 @@
 #define CREW_AUTO     16      /* and the most that are tried */
 #define CREW_ROUND    100     /* milliseconds that a number of them is given, at least */
 #define CREW_LONG     5000    /* and at most */
-#define CREW_ENOUGH   8388608 /* bytes of each worker that end a round before that */
+#define CREW_ENOUGH   5000000 /* bytes of each worker that end a round before that */
 #define CREW_ANSWERS  16      /* or answers */
 #define CREW_HOLD     10      /* rounds before another number is tried */
 #define CREW_ETAG     256     /* bytes of an ETag in an answer */
@@ -6776,6 +6776,7 @@ struct s3_body {
 struct s3_meter {
     volatile uint32_t rate;  /* bytes a second; 0: as fast as it goes */
     volatile uint32_t moved; /* bytes in all, modulo 2^32 */
+    volatile uint32_t queue; /* bytes of them that have not left this machine */
     volatile uint32_t body;  /* KiB of the body under way */
     volatile uint32_t slow; /* how often the store asked for less, or something stalled */
 };
@@ -7262,6 +7263,7 @@ static void
 s3_moved(struct store *st, size_t n, int64_t body)
 {
     st->meter->moved += (uint32_t)n;
+    st->meter->queue = (uint32_t)net_unsent(st->conn.wire.fd);
     st->meter->body = (uint32_t)(body >> 10);
     if (st->config.tick)
         st->config.tick(st->config.owner);
@@ -8646,12 +8648,12 @@ struct crew_pace {
     unsigned limit;   /* hands that may be busy now */
     unsigned best;    /* the number that moved most so far */
     unsigned ceiling; /* more were too many for the store, once */
-    uint64_t rate;    /* what the best moved */
+    int64_t rate;     /* what the best moved */
     bool settling;    /* the number changed: what is moved now tells nothing yet */
     unsigned hold;    /* rounds until another number is tried */
     bool down;        /* next time fewer are tried */
     int64_t since;    /* ticks at the begin of the round */
-    uint64_t moved;   /* in this round */
+    int64_t moved;    /* in this round, and out of this machine */
     unsigned answers; /* in this round */
 };
 
@@ -8660,7 +8662,7 @@ struct crew {
     struct crew_pace pace;
     uint64_t moved; /* bytes, of all hands, in all */
     uint32_t slow;  /* as of the last look */
-    uint32_t last[CREW_MOST];
+    uint32_t last[CREW_MOST], queue[CREW_MOST];
     unsigned age; /* of the keys that a new worker gets */
     bool full;    /* no more can be started */
     int also;     /* a descriptor whose input ends a wait, too; or -1 */
@@ -8918,10 +8920,12 @@ crew_look(struct crew *c)
 {
     for (unsigned i = 0; i < CREW_MOST; i++) {
         uint32_t now = c->meter[i].moved, more = now - c->last[i];
+        uint32_t queue = c->meter[i].queue;
 
         c->last[i] = now;
         c->moved += more;
-        c->pace.moved += more;
+        c->pace.moved += (int64_t)more - (int64_t)queue + (int64_t)c->queue[i];
+        c->queue[i] = queue;
     }
 }
 
@@ -8966,15 +8970,16 @@ crew_adapt(struct crew *c)
 {
     struct crew_pace *p = &c->pace;
     int64_t took = os_ticks() - p->since;
-    uint64_t rate;
+    unsigned next;
+    int64_t rate;
 
     crew_look(c);
     if (p->fixed || crew_is_slowed(c) || took < CREW_ROUND ||
-        (p->moved < p->limit * CREW_ENOUGH && p->answers < p->limit * CREW_ANSWERS &&
-         took < CREW_LONG))
+        (p->moved < (int64_t)p->limit * CREW_ENOUGH &&
+         p->answers < p->limit * CREW_ANSWERS && took < CREW_LONG))
         return;
     /* A request has a price of its own, as if it carried so many bytes more. */
-    rate = (p->moved + p->answers * (uint64_t)S3_WINDOW) * 1000 / (uint64_t)took;
+    rate = (p->moved + (int64_t)p->answers * S3_WINDOW) * 1000 / took;
     if (p->settling || crew_busy(c) < p->limit) {
         crew_round(c, p->limit);
         return;
@@ -8992,14 +8997,18 @@ crew_adapt(struct crew *c)
         crew_round(c, p->best);
         return;
     }
-    if (p->hold) {
+    next = p->limit;
+    if (p->hold)
         p->hold--;
-        crew_round(c, p->limit);
-    } else if (p->down) {
-        crew_round(c, (p->limit + 1) / 2);
-    } else {
-        crew_round(c, 2 * p->limit < p->ceiling ? 2 * p->limit : p->ceiling);
+    else if (p->down)
+        next = (p->limit + 1) / 2;
+    else
+        next = 2 * p->limit < p->ceiling ? 2 * p->limit : p->ceiling;
+    if (next == p->limit && !p->hold) { /* there is no farther in this direction */
+        p->hold = CREW_HOLD;
+        p->down = !p->down;
     }
+    crew_round(c, next);
 }
 
 /* Deals the rate out to those who are at work. */
