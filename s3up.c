@@ -116,6 +116,7 @@
 #define XFER_SYNC     999     /* and between two syncs of a journal */
 #define XFER_PARTING  700     /* milliseconds for an abort when we must stop */
 #define XFER_DEATHS   20      /* of workers, after which an upload is given up */
+#define CLI_SAMPLES   6       /* seconds over which a rate is shown */
 #define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536   /* bytes of one key, token or setting */
 #define CRED_WORDS    64      /* words of a credential_process */
@@ -141,13 +142,14 @@
 #define JRN_WAIT      1500     /* milliseconds that they wait for each other */
 #define JRN_GLANCE    2        /* milliseconds between two attempts to lock it */
 #define JRN_TRIES     100      /* to lock a file before it is removed or moved away */
-#define OS_SMALL      100000   /* bytes of a file that should have a few lines */
-#define NET_ADDRESSES 16       /* of one host that are tried */
-#define NET_STAGGER   250      /* milliseconds before the next address is tried as well */
-#define NET_SLICE     250      /* milliseconds after which a wait looks whether to stop */
-#define TLS_CERT      16384    /* bytes of a certificate; one with many names has 8,000 */
-#define TLS_BUNDLE    4194304  /* bytes of a bundle of roots; Mozilla's has 220,000 */
-#define TLS_ANCHORS   4        /* roots of the same name that are tried */
+#define LOG_WIPE      "\r\033[K" /* to the line's begin, and nothing behind it */
+#define OS_SMALL      100000     /* bytes of a file that should have a few lines */
+#define NET_ADDRESSES 16         /* of one host that are tried */
+#define NET_STAGGER   250     /* milliseconds before the next address is tried as well */
+#define NET_SLICE     250     /* milliseconds after which a wait looks whether to stop */
+#define TLS_CERT      16384   /* bytes of a certificate; one with many names has 8,000 */
+#define TLS_BUNDLE    4194304 /* bytes of a bundle of roots; Mozilla's has 220,000 */
+#define TLS_ANCHORS   4       /* roots of the same name that are tried */
 #define TLS_KEY       560  /* bytes of a root's key: RSA of 4,096 bits and its exponent */
 #define TLS_RSA_LEAST 2048 /* bits */
 #define TLS_ALIGN     64   /* bytes of a cache line */
@@ -1647,7 +1649,10 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTE, LOG_DEBUG };
 
 static enum log_level log_most = LOG_NOTE; /* -q lowers it, -v raises it */
 
-static volatile sig_atomic_t os_stop; /* 0, or the signal that asked us to stop */
+static bool log_drawn; /* a line that is drawn over and over stands on the terminal */
+
+static volatile sig_atomic_t os_stop;  /* 0, or the signal that asked us to stop */
+static volatile sig_atomic_t os_asked; /* somebody wants to know how it goes */
 
 /* Did a call fail only because of a signal that is no stop? A stop ends it: a full pipe,
  * or a FIFO that nobody opens, could hold us for ever. */
@@ -1719,6 +1724,9 @@ log_say(enum log_level level, const char *form, ...)
     (void)vsnprintf(raw, sizeof raw, form, args);
     va_end(args);
     fail_blot(raw);
+    if (log_drawn)
+        buf_str(&line, LOG_WIPE);
+    log_drawn = false;
     buf_str(&line, "s3up: ");
     buf_str(&line, marks[level]);
     log_put_plain(&line, span_of(raw));
@@ -1727,6 +1735,21 @@ log_say(enum log_level level, const char *form, ...)
         (void)os_write(STDERR_FILENO, none, sizeof none - 1);
     else
         (void)os_write(STDERR_FILENO, line.p, line.n); /* nobody left to tell */
+    buf_free(&line);
+}
+
+/* Draws a line over the one that was drawn before; an empty one only wipes that. */
+static void
+log_draw(struct span text)
+{
+    struct buf line = buf_upto(OS_SMALL);
+
+    if (log_drawn || text.n) {
+        buf_str(&line, LOG_WIPE);
+        buf_put(&line, text);
+        (void)os_write(STDERR_FILENO, line.p, line.n);
+    }
+    log_drawn = text.n > 0;
     buf_free(&line);
 }
 
@@ -1986,6 +2009,32 @@ os_on_stop(int signal_number)
     os_stop = signal_number;
 }
 
+static void
+os_on_question(int signal_number)
+{
+    os_asked = signal_number;
+}
+
+/* How wide the terminal is at the other end of a descriptor. */
+static unsigned
+os_width(int fd)
+{
+    struct winsize size;
+
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+}
+
+/* Minutes since midnight, where this machine thinks it is. */
+static unsigned
+os_minute(void)
+{
+    time_t now = (time_t)os_now().s;
+    struct tm local = {0};
+
+    (void)localtime_r(&now, &local);
+    return (unsigned)(local.tm_hour * 60 + local.tm_min);
+}
+
 /* A stop is a flag that the loops look at. A reader that went away, or a limit on the
  * size of files, is an error of write, not a death. All this is for the program alone,
  * never for one that embeds it. */
@@ -1993,10 +2042,11 @@ static void
 os_signals(void)
 {
     struct sigaction stop = {.sa_handler = os_on_stop}, ignore = {.sa_handler = SIG_IGN};
-    struct sigaction was;
+    struct sigaction question = {.sa_handler = os_on_question}, was;
 
     (void)sigaction(SIGINT, &stop, NULL); /* cannot fail for a signal that exists */
     (void)sigaction(SIGTERM, &stop, NULL);
+    (void)sigaction(SIGUSR1, &question, NULL);
     if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN) /* nohup */
         (void)sigaction(SIGHUP, &stop, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
@@ -8731,6 +8781,7 @@ crew_settle(struct crew *c, unsigned hand, pid_t parent)
         _exit(S3UP_LATER);
     (void)sigaction(SIGINT, &ignore, NULL); /* a terminal sends it to all of us */
     (void)sigaction(SIGHUP, &ignore, NULL);
+    (void)sigaction(SIGUSR1, &ignore, NULL);
     (void)sigaction(SIGTERM, &usual, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
     for (unsigned i = 0; i < c->most; i++)
@@ -8918,7 +8969,7 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
 static void
 crew_look(struct crew *c)
 {
-    for (unsigned i = 0; i < CREW_MOST; i++) {
+    for (unsigned i = 0; i < CREW_MOST && c->meter; i++) {
         uint32_t now = c->meter[i].moved, more = now - c->last[i];
         uint32_t queue = c->meter[i].queue;
 
@@ -10902,7 +10953,8 @@ xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
 {
     ssize_t did;
 
-    while ((did = http_read(&st->conn, st->window, sizeof st->window, f)) > 0) {
+    while ((did = http_read(&st->conn, st->window, s3_piece(st, INT64_MAX), f)) > 0) {
+        s3_moved(st, (size_t)did, (int64_t)g->done + did);
         if (!os_write(g->fd, st->window, (size_t)did)) {
             g->full = true;
             return errno == EPIPE
@@ -11081,11 +11133,11 @@ done:
 struct cli {
     const char *verb; /* for messages */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
-    const char *jobs, *journal, *state, *metrics, *upload, *producer, *spool;
-    uint64_t retries, timeout, lifetime, older;    /* the last three in seconds */
-    uint64_t part_size, threshold, rate, expected; /* bytes; a second; 0: not said */
+    const char *jobs, *journal, *rate, *state, *metrics, *upload, *producer, *spool;
+    uint64_t retries, timeout, lifetime, older; /* the last three in seconds */
+    uint64_t part_size, threshold, expected;    /* bytes; 0: not said */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
-    bool restart, concat, parts, force;
+    bool restart, concat, parts, force, no_progress;
     struct s3_pair heads[S3_PAIRS]; /* that the object shall have */
     unsigned n;
     struct buf text; /* holds what heads point into; never moves: made at full size */
@@ -11120,6 +11172,7 @@ enum cli_kind {
     CLI_NUMBER, /* uint64_t */
     CLI_AGE,    /* uint64_t, seconds */
     CLI_SIZE,   /* uint64_t, bytes */
+    CLI_RATE,   /* const char *, see cli_rate */
     CLI_FIELD,  /* a header field of the object: its name is in `field` */
     CLI_META,   /* NAME=VALUE: x-amz-meta-NAME */
     CLI_RAW     /* NAME: VALUE as it is */
@@ -11169,8 +11222,10 @@ static const struct cli_option {
      "of the parts that a large file is sent in (16M)", NULL},
     {"threshold", NULL, 0, CLI_SIZE, CLI_AT(threshold), ON_PUT, "SIZE",
      "files above it are sent in parts (the part size)", NULL},
-    {"limit-rate", "bwlimit", 0, CLI_SIZE, CLI_AT(rate), ON_PUT | ON_GET, "SIZE",
-     "bytes a second, of all connections together (no limit)", NULL},
+    {"limit-rate", "bwlimit", 0, CLI_RATE, CLI_AT(rate), ON_PUT | ON_GET, "RATE",
+     "bytes a second of all connections, or from when on: 08:00=512K,20:00=0", NULL},
+    {"no-progress", NULL, 0, CLI_FLAG, CLI_AT(no_progress), ON_PUT, NULL,
+     "draw no line on the terminal that shows how it goes", NULL},
     {"expected-size", NULL, 0, CLI_SIZE, CLI_AT(expected), ON_PUT, "SIZE",
      "how long standard input will be: chooses the part size", NULL},
     {"if-exit-0", NULL, 0, CLI_TEXT, CLI_AT(producer), ON_PUT, "COMMAND",
@@ -11385,12 +11440,46 @@ cli_add_field(struct cli *c, const char *prefix, struct span name, struct span v
     return NULL;
 }
 
+/* The rate that holds at a minute of the day: one size, or those of a timetable, of which
+ * the last that has begun counts, if need be that of yesterday. NULL, or what is
+ * wrong. */
+static const char *
+cli_rate(const char *text, unsigned minute, uint64_t *rate)
+{
+    struct span rest = span_of(text), one, hour;
+    unsigned latest = 0, last = 0;
+    uint64_t h, m, size;
+    bool begun = false;
+
+    if (!span_has(rest, '='))
+        return num_size(rest, rate) && *rate <= INT64_MAX
+                   ? NULL
+                   : "it must be a size, as in 512K";
+    while (span_cut(&rest, ',', &one)) {
+        struct span time;
+
+        if (!span_cut(&one, '=', &time) || !span_cut(&time, ':', &hour) ||
+            !num_parse(hour, 23, &h) || !num_parse(time, 59, &m) ||
+            !num_size(one, &size) || size > INT64_MAX)
+            return "a timetable is made of times and sizes, as in 08:00=512K,20:00=0";
+        m += h * 60;
+        if (m <= minute ? !begun || m >= latest : !begun && m >= last) {
+            *rate = size;
+            begun |= m <= minute;
+            latest = (unsigned)m;
+            last = (unsigned)m;
+        }
+    }
+    return NULL;
+}
+
 /* Puts an option's value into its place; NULL, or what is wrong with it. */
 static const char *
 cli_set(struct cli *c, const struct cli_option *o, const char *value)
 {
     void *at = (char *)c + o->at;
     struct span v = span_of(value), name;
+    uint64_t rate;
 
     if (o->kind != CLI_FLAG && !v.n)
         return "it is empty";
@@ -11403,6 +11492,9 @@ cli_set(struct cli *c, const struct cli_option *o, const char *value)
         return NULL;
     case CLI_NUMBER:
         return num_parse(v, UINT32_MAX, at) ? NULL : "it must be a whole number";
+    case CLI_RATE:
+        *(const char **)at = value;
+        return cli_rate(value, 0, &rate);
     case CLI_SIZE:
         return num_size(v, at) && *(uint64_t *)at <= INT64_MAX
                    ? NULL
@@ -12016,6 +12108,28 @@ cli_put_size(struct buf *out, uint64_t n, bool human)
         buf_num(out, n);
 }
 
+/* 90061 as 1d1h: two units are enough for people. */
+static void
+cli_put_age(struct buf *out, int64_t seconds)
+{
+    static const struct {
+        int64_t in;
+        char letter;
+    } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
+    uint64_t left = seconds > 0 ? (uint64_t)seconds : 0;
+    unsigned i = 0;
+
+    while (i < 3 && left < (uint64_t)units[i].in)
+        i++;
+    for (unsigned k = i; k <= i + 1 && k < 4; k++) {
+        if (k > i && !(left / (uint64_t)units[k].in))
+            break;
+        buf_num(out, left / (uint64_t)units[k].in);
+        buf_char(out, units[k].letter);
+        left %= (uint64_t)units[k].in;
+    }
+}
+
 /* All uploads of one command. */
 struct cli_run {
     const struct cli *cli;
@@ -12027,8 +12141,17 @@ struct cli_run {
     struct buf folder;
     struct cli_tally tally;
     uint64_t bytes, resumed, parts, retries;
-    int64_t begun; /* ticks */
-    bool shows;    /* there is a progress line */
+    uint64_t total; /* bytes of all files; 0: not known */
+    int64_t begun;  /* ticks, and so are the next */
+    int64_t drawn, told;
+    struct cli_sample {
+        int64_t at;
+        uint64_t moved;
+    } sample[CLI_SAMPLES]; /* one a second, round and round */
+    unsigned samples;
+    uint64_t shown;  /* the most that was shown as done */
+    int64_t left;    /* seconds, as they were shown */
+    bool is_drawing; /* there is a terminal to draw on */
 };
 
 static struct buf
@@ -12113,6 +12236,173 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
     }
     cli_event_end(&line, false);
     buf_free(&target);
+}
+
+/* How it goes, in numbers. */
+struct cli_gauge {
+    uint64_t done, total; /* bytes */
+    uint64_t rate;        /* bytes a second, over the last few */
+    unsigned parts, all;  /* of what is under way */
+    unsigned flying;
+    int64_t left; /* seconds; -1: not known */
+};
+
+/* What is done: what was finished, the parts that are stored, and of those under way what
+ * the sockets have taken. It never goes back, though a part may have to be sent again. */
+static void
+cli_measure_done(struct cli_run *r, struct cli_gauge *g)
+{
+    struct xfer *x = &r->xfer;
+
+    g->done = r->bytes;
+    for (const struct xfer_up *up = x->ups; up; up = up->next) {
+        g->done += cli_found_bytes(up);
+        g->parts += up->whole ? 0 : jrn_count(&up->facts);
+        g->all += up->whole || (up->stream && !up->stream->ended) ? 0 : up->plan.n;
+        for (unsigned i = 0; i < x->crew.most; i++)
+            if (x->crew.hand[i].busy && x->doing[i].serial == up->serial) {
+                uint64_t body = (uint64_t)x->crew.meter[i].body << 10;
+                uint64_t most = (uint64_t)part_length(&up->plan, x->doing[i].number);
+
+                g->done += body < most ? body : most;
+                g->flying++;
+            }
+    }
+    if (g->done > r->total && r->total)
+        g->done = r->total;
+    r->shown = g->done > r->shown ? g->done : r->shown;
+    g->done = r->shown;
+    g->total = r->total;
+}
+
+/* The rate of the last few seconds, and how long it will take on at that. What was said
+ * to be left counts down by itself, and is drawn to the new value only slowly. */
+static void
+cli_measure(struct cli_run *r, struct cli_gauge *g)
+{
+    int64_t now = os_ticks(), left;
+    const struct cli_sample *oldest =
+        &r->sample[r->samples < CLI_SAMPLES ? 0 : r->samples % CLI_SAMPLES];
+
+    *g = (struct cli_gauge){.left = -1};
+    cli_measure_done(r, g);
+    if (r->samples && now - oldest->at > 0 && r->xfer.crew.moved >= oldest->moved)
+        g->rate =
+            (r->xfer.crew.moved - oldest->moved) * 1000 / (uint64_t)(now - oldest->at);
+    if (!g->rate || !g->total)
+        return;
+    left = (int64_t)((g->total - g->done) / g->rate);
+    r->left = r->left < 0 || left < CLI_SAMPLES ? left : r->left + (left - r->left) / 8;
+    g->left = r->left;
+}
+
+/* Adds a piece if the line has room for it. */
+static void
+cli_add_piece(struct buf *line, struct buf *piece, size_t width)
+{
+    if (!piece->bad && line->n + piece->n + 2 < width) {
+        if (line->n)
+            buf_str(line, "  ");
+        buf_put(line, buf_span(piece));
+    }
+    buf_clear(piece);
+}
+
+/* All that fits, the most important first. */
+static void
+cli_put_gauge(struct buf *line, const struct cli_gauge *g, uint64_t retries, size_t width)
+{
+    struct buf piece = buf_upto(256);
+
+    if (g->total) {
+        buf_num(&piece, g->done / (g->total / 100 + !!(g->total % 100)));
+        buf_char(&piece, '%');
+    } else {
+        num_put_size(&piece, g->done);
+    }
+    cli_add_piece(line, &piece, width);
+    num_put_size(&piece, g->rate);
+    buf_str(&piece, "/s");
+    cli_add_piece(line, &piece, width);
+    if (g->left >= 0) {
+        cli_put_age(&piece, g->left);
+        buf_str(&piece, " left");
+        cli_add_piece(line, &piece, width);
+    }
+    if (g->total) {
+        num_put_size(&piece, g->done);
+        buf_str(&piece, " of ");
+        num_put_size(&piece, g->total);
+        cli_add_piece(line, &piece, width);
+    }
+    if (g->all) {
+        buf_num(&piece, g->parts);
+        buf_char(&piece, '/');
+        buf_num(&piece, g->all);
+        buf_str(&piece, " parts");
+        cli_add_piece(line, &piece, width);
+    }
+    buf_num(&piece, g->flying);
+    buf_str(&piece, " under way");
+    cli_add_piece(line, &piece, width);
+    if (retries) {
+        buf_num(&piece, retries);
+        buf_str(&piece, retries == 1 ? " retry" : " retries");
+        cli_add_piece(line, &piece, width);
+    }
+    buf_free(&piece);
+}
+
+static void
+cli_tell(struct cli_run *r, const struct cli_gauge *g)
+{
+    struct buf line = buf_upto(4096);
+
+    buf_char(&line, '{');
+    cli_json_text(&line, "event", SPAN("progress"));
+    cli_event_number(&line, "bytes_done", g->done);
+    cli_event_number(&line, "bytes_total", g->total);
+    cli_event_number(&line, "rate", g->rate);
+    cli_event_number(&line, "parts_done", g->parts);
+    cli_event_number(&line, "parts", g->all);
+    cli_event_number(&line, "under_way", g->flying);
+    cli_event_number(&line, "retries", r->retries);
+    cli_event_end(&line, false);
+}
+
+/* Called all the time: what is due now? */
+static void
+cli_tick(void *owner)
+{
+    struct cli_run *r = ((struct cli_store *)owner)->run;
+    struct buf line = buf_upto(4096);
+    int64_t now = os_ticks();
+    struct cli_gauge g;
+
+    if (now - r->told >= XFER_SYNC) {
+        r->told = now;
+        if (r->cli->rate)
+            (void)cli_rate(r->cli->rate, os_minute(), &r->wish.rate);
+        crew_look(&r->xfer.crew);
+        r->sample[r->samples++ % CLI_SAMPLES] =
+            (struct cli_sample){now, r->xfer.crew.moved};
+        if (r->cli->json) {
+            cli_measure(r, &g);
+            cli_tell(r, &g);
+        }
+    }
+    if (os_asked || (r->is_drawing && now - r->drawn >= XFER_LOOK)) {
+        r->drawn = now;
+        cli_measure(r, &g);
+        cli_put_gauge(&line, &g, r->retries,
+                      os_asked ? line.max : os_width(STDERR_FILENO));
+        if (os_asked)
+            log_say(LOG_NOTE, "%s", buf_text(&line));
+        else
+            log_draw(buf_span(&line));
+        os_asked = 0;
+    }
+    buf_free(&line);
 }
 
 static void
@@ -12271,6 +12561,21 @@ cli_is_small(const struct cli_run *r)
             (uint64_t)info.st_size <= r->wish.part_size);
 }
 
+/* How much there is to be sent, as far as that is known. */
+static uint64_t
+cli_total(const struct cli_run *r)
+{
+    uint64_t total = 0;
+    struct stat info;
+
+    for (int i = 0; i < r->last; i++)
+        if (!strcmp(r->cli->words[i], "-"))
+            return r->cli->expected;
+        else if (stat(r->cli->words[i], &info) == 0 && S_ISREG(info.st_mode))
+            total += (uint64_t)info.st_size;
+    return total;
+}
+
 /* The folder for journals and the ledger. Without one, files still go up. */
 static void
 cli_state(struct cli_run *r)
@@ -12292,9 +12597,37 @@ static void
 cli_summary(const struct cli_run *r)
 {
     struct buf line = buf_upto(4096);
+    int64_t took = os_ticks() - r->begun;
 
-    if (!r->cli->json)
+    log_draw(SPAN(""));
+    if (!r->cli->json && (r->tally.done + r->tally.failed > 1 || r->parts)) {
+        buf_num(&line, (uint64_t)r->tally.done);
+        buf_str(&line, r->tally.done == 1 ? " file, " : " files, ");
+        num_put_size(&line, r->bytes);
+        buf_str(&line, " in ");
+        cli_put_age(&line, took / 1000);
+        buf_str(&line, ", ");
+        num_put_size(&line, r->xfer.crew.moved * 1000 / (uint64_t)(took + 1));
+        buf_str(&line, "/s");
+        if (r->resumed) {
+            buf_str(&line, ", ");
+            num_put_size(&line, r->resumed);
+            buf_str(&line, " were there already");
+        }
+        if (r->retries) {
+            buf_str(&line, ", retries: ");
+            buf_num(&line, r->retries);
+        }
+        if (r->tally.failed) {
+            buf_str(&line, ", failed: ");
+            buf_num(&line, (uint64_t)r->tally.failed);
+        }
+        log_say(LOG_NOTE, "%s", buf_text(&line));
+    }
+    if (!r->cli->json) {
+        buf_free(&line);
         return;
+    }
     buf_char(&line, '{');
     json_key(&line, "event");
     json_put(&line, SPAN("summary"));
@@ -12381,7 +12714,6 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
                             .restart = c->restart,
                             .part_size = c->part_size,
                             .jobs_fixed = c->jobs && strcmp(c->jobs, "auto") != 0,
-                            .rate = c->rate,
                             .journal = c->journal};
     if (!cli_checksum(c, w, f))
         return -1;
@@ -12437,7 +12769,14 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
                              .bucket = run.bucket,
                              .next = cli_next,
                              .event = cli_hear,
+                             .tick = cli_tick,
                              .owner = s};
+    st->config.tick = cli_tick;
+    run.is_drawing = !c->json && !c->quiet && !c->no_progress && isatty(STDERR_FILENO);
+    run.left = -1;
+    run.total = cli_total(&run);
+    if (c->rate)
+        (void)cli_rate(c->rate, os_minute(), &run.wish.rate);
     if (xfer_run(&run.xfer, cli_is_small(&run) ? 1 : jobs, f) == 0) {
         bool ended = run.xfer.hopeless || os_stop;
 
@@ -12449,6 +12788,7 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
             code = code ? code : cli_failed(c, f, c->metrics, false);
     }
     s->run = NULL;
+    st->config.tick = NULL;
     buf_free(&run.key);
     buf_free(&run.target);
     buf_free(&run.folder);
@@ -12545,7 +12885,13 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
         (void)cli_differ(c->words, n, f);
     for (int i = 0; i < n && f->code == S3UP_OK; i++) {
         bool to_stdout = !strcmp(to, "-");
-        int code = cli_get_one(c, st, c->words[i], to, n > 1 && !to_stdout);
+        uint64_t rate = 0;
+        int code;
+
+        if (c->rate)
+            (void)cli_rate(c->rate, os_minute(), &rate);
+        st->still.rate = rate < UINT32_MAX ? (uint32_t)rate : UINT32_MAX;
+        code = cli_get_one(c, st, c->words[i], to, n > 1 && !to_stdout);
 
         cli_count(&tally, code);
         while (code && cli_hopeless(st, code) && i + 1 < n)
@@ -12727,28 +13073,6 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
 }
 
 /* ---- uploads, abort, sweep, history ---- */
-
-/* 90061 as 1d1h: two units are enough for people. */
-static void
-cli_put_age(struct buf *out, int64_t seconds)
-{
-    static const struct {
-        int64_t in;
-        char letter;
-    } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
-    uint64_t left = seconds > 0 ? (uint64_t)seconds : 0;
-    unsigned i = 0;
-
-    while (i < 3 && left < (uint64_t)units[i].in)
-        i++;
-    for (unsigned k = i; k <= i + 1 && k < 4; k++) {
-        if (k > i && !(left / (uint64_t)units[k].in))
-            break;
-        buf_num(out, left / (uint64_t)units[k].in);
-        buf_char(out, units[k].letter);
-        left %= (uint64_t)units[k].in;
-    }
-}
 
 /* An upload that a journal of this host tells of. */
 static void
