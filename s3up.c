@@ -49,6 +49,7 @@
 #include <sys/random.h>  /* getrandom */
 #include <sys/socket.h>  /* sockets */
 #include <sys/stat.h>    /* fstat */
+#include <sys/statvfs.h> /* statvfs: how much room there is */
 #include <sys/vfs.h>     /* statfs: is a file system in memory? */
 #include <sys/wait.h>    /* waitpid */
 #include <time.h>        /* clock_gettime */
@@ -11230,6 +11231,8 @@ static const struct cli_option {
      "how long standard input will be: chooses the part size", NULL},
     {"if-exit-0", NULL, 0, CLI_TEXT, CLI_AT(producer), ON_PUT, "COMMAND",
      "store what COMMAND prints, if it ends well; FILE is -", NULL},
+    {"spool", NULL, 0, CLI_TEXT, CLI_AT(spool), ON_PUT, "DIR",
+     "keep standard input in a file there until it is stored", NULL},
     {"restart", NULL, 0, CLI_FLAG, CLI_AT(restart), ON_PUT, NULL,
      "begin anew, whatever an earlier run has stored", NULL},
     {"concat", NULL, 0, CLI_FLAG, CLI_AT(concat), ON_PUT, NULL,
@@ -12136,8 +12139,10 @@ struct cli_run {
     struct xfer xfer;
     struct xfer_wish wish;
     struct span bucket, given; /* the target, as it was written */
-    int at, last;              /* which of the words are files */
-    struct buf key, target;    /* of the file at hand */
+    char **words;              /* the files */
+    int at, last;              /* which of them are to be sent */
+    unsigned jobs;
+    struct buf key, target; /* of the file at hand */
     struct buf folder;
     struct cli_tally tally;
     uint64_t bytes, resumed, parts, retries;
@@ -12436,8 +12441,10 @@ cli_hear(void *owner, const struct xfer_event *e)
 
 /* What cannot be sent at all, however the store is. */
 static bool
-cli_is_file(const struct cli *c, const char *word, struct fail *f)
+cli_is_file(const struct cli_run *r, const char *word, struct fail *f)
 {
+    const struct cli *c = r->cli;
+
     if (cli_is_url(word))
         (void)fail_set(f, S3UP_USAGE, "%s is not a file of this machine", word);
     else if (!strcmp(word, "-") && c->count > 2)
@@ -12448,6 +12455,10 @@ cli_is_file(const struct cli *c, const char *word, struct fail *f)
     else if (strcmp(word, "-") != 0 && c->producer)
         (void)fail_set(f, S3UP_USAGE,
                        "--if-exit-0 stores what its command prints: FILE must be -");
+    else if (strcmp(word, "-") != 0 && c->spool)
+        (void)fail_set(f, S3UP_USAGE, "--spool is for standard input: FILE must be -");
+    else if (!strcmp(word, "-") && (!r->given.n || r->given.p[r->given.n - 1] == '/'))
+        (void)fail_set(f, S3UP_USAGE, "standard input has no name: say s3://BUCKET/KEY");
     return f->code == S3UP_OK;
 }
 
@@ -12479,8 +12490,6 @@ cli_produce(const char *command, struct xfer_item *item, struct fail *f)
 static int
 cli_stream(const struct cli_run *r, struct xfer_item *item, struct fail *f)
 {
-    if (!r->given.n || r->given.p[r->given.n - 1] == '/')
-        return fail_set(f, S3UP_USAGE, "standard input has no name: say s3://BUCKET/KEY");
     item->files = 0;
     item->fd = STDIN_FILENO;
     item->type = cli_media_type(r->given);
@@ -12497,12 +12506,12 @@ cli_next(void *owner, struct xfer_item *item)
     const struct cli *c = r->cli;
 
     for (; r->at < r->last; r->at = c->concat ? r->last : r->at + 1) {
-        const char *path = c->words[r->at];
+        const char *path = r->words[r->at];
         struct fail f = {S3UP_OK, ""};
         struct part_file file;
 
         buf_clear(&r->key);
-        *item = (struct xfer_item){.path = (const char *const *)&c->words[r->at],
+        *item = (struct xfer_item){.path = (const char *const *)&r->words[r->at],
                                    .files = c->concat ? (unsigned)(r->last - r->at) : 1,
                                    .type = cli_media_type(span_of(path)),
                                    .fd = -1};
@@ -12556,7 +12565,7 @@ cli_is_small(const struct cli_run *r)
 {
     struct stat info;
 
-    return r->last == 1 && stat(r->cli->words[0], &info) == 0 &&
+    return r->last == 1 && stat(r->words[0], &info) == 0 &&
            ((uint64_t)info.st_size <= r->wish.threshold ||
             (uint64_t)info.st_size <= r->wish.part_size);
 }
@@ -12569,9 +12578,9 @@ cli_total(const struct cli_run *r)
     struct stat info;
 
     for (int i = 0; i < r->last; i++)
-        if (!strcmp(r->cli->words[i], "-"))
+        if (!strcmp(r->words[i], "-"))
             return r->cli->expected;
-        else if (stat(r->cli->words[i], &info) == 0 && S_ISREG(info.st_mode))
+        else if (stat(r->words[i], &info) == 0 && S_ISREG(info.st_mode))
             total += (uint64_t)info.st_size;
     return total;
 }
@@ -12705,7 +12714,7 @@ cli_metrics(const struct cli_run *r, int code, struct fail *f)
 static int
 cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
 {
-    bool stream = !strcmp(c->words[0], "-");
+    bool stream = !strcmp(c->words[0], "-") && !c->spool;
     struct part_plan plan;
 
     *w = (struct xfer_wish){.heads = c->heads,
@@ -12739,12 +12748,139 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     return 0;
 }
 
+/* Sends the files of a run, and counts what came of them. */
+static int
+cli_put_words(struct cli_run *r, struct store *st, struct fail *f)
+{
+    bool ended;
+
+    r->xfer = (struct xfer){.st = st,
+                            .wish = &r->wish,
+                            .bucket = r->bucket,
+                            .next = cli_next,
+                            .event = cli_hear,
+                            .tick = cli_tick,
+                            .owner = st->config.owner};
+    r->at = 0;
+    r->left = -1;
+    r->total = cli_total(r);
+    if (xfer_run(&r->xfer, cli_is_small(r) ? 1 : r->jobs, f) < 0)
+        return -1;
+    ended = r->xfer.hopeless || os_stop;
+    for (int why = r->tally.code; ended && r->at < r->last; r->at++)
+        cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], "sent", why, false));
+    return 0;
+}
+
+/* Puts the stream into a file; *n is how long it was. What ends early leaves nothing. */
+static int
+cli_fill_spool(const struct cli *c, const char *part, const char *path, uint64_t *n,
+               struct fail *f)
+{
+    struct xfer_item item = {.fd = STDIN_FILENO};
+    char *piece = malloc(S3_WINDOW);
+    struct xfer_up up = {.stream = NULL};
+    struct xfer_stream s;
+    int fd = os_open(part, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600);
+    ssize_t did = 1;
+
+    *n = 0;
+    if (!piece || fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        (void)(fd >= 0 && errno == EWOULDBLOCK
+                   ? fail_set(f, S3UP_LOCKED, "another run is writing %s", part)
+                   : fail_sys(f, "write", part));
+    } else if (ftruncate(fd, 0) != 0) {
+        (void)fail_sys(f, "write", part);
+    } else if (!c->producer || cli_produce(c->producer, &item, f) == 0) {
+        while (f->code == S3UP_OK && !os_stop &&
+               (did = read(item.fd, piece, S3_WINDOW)) > 0) {
+            *n += (uint64_t)did;
+            if (!os_write(fd, piece, (size_t)did))
+                (void)fail_sys(f, "write", part);
+        }
+        if (did < 0 && !os_stop)
+            (void)fail_sys(f, "read", "standard input");
+        s = (struct xfer_stream){.fd = item.fd, .producer = item.producer};
+        up.stream = &s;
+        if (f->code == S3UP_OK && !os_stop)
+            (void)xfer_end_stream(&up, f);
+        if (item.producer && s.producer)
+            (void)kill(s.producer, SIGTERM);
+        if (os_stop)
+            (void)fail_set(f, S3UP_INTERRUPTED, "interrupted while the stream was read");
+        if (f->code == S3UP_OK &&
+            (fsync(fd) != 0 || rename(part, path) != 0 || !os_sync_folder(path)))
+            (void)fail_sys(f, "write", path);
+        if (f->code != S3UP_OK)
+            (void)unlink(part);
+    }
+    if (fd >= 0)
+        (void)close(fd);
+    free(piece);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* What is known of the stream's length must fit. */
+static int
+cli_check_spool(const struct cli *c, struct fail *f)
+{
+    struct statvfs info;
+
+    if (statvfs(c->spool, &info) != 0)
+        return fail_sys(f, "write to the spool", c->spool);
+    if (c->expected && (uint64_t)info.f_bavail * info.f_frsize < c->expected)
+        return fail_set(
+            f, S3UP_LATER, "the spool %s has room for %llu bytes, and %llu are expected",
+            c->spool, (unsigned long long)((uint64_t)info.f_bavail * info.f_frsize),
+            (unsigned long long)c->expected);
+    return 0;
+}
+
+/* By way of a file: a stream that is on disk to its end can be sent again. What an
+ * earlier run left is sent first; then no more input means no more objects. */
+static int
+cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
+{
+    struct buf endpoint = buf_upto(URL_MAX), path = buf_upto(PATH_MAX),
+               part = buf_upto(PATH_MAX);
+    struct jrn_what what = {"spool", "-", {NULL, 0}, r->bucket, r->given};
+    char *word;
+    bool left;
+    uint64_t n = 0;
+    int rc = cli_check_spool(r->cli, f);
+
+    xfer_put_endpoint(st, &endpoint);
+    what.endpoint = buf_span(&endpoint);
+    jrn_put_path(r->cli->spool, &what, &path);
+    buf_put(&part, buf_span(&path));
+    buf_str(&part, ".part");
+    word = (char *)(uintptr_t)buf_text(&path);
+    r->words = &word;
+    left = rc == 0 && access(word, F_OK) == 0;
+    if (left) {
+        log_say(LOG_NOTE, "first the stream that an earlier run left in %s", word);
+        rc = cli_put_words(r, st, f);
+    }
+    if (rc == 0 && !r->tally.failed && left && unlink(word) != 0)
+        rc = fail_sys(f, "remove", word);
+    if (rc == 0 && !r->tally.failed)
+        rc = cli_fill_spool(r->cli, buf_text(&part), word, &n, f);
+    if (rc == 0 && !r->tally.failed && (n || !left))
+        rc = cli_put_words(r, st, f);
+    if (rc == 0 && !r->tally.failed && unlink(word) != 0)
+        rc = fail_sys(f, "remove", word);
+    buf_free(&endpoint);
+    buf_free(&path);
+    buf_free(&part);
+    return rc;
+}
+
 static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
-    struct cli_run run = {.cli = c, .last = c->count - 1, .begun = os_ticks()};
+    struct cli_run run = {
+        .cli = c, .words = c->words, .last = c->count - 1, .begun = os_ticks()};
     struct cli_store *s = st->config.owner;
-    unsigned jobs = 1;
     int code = -1;
 
     if (c->count < 2)
@@ -12753,10 +12889,10 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     if (!cli_uri(c->words[run.last], &run.bucket, &run.given, f) ||
         cli_wish(c, &run.wish, f) < 0 ||
         (!c->concat && cli_differ(c->words, run.last, f) < 0) ||
-        cli_jobs(c, run.wish.part_size, &jobs, f) < 0)
+        cli_jobs(c, run.wish.part_size, &run.jobs, f) < 0)
         return -1;
     for (int i = 0; i < run.last; i++)
-        if (!cli_is_file(c, c->words[i], f))
+        if (!cli_is_file(&run, c->words[i], f))
             return -1;
     run.key = buf_upto(4 * KEY_MAX);
     run.target = buf_upto(8 * KEY_MAX);
@@ -12764,29 +12900,16 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     if (!c->dry_run)
         cli_state(&run);
     s->run = &run;
-    run.xfer = (struct xfer){.st = st,
-                             .wish = &run.wish,
-                             .bucket = run.bucket,
-                             .next = cli_next,
-                             .event = cli_hear,
-                             .tick = cli_tick,
-                             .owner = s};
     st->config.tick = cli_tick;
     run.is_drawing = !c->json && !c->quiet && !c->no_progress && isatty(STDERR_FILENO);
-    run.left = -1;
-    run.total = cli_total(&run);
     if (c->rate)
         (void)cli_rate(c->rate, os_minute(), &run.wish.rate);
-    if (xfer_run(&run.xfer, cli_is_small(&run) ? 1 : jobs, f) == 0) {
-        bool ended = run.xfer.hopeless || os_stop;
-
-        for (int why = run.tally.code; ended && run.at < run.last; run.at++)
-            cli_count(&run.tally, cli_spared(c, c->words[run.at], "sent", why, false));
+    if ((c->spool && !c->dry_run ? cli_put_spool(&run, st, f)
+                                 : cli_put_words(&run, st, f)) == 0)
         code = cli_outcome(&run.tally);
-        cli_summary(&run);
-        if (c->metrics && cli_metrics(&run, code, f) < 0)
-            code = code ? code : cli_failed(c, f, c->metrics, false);
-    }
+    cli_summary(&run);
+    if (code >= 0 && c->metrics && cli_metrics(&run, code, f) < 0)
+        code = code ? code : cli_failed(c, f, c->metrics, false);
     s->run = NULL;
     st->config.tick = NULL;
     buf_free(&run.key);
