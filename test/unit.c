@@ -4041,6 +4041,61 @@ test_name(void)
 
 /* ===== ROOM 17 command line ===== */
 
+/* How files are cut: at the limits of S3, and one byte beside them. */
+static void
+test_part_plan(void)
+{
+    static const struct {
+        int64_t size;
+        uint64_t asked;
+        unsigned n; /* 0: refused */
+        uint64_t part;
+        int64_t last;
+    } t[] = {
+        {0, 16 * MIB, 1, 16 * MIB, 0},
+        {1, 16 * MIB, 1, 16 * MIB, 1},
+        {16 << 20, 16 * MIB, 1, 16 * MIB, 16 << 20},
+        {(16 << 20) + 1, 16 * MIB, 2, 16 * MIB, 1},
+        {48 << 20, 16 * MIB, 3, 16 * MIB, 16 << 20},
+        {(48 << 20) - 1, 16 * MIB, 3, 16 * MIB, (16 << 20) - 1},
+        {12 << 20, 1, 3, 5 * MIB, 2 << 20},
+        {12 << 20, 0, 3, 5 * MIB, 2 << 20},
+        {12 << 20, 5 * MIB + 1, 3, 5 * MIB + 1, (12 << 20) - 2 * ((5 << 20) + 1)},
+        /* 10,000 parts, and one byte more: larger parts, of whole MiB. */
+        {INT64_C(50000) << 20, 5 * MIB, 10000, 5 * MIB, 5 << 20},
+        {(INT64_C(50000) << 20) + 1, 5 * MIB, 8334, 6 * MIB, (2 << 20) + 1},
+        {INT64_C(160000) << 20, 16 * MIB, 10000, 16 * MIB, 16 << 20},
+        {(INT64_C(160000) << 20) + 1, 16 * MIB, 9412, 17 * MIB, (13 << 20) + 1},
+        {INT64_C(5) << 40, 16 * MIB, 9987, 525 * MIB, INT64_C(230) << 20},
+        /* The largest part, and the largest object of such parts. */
+        {INT64_C(6) << 30, 5 * GIB, 2, 5 * GIB, 1 << 30},
+        {INT64_C(6) << 30, 5 * GIB + 1, 0, 0, 0},
+        {INT64_C(50000) << 30, 5 * MIB, 10000, 5 * GIB, INT64_C(5) << 30},
+        {(INT64_C(50000) << 30) + 1, 5 * MIB, 0, 0, 0},
+        {INT64_MAX, 5 * MIB, 0, 0, 0},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct fail f = {S3UP_OK, ""};
+        struct part_plan p = {.n = 0};
+        int64_t sum = 0;
+        int rc = part_plan(&p, t[i].size, t[i].asked, &f);
+
+        CASE("%lld bytes in parts of %llu", (long long)t[i].size,
+             (unsigned long long)t[i].asked);
+        CHECK_NUM(rc, t[i].n ? 0 : -1);
+        CHECK_NUM(f.code, t[i].n ? S3UP_OK : S3UP_USAGE);
+        CHECK_NUM(p.n, t[i].n);
+        if (rc < 0)
+            continue;
+        CHECK_NUM(p.part, (int64_t)t[i].part);
+        CHECK_NUM(part_length(&p, p.n), t[i].last);
+        for (unsigned n = 1; n <= p.n; n++)
+            sum += part_length(&p, n);
+        CHECK_NUM(sum, t[i].size);
+    }
+}
+
 static void
 test_distance(void)
 {
@@ -4252,6 +4307,7 @@ main(void)
 
     test_name();
 
+    test_part_plan();
     test_distance();
     test_exits();
     test_main();
