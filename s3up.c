@@ -3086,6 +3086,10 @@ jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
                !span_has(buf_span(&k->upload), 0);
     } else if (span_is(name, "part")) {
         good = jrn_fact_part(k, line);
+    } else if (span_is(name, "lost")) { /* the source has another content there now */
+        good = jrn_number(line, 1, PARTS_MAX, &n) && n;
+        if (good && n <= k->parts)
+            k->part[n - 1].done = false;
     } else if (span_is(name, "completing")) {
         k->completing = true;
     }
@@ -9637,7 +9641,9 @@ xfer_known_kind(const struct xfer *x, enum sum_kind *kind)
 }
 
 /* The files have other times than the journal says, but the same sizes: touched, copied,
- * or rewritten. Parts whose content is the same stay. */
+ * or rewritten. Parts whose content is the same stay. Those that do not are named in the
+ * journal before it is given the new times: else a run that ends here would leave one that
+ * fits the files, with parts that do not. */
 static int
 xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
@@ -9655,6 +9661,12 @@ xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
         if (xfer_sum_part(up, n, &sums, f) < 0)
             return -1;
         part->done = sum_equal(part->sum, sums.digest[0], sum_kinds[kind].size);
+        if (part->done)
+            continue;
+        jrn_begin(&up->journal, "lost");
+        jrn_value_number(&up->journal, n);
+        if (jrn_end(&up->journal, f) < 0)
+            return -1;
     }
     return 0;
 }
@@ -9675,7 +9687,10 @@ xfer_compare(struct xfer *x, struct xfer_up *up, struct fail *f)
     for (unsigned i = 0; i < up->files; i++) {
         if (up->facts.source[i].id.size != up->file[i].id.size)
             return "the file has another size than it had";
-        same &= os_same(&up->facts.source[i].id, &up->file[i].id);
+        /* Between runs a file may have been rewritten and given its old time back. */
+        same &= os_same(&up->facts.source[i].id, &up->file[i].id) &&
+                up->facts.source[i].id.changed.s == up->file[i].id.changed.s &&
+                up->facts.source[i].id.changed.ns == up->file[i].id.changed.ns;
     }
     if (part_plan(&up->plan, up->plan.size, up->facts.part_size, f) < 0 ||
         (uint64_t)up->plan.part != up->facts.part_size)
