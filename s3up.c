@@ -9796,9 +9796,9 @@ xfer_was_completed(struct xfer *x, struct xfer_up *up, struct fail *f)
     if (s3_head_object(x->st, x->bucket, buf_span(&up->key), &now) < 0)
         return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
     id = s3_value(x->st, "x-amz-meta-s3up-id");
-    if (span_is(id, up->facts.id) && x->st->conn.head.length == up->plan.size) {
+    if (span_is(id, up->facts.id)) { /* it may be of a file that has grown since */
         s3_copy_name(up->etag, sizeof up->etag, s3_value(x->st, "etag"));
-        return 1;
+        return x->st->conn.head.length == up->plan.size;
     }
     date = s3_value(x->st, "last-modified");
     if (!up->facts.completing)
