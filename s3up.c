@@ -11411,8 +11411,8 @@ cli_spared(const struct cli *c, const char *what, const char *did, int code,
 {
     struct fail f = {S3UP_OK, ""};
 
-    (void)fail_set(&f, (enum s3up_exit)code, "%s was not %s, for the same reason", what,
-                   did);
+    (void)fail_set(&f, (enum s3up_exit)code, "%s was not %s%s", what, did,
+                   os_stop ? ": interrupted" : ", for the same reason");
     return cli_failed(c, &f, what, stdout_taken);
 }
 
@@ -12032,7 +12032,9 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     if (xfer_run(&run.xfer, cli_is_small(&run) ? 1 : jobs, f) == 0) {
         bool ended = run.xfer.hopeless || os_stop;
 
-        for (int why = run.tally.code; ended && run.at < run.last; run.at++)
+        /* A stop may come before the first file, when nothing has failed yet. */
+        for (int why = os_stop ? S3UP_INTERRUPTED : run.tally.code;
+             ended && run.at < run.last; run.at++)
             cli_count(&run.tally, cli_spared(c, c->words[run.at], "sent", why, false));
         code = cli_outcome(&run.tally);
         cli_summary(&run);
