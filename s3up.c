@@ -3174,6 +3174,10 @@ jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
                !span_has(buf_span(&k->upload), 0);
     } else if (span_is(name, "part")) {
         good = jrn_fact_part(k, line);
+    } else if (span_is(name, "lost")) { /* the source has another content there now */
+        good = jrn_number(line, 1, PARTS_MAX, &n) && n;
+        if (good && n <= k->parts)
+            k->part[n - 1].done = false;
     } else if (span_is(name, "completing")) {
         k->completing = true;
     }
@@ -9921,7 +9925,9 @@ xfer_known_kind(const struct xfer *x, enum sum_kind *kind)
 }
 
 /* The files have other times than the journal says, but the same sizes: touched, copied,
- * or rewritten. Parts whose content is the same stay. */
+ * or rewritten. Parts whose content is the same stay. Those that do not are named in the
+ * journal before it is given the new times: else a run that ends here would leave one that
+ * fits the files, with parts that do not. */
 static int
 xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
@@ -9939,6 +9945,12 @@ xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
         if (xfer_sum_part(up, n, &sums, f) < 0)
             return -1;
         part->done = sum_equal(part->sum, sums.digest[0], sum_kinds[kind].size);
+        if (part->done)
+            continue;
+        jrn_begin(&up->journal, "lost");
+        jrn_value_number(&up->journal, n);
+        if (jrn_end(&up->journal, f) < 0)
+            return -1;
     }
     return 0;
 }
@@ -9959,7 +9971,10 @@ xfer_compare(struct xfer *x, struct xfer_up *up, struct fail *f)
     for (unsigned i = 0; i < up->files; i++) {
         if (up->facts.source[i].id.size != up->file[i].id.size)
             return "the file has another size than it had";
-        same &= os_same(&up->facts.source[i].id, &up->file[i].id);
+        /* Between runs a file may have been rewritten and given its old time back. */
+        same &= os_same(&up->facts.source[i].id, &up->file[i].id) &&
+                up->facts.source[i].id.changed.s == up->file[i].id.changed.s &&
+                up->facts.source[i].id.changed.ns == up->file[i].id.changed.ns;
     }
     if (part_plan(&up->plan, up->plan.size, up->facts.part_size, f) < 0 ||
         (uint64_t)up->plan.part != up->facts.part_size)
@@ -10065,9 +10080,9 @@ xfer_was_completed(struct xfer *x, struct xfer_up *up, struct fail *f)
     if (s3_head_object(x->st, x->bucket, buf_span(&up->key), &now) < 0)
         return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
     id = s3_value(x->st, "x-amz-meta-s3up-id");
-    if (span_is(id, up->facts.id) && x->st->conn.head.length == up->plan.size) {
+    if (span_is(id, up->facts.id)) { /* it may be of a file that has grown since */
         s3_copy_name(up->etag, sizeof up->etag, s3_value(x->st, "etag"));
-        return 1;
+        return x->st->conn.head.length == up->plan.size;
     }
     date = s3_value(x->st, "last-modified");
     if (!up->facts.completing)
@@ -11880,8 +11895,8 @@ cli_spared(const struct cli *c, const char *what, const char *did, int code,
 {
     struct fail f = {S3UP_OK, ""};
 
-    (void)fail_set(&f, (enum s3up_exit)code, "%s was not %s, for the same reason", what,
-                   did);
+    (void)fail_set(&f, (enum s3up_exit)code, "%s was not %s%s", what, did,
+                   os_stop ? ": interrupted" : ", for the same reason");
     return cli_failed(c, &f, what, stdout_taken);
 }
 
@@ -12767,7 +12782,9 @@ cli_put_words(struct cli_run *r, struct store *st, struct fail *f)
     if (xfer_run(&r->xfer, cli_is_small(r) ? 1 : r->jobs, f) < 0)
         return -1;
     ended = r->xfer.hopeless || os_stop;
-    for (int why = r->tally.code; ended && r->at < r->last; r->at++)
+    /* A stop may come before the first file, when nothing has failed yet. */
+    for (int why = os_stop ? S3UP_INTERRUPTED : r->tally.code; ended && r->at < r->last;
+         r->at++)
         cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], "sent", why, false));
     return 0;
 }
