@@ -129,6 +129,7 @@
 #define PART_MOST     ((uint64_t)5 << 30)
 #define PART_USUAL    ((uint64_t)16 << 20)
 #define PART_STREAM   ((uint64_t)8 << 20) /* of a stream: they lie in memory */
+#define PART_TICKS    50   /* milliseconds that a file system's clock may stand still */
 #define PART_SETTLE   2100 /* milliseconds that a file may take until its time is old */
 #define JRN_VERSION   1
 #define JRN_WORDS     6        /* on one line */
@@ -8476,12 +8477,14 @@ part_settled(struct os_time modified, const struct timespec *now)
 static bool
 part_settle(int fd, struct os_id *id)
 {
-    int64_t until = os_ticks() + PART_SETTLE;
+    int64_t from = os_ticks();
     struct timespec now;
 
     while (os_identify(fd, id) && clock_gettime(CLOCK_REALTIME_COARSE, &now) == 0) {
         /* Where somebody writes all the time, the last look will tell. */
-        if (part_settled(id->modified, &now) || os_ticks() > until || os_stop)
+        int64_t most = id->modified.ns ? PART_TICKS : PART_SETTLE;
+
+        if (part_settled(id->modified, &now) || os_ticks() - from > most || os_stop)
             return true;
         os_sleep(2);
     }
@@ -12916,6 +12919,8 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     run.folder = buf_upto(PATH_MAX);
     if (!c->dry_run)
         cli_state(&run);
+    run.told = run.sample[0].at = run.begun;
+    run.samples = 1;
     s->run = &run;
     st->config.tick = cli_tick;
     run.is_drawing = !c->json && !c->quiet && !c->no_progress && isatty(STDERR_FILENO);
