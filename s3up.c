@@ -28,7 +28,6 @@
 #include <dirent.h>      /* opendir: which journals are there */
 #include <errno.h>       /* errno: why a system call failed, kept in struct fail */
 #include <fcntl.h>       /* open and its flags */
-#include <fnmatch.h>     /* patterns of names */
 #include <limits.h>      /* PATH_MAX, NAME_MAX */
 #include <netdb.h>       /* getaddrinfo, in a child of its own */
 #include <netinet/in.h>  /* the two families of addresses */
@@ -297,6 +296,66 @@ span_cut(struct span *rest, char at, struct span *head)
         head->n = n;
     }
     return true;
+}
+
+/* Does the first character of a pattern stand for c? Cuts it off if so. A set is [abc],
+ * [a-z] or [!a-z]; one without an end is an ordinary bracket. */
+static bool
+span_glob_one(struct span *pattern, char c)
+{
+    struct span p = *pattern;
+    bool inverse = p.n > 1 && p.p[1] == '!', match = false;
+    size_t i = 1 + inverse;
+    unsigned char u = (unsigned char)c;
+
+    if (p.p[0] == '[' && p.n > i + 1 && memchr(p.p + i + 1, ']', p.n - i - 1)) {
+        do {
+            bool range = p.n > i + 2 && p.p[i + 1] == '-' && p.p[i + 2] != ']';
+
+            match |=
+                u >= (unsigned char)p.p[i] && u <= (unsigned char)p.p[range ? i + 2 : i];
+            i += range ? 3 : 1;
+        } while (p.p[i] != ']');
+        *pattern = span_after(p, i + 1);
+        return match != inverse;
+    }
+    if (p.p[0] == '\\' && p.n > 1) /* what follows means itself */
+        p = span_after(p, 1);
+    else if (p.p[0] == '?')
+        c = '?';
+    *pattern = span_after(p, 1);
+    return p.p[0] == c;
+}
+
+/* Patterns as shells know them, in bytes: * any, also a slash, ? one, [a-z] a set. */
+static bool
+span_glob(struct span pattern, struct span text)
+{
+    struct span star = {NULL, 0}, from = text; /* behind the last *, and where it ends */
+
+    while (text.n) {
+        struct span here = pattern;
+
+        if (pattern.n && pattern.p[0] == '*') {
+            pattern = star = span_after(pattern, 1);
+            if (!star.n)
+                return true;
+            from = text;
+            continue;
+        }
+        if (here.n && span_glob_one(&here, text.p[0])) {
+            pattern = here;
+            text = span_after(text, 1);
+        } else if (star.p) { /* the star takes one more */
+            pattern = star;
+            from = text = span_after(from, 1);
+        } else {
+            return false;
+        }
+    }
+    while (pattern.n && pattern.p[0] == '*')
+        pattern = span_after(pattern, 1);
+    return !pattern.n;
 }
 
 /* Bytes that grow, up to a ceiling. Appending to a bad buffer does nothing. */
@@ -9929,8 +9988,8 @@ xfer_known_kind(const struct xfer *x, enum sum_kind *kind)
 
 /* The files have other times than the journal says, but the same sizes: touched, copied,
  * or rewritten. Parts whose content is the same stay. Those that do not are named in the
- * journal before it is given the new times: else a run that ends here would leave one that
- * fits the files, with parts that do not. */
+ * journal before it is given the new times: else a run that ends here would leave one
+ * that fits the files, with parts that do not. */
 static int
 xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
@@ -13586,9 +13645,9 @@ cli_show_stored(const struct cli *c, struct span line, const char *pattern)
                 (void)json_text(j.text, &text[i]);
     good = event == JSON_END && text[0].n && text[1].n;
     cli_put_uri(&out, buf_span(&text[2]), buf_span(&text[3]));
-    match = !pattern || fnmatch(pattern, buf_text(&text[1]), 0) == 0 ||
-            fnmatch(pattern, buf_text(&text[3]), 0) == 0 ||
-            fnmatch(pattern, buf_text(&out), 0) == 0;
+    match = !pattern || span_glob(span_of(pattern), buf_span(&text[1])) ||
+            span_glob(span_of(pattern), buf_span(&text[3])) ||
+            span_glob(span_of(pattern), buf_span(&out));
     if (good && match && c->json) {
         printf("%.*s\n", (int)line.n, line.p);
     } else if (good && match) {
