@@ -878,6 +878,22 @@ date_stamp(int64_t t, char out[DATE_STAMP])
                    d.second % 100);
 }
 
+/* 2013-05-24T00:00:00Z */
+static void
+date_put_iso(struct buf *out, int64_t t)
+{
+    char stamp[DATE_STAMP];
+
+    date_stamp(t, stamp);
+    for (unsigned i = 0; stamp[i]; i++) {
+        if (i == 4 || i == 6)
+            buf_char(out, '-');
+        if (i == 11 || i == 13)
+            buf_char(out, ':');
+        buf_char(out, stamp[i]);
+    }
+}
+
 /* 2013-05-24T00:00:00.000Z, or without the fraction: lists and credentials. */
 static bool
 date_iso(struct span s, int64_t *t)
@@ -10328,12 +10344,12 @@ xfer_remember(struct xfer *x, const struct xfer_up *up)
 {
     struct buf line = buf_upto(64 * KEY_MAX), text = buf_upto(16 * KEY_MAX);
     struct fail f = {S3UP_OK, ""};
-    char stamp[DATE_STAMP];
 
-    date_stamp(os_now().s, stamp);
     buf_char(&line, '{');
     json_key(&line, "time");
-    json_put(&line, span_of(stamp));
+    date_put_iso(&text, os_now().s);
+    json_put(&line, buf_span(&text));
+    buf_clear(&text);
     json_key(&line, "path");
     if (up->stream || xfer_absolute(up->file[0].path, &text, &f) < 0)
         buf_str(&text, up->file[0].path);
@@ -13108,22 +13124,6 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- ls, stat ---- */
 
-/* 2013-05-24T00:00:00Z */
-static void
-cli_put_time(struct buf *out, int64_t t)
-{
-    char stamp[DATE_STAMP];
-
-    date_stamp(t, stamp);
-    for (unsigned i = 0; stamp[i]; i++) {
-        if (i == 4 || i == 6)
-            buf_char(out, '-');
-        if (i == 11 || i == 13)
-            buf_char(out, ':');
-        buf_char(out, stamp[i]);
-    }
-}
-
 /* One line of a list. A key with a line end or another control character is shown with
  * escapes, so that a line stays a line; --json loses nothing. */
 static bool
@@ -13149,7 +13149,7 @@ cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry
         if (e->time) {
             json_key(&line, "time");
             buf_char(&line, '"');
-            cli_put_time(&line, e->time);
+            date_put_iso(&line, e->time);
             buf_char(&line, '"');
         }
         buf_char(&line, '}');
@@ -13159,7 +13159,7 @@ cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry
         if (e->is_prefix)
             buf_str(&line, "                    ");
         else
-            cli_put_time(&line, e->time);
+            date_put_iso(&line, e->time);
         if (kind != S3_BUCKETS) {
             if (e->is_prefix)
                 buf_str(&size, "PRE");
@@ -13414,10 +13414,10 @@ cli_show_upload(const struct cli *c, struct span bucket, const struct cli_upload
         cli_json_text(&line, "upload_id", u->id);
         json_key(&line, "time");
         buf_char(&line, '"');
-        cli_put_time(&line, (int64_t)u->time);
+        date_put_iso(&line, (int64_t)u->time);
         buf_str(&line, "\"}");
     } else {
-        cli_put_time(&line, (int64_t)u->time);
+        date_put_iso(&line, (int64_t)u->time);
         buf_str(&line, "  ");
         log_put_plain(&line, buf_span(&target));
         buf_str(&line, "  ");
