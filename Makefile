@@ -181,10 +181,12 @@ $H/s3up: s3up.c s3up.h .build/asan/libbearssl.a
 talks = $(foreach s,faults proxy tls,$(if $(wildcard test/$s.sh),'$s test/$s.sh $1/call $1/s3d'))
 
 test: s3up $T/s3d $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
-	@test/run.sh $(call talks,$T) 'e2e test/e2e.sh ./s3up $T/s3d' $(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
+	@test/run.sh $(call talks,$T) 'e2e test/e2e.sh ./s3up $T/s3d' 'resume test/resume.sh ./s3up $T/s3d' \
+		$(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
 
 hostile: $H/s3up $H/s3d $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
-	@test/run.sh $(call talks,$H) 'e2e test/e2e.sh $H/s3up $H/s3d' $(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
+	@test/run.sh $(call talks,$H) 'e2e test/e2e.sh $H/s3up $H/s3d' 'resume test/resume.sh $H/s3up $H/s3d' \
+		$(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
 		$(if $(wildcard test/hostile.c),'hostile $H/hostile')
 
 check: s3up

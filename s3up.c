@@ -24,35 +24,36 @@
 
 #include "s3up.h"
 
-#include <arpa/inet.h>   /* inet_pton: addresses as text */
-#include <dirent.h>      /* opendir: which journals are there */
-#include <errno.h>       /* errno: why a system call failed, kept in struct fail */
-#include <fcntl.h>       /* open and its flags */
-#include <limits.h>      /* PATH_MAX, NAME_MAX */
-#include <netdb.h>       /* getaddrinfo, in a child of its own */
-#include <netinet/in.h>  /* the two families of addresses */
-#include <netinet/tcp.h> /* TCP_NODELAY and the keepalive options */
-#include <poll.h>        /* poll: to sleep until something happens */
-#include <signal.h>      /* sigaction: a stop that is asked for politely */
-#include <stdarg.h>      /* messages take their parts as arguments */
-#include <stdbool.h>     /* bool */
-#include <stddef.h>      /* size_t, offsetof */
-#include <stdint.h>      /* numbers of known width */
-#include <stdio.h>       /* vsnprintf, printf: text for people; never for data */
-#include <stdlib.h>      /* malloc, free, getenv */
-#include <string.h>      /* memcpy, memcmp, memchr, explicit_bzero, strerror */
-#include <sys/file.h>    /* flock */
-#include <sys/mman.h>    /* mmap: counters that processes share; files never */
-#include <sys/prctl.h>   /* PR_SET_PDEATHSIG: no worker outlives us */
-#include <sys/ioctl.h>   /* TIOCOUTQ: what a socket has not got rid of */
-#include <sys/random.h>  /* getrandom */
-#include <sys/socket.h>  /* sockets */
-#include <sys/stat.h>    /* fstat */
-#include <sys/statvfs.h> /* statvfs: how much room there is */
-#include <sys/vfs.h>     /* statfs: is a file system in memory? */
-#include <sys/wait.h>    /* waitpid */
-#include <time.h>        /* clock_gettime */
-#include <unistd.h>      /* read, write, pread, fsync, close, fork */
+#include <arpa/inet.h>    /* inet_pton: addresses as text */
+#include <dirent.h>       /* opendir: which journals are there */
+#include <errno.h>        /* errno: why a system call failed, kept in struct fail */
+#include <fcntl.h>        /* open and its flags */
+#include <limits.h>       /* PATH_MAX, NAME_MAX */
+#include <netdb.h>        /* getaddrinfo, in a child of its own */
+#include <netinet/in.h>   /* the two families of addresses */
+#include <netinet/tcp.h>  /* TCP_NODELAY and the keepalive options */
+#include <poll.h>         /* poll: to sleep until something happens */
+#include <signal.h>       /* sigaction: a stop that is asked for politely */
+#include <stdarg.h>       /* messages take their parts as arguments */
+#include <stdbool.h>      /* bool */
+#include <stddef.h>       /* size_t, offsetof */
+#include <stdint.h>       /* numbers of known width */
+#include <stdio.h>        /* vsnprintf, printf: text for people; never for data */
+#include <stdlib.h>       /* malloc, free, getenv */
+#include <string.h>       /* memcpy, memcmp, memchr, explicit_bzero, strerror */
+#include <sys/file.h>     /* flock */
+#include <sys/mman.h>     /* mmap: counters that processes share; files never */
+#include <sys/prctl.h>    /* PR_SET_PDEATHSIG: no worker outlives us */
+#include <sys/ioctl.h>    /* TIOCOUTQ: what a socket has not got rid of */
+#include <sys/random.h>   /* getrandom */
+#include <sys/resource.h> /* setrlimit: many files that are joined are open at once */
+#include <sys/socket.h>   /* sockets */
+#include <sys/stat.h>     /* fstat */
+#include <sys/statvfs.h>  /* statvfs: how much room there is */
+#include <sys/vfs.h>      /* statfs: is a file system in memory? */
+#include <sys/wait.h>     /* waitpid */
+#include <time.h>         /* clock_gettime */
+#include <unistd.h>       /* read, write, pread, fsync, close, fork */
 
 #include <bearssl.h> /* TLS; the only library */
 
@@ -117,6 +118,7 @@
 #define XFER_PARTING  700     /* milliseconds for an abort when we must stop */
 #define XFER_DEATHS   20      /* of workers, after which an upload is given up */
 #define CLI_SAMPLES   6       /* seconds over which a rate is shown */
+#define XFER_RENEWALS 3       /* of keys in a row that are refused again */
 #define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536   /* bytes of one key, token or setting */
 #define CRED_WORDS    64      /* words of a credential_process */
@@ -1739,6 +1741,18 @@ os_again(void)
     return errno == EINTR && !os_stop;
 }
 
+/* As many files may be open as this process is allowed at all. */
+static void
+os_open_many(void)
+{
+    struct rlimit most;
+
+    if (getrlimit(RLIMIT_NOFILE, &most) == 0) {
+        most.rlim_cur = most.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &most); /* if not, the open that fails tells */
+    }
+}
+
 /* A write that a signal interrupts goes on, unless the signal is a stop. */
 static bool
 os_write(int fd, const void *data, size_t n)
@@ -3269,6 +3283,7 @@ struct jrn {
     int64_t end;    /* of what is good in it */
     int64_t synced; /* when it was last on disk, in ticks */
     bool dirty;     /* something is not yet */
+    bool lost;      /* it could not be written: it stays as it is, and stays locked */
 };
 
 static struct jrn
@@ -3326,7 +3341,7 @@ jrn_value_time(struct jrn *j, struct os_time t)
 static int
 jrn_sync(struct jrn *j, struct fail *f)
 {
-    if (j->fd >= 0 && j->dirty && fdatasync(j->fd) != 0)
+    if (j->fd >= 0 && !j->lost && j->dirty && fdatasync(j->fd) != 0)
         return fail_sys(f, "write", buf_text(&j->path));
     j->dirty = false;
     j->synced = os_ticks();
@@ -3353,7 +3368,7 @@ jrn_end(struct jrn *j, struct fail *f)
     ssize_t did;
 
     jrn_seal(j);
-    if (j->fd < 0)
+    if (j->fd < 0 || j->lost)
         return 0;
     if (j->line.bad)
         return fail_set(f, S3UP_LATER, "no memory for a line of the journal");
@@ -3541,6 +3556,7 @@ jrn_reset(struct jrn *j, struct fail *f)
     if (j->fd >= 0 && ftruncate(j->fd, 0) != 0)
         return fail_sys(f, "write", buf_text(&j->path));
     j->end = 0;
+    j->lost = false; /* now there may be room for it */
     jrn_head(j);
     return jrn_end(j, f);
 }
@@ -3636,6 +3652,8 @@ jrn_open(struct jrn *j, bool make, struct jrn_facts *k, struct fail *f)
     if (rc == 0) {
         jrn_head(j);
         rc = jrn_end(j, f);
+        if (rc < 0)
+            (void)unlink(buf_text(&j->path)); /* it is empty, and locked by us */
         (void)os_sync_folder(
             buf_text(&j->path)); /* most file systems do so by themselves */
     }
@@ -6963,6 +6981,7 @@ struct store {
     unsigned tries;    /* of the last call, after the first attempt */
     unsigned purse;   /* what retries are paid from, so that a dead store is left alone */
     int64_t asked;    /* when newer keys may be asked for again, in seconds */
+    unsigned age;     /* how often the keys were replaced */
     bool met;         /* it has answered once */
     bool old_lists;   /* it does not know ListObjectsV2 */
     bool plain_lists; /* it cannot encode keys in lists */
@@ -7697,7 +7716,10 @@ s3_renew(struct store *st, bool refused)
         (!refused && (!c->until || now + S3_EARLY < c->until || now < st->asked)))
         return false;
     st->asked = now + S3_EARLY / 5;
-    return c->renew(c->owner, c);
+    if (!c->renew(c->owner, c))
+        return false;
+    st->age++;
+    return true;
 }
 
 /* How often each kind of second chance was taken in one call. */
@@ -8796,9 +8818,9 @@ struct crew {
     uint64_t moved; /* bytes, of all hands, in all */
     uint32_t slow;  /* as of the last look */
     uint32_t last[CREW_MOST], queue[CREW_MOST];
-    unsigned age; /* of the keys that a new worker gets */
-    bool full;    /* no more can be started */
-    int also;     /* a descriptor whose input ends a wait, too; or -1 */
+    const unsigned *age; /* of the keys that a new worker gets */
+    bool full;           /* no more can be started */
+    int also;            /* a descriptor whose input ends a wait, too; or -1 */
     struct crew_hand hand[CREW_MOST];
     struct s3_meter *meter; /* one for each hand, shared with it */
     struct crew_answer own; /* of the parent, if it does the work itself */
@@ -8903,7 +8925,7 @@ crew_hire(struct crew *c, unsigned hand, struct fail *f)
     h->orders = orders[1];
     h->answers = answers[0];
     h->busy = false;
-    h->age = c->age;
+    h->age = *c->age;
     if (h->pid > 0)
         return 0;
     (void)fail_sys(f, "start", "a worker");
@@ -8966,7 +8988,7 @@ crew_idle(struct crew *c)
     for (unsigned i = 0; i < c->most; i++) {
         if (c->hand[i].busy)
             continue;
-        if (c->hand[i].pid && c->hand[i].age == c->age)
+        if (c->hand[i].pid && c->hand[i].age == *c->age)
             return i;
         crew_dismiss(c, i);
         place = place == CREW_MOST ? i : place;
@@ -8999,6 +9021,7 @@ crew_give(struct crew *c, unsigned hand, struct span order)
     h->busy = true;
     if (c->most == 1) {
         c->own = (struct crew_answer){.code = S3UP_OK};
+        h->age = *c->age;
         (void)c->work(c->context, hand, order, &c->own);
         return hand;
     }
@@ -9027,7 +9050,7 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
             hand[n++] = i;
         }
     set[n] = (struct pollfd){.fd = c->also, .events = POLLIN}; /* -1 is passed over */
-    if (os_stop || poll(set, n + 1, milliseconds) <= 0)
+    if ((os_stop && milliseconds) || poll(set, n + 1, milliseconds) <= 0)
         return CREW_MOST;
     for (unsigned i = 0; i < n; i++) {
         struct crew_hand *h = &c->hand[hand[i]];
@@ -9247,11 +9270,13 @@ struct xfer_up {
     unsigned char *given;       /* for each part: is somebody sending it? */
     bool whole;                 /* it goes in one request */
     bool again;                 /* it has started over once */
-    unsigned ahead;             /* the least number that may still have to be given */
-    unsigned flying;            /* orders that are being carried out */
-    unsigned found;             /* parts that were stored by an earlier run */
-    unsigned deaths;            /* of workers that were sending it */
-    int64_t begun;              /* ticks */
+    bool same;       /* the files are what they were when their parts were sent */
+    bool orphan;     /* the store has an upload that no journal tells of */
+    unsigned ahead;  /* the least number that may still have to be given */
+    unsigned flying; /* orders that are being carried out */
+    unsigned found;  /* parts that were stored by an earlier run */
+    unsigned deaths; /* of workers that were sending it */
+    int64_t begun;   /* ticks */
     char etag[CREW_ETAG];
 };
 
@@ -9292,8 +9317,9 @@ struct xfer {
     void (*tick)(void *owner);
     void *owner;
     bool no_more, hopeless;
-    bool proven;    /* the store has taken something */
-    int64_t synced; /* when journals were last brought to disk */
+    bool proven;      /* the store has taken something */
+    unsigned renewed; /* keys in a row, without that it took something */
+    int64_t synced;   /* when journals were last brought to disk */
 };
 
 /* What a checksum is called: in a header of a request, among the names of algorithms, and
@@ -9736,24 +9762,34 @@ xfer_digest(const struct xfer *x, const struct xfer_up *up, char out[SIG_HEX])
     sig_hex(digest, out);
 }
 
+/* A journal that was named could be any. */
+static int
+xfer_is_of(const struct jrn *j, const struct jrn_facts *k, const struct jrn_what *w,
+           struct fail *f)
+{
+    if (!k->key.n ||
+        (span_eq(buf_span(&k->endpoint), w->endpoint) &&
+         span_eq(buf_span(&k->bucket), w->bucket) && span_eq(buf_span(&k->key), w->key)))
+        return 0;
+    return fail_set(f, S3UP_USAGE, "%s is the journal of another transfer",
+                    buf_text(&j->path));
+}
+
 /* Opens the journal of an upload. 1: it says something, 0: it is new. Where there is no
  * place for one, the upload goes on without. */
 static int
 xfer_open_journal(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
     struct buf source = buf_upto(PATH_MAX), endpoint = buf_upto(URL_MAX);
+    struct jrn_what what = {
+        up->files > 1 ? "concat" : "put", NULL, {NULL, 0}, x->bucket, buf_span(&up->key)};
     struct fail now = {S3UP_OK, ""};
     int rc = xfer_absolute(up->file[0].path, &source, f);
 
+    xfer_put_endpoint(x->st, &endpoint);
+    what.source = buf_text(&source);
+    what.endpoint = buf_span(&endpoint);
     if (rc == 0 && (x->wish->journal || x->wish->folder)) {
-        struct jrn_what what = {up->files > 1 ? "concat" : "put",
-                                buf_text(&source),
-                                {NULL, 0},
-                                x->bucket,
-                                buf_span(&up->key)};
-
-        xfer_put_endpoint(x->st, &endpoint);
-        what.endpoint = buf_span(&endpoint);
         if (x->wish->journal)
             buf_str(&up->journal.path, x->wish->journal);
         else
@@ -9769,12 +9805,8 @@ xfer_open_journal(struct xfer *x, struct xfer_up *up, struct fail *f)
             (void)fail_set(f, now.code, "%s", now.text);
         }
     }
-    if (rc > 0 && up->facts.key.n &&
-        (!span_eq(buf_span(&up->facts.endpoint), buf_span(&endpoint)) ||
-         !span_eq(buf_span(&up->facts.bucket), x->bucket) ||
-         !span_eq(buf_span(&up->facts.key), buf_span(&up->key))))
-        rc = fail_set(f, S3UP_USAGE, "%s is the journal of another transfer",
-                      buf_text(&up->journal.path));
+    if (rc > 0)
+        rc = xfer_is_of(&up->journal, &up->facts, &what, f) < 0 ? -1 : 1;
     buf_free(&source);
     buf_free(&endpoint);
     return rc;
@@ -9826,11 +9858,20 @@ xfer_write_facts(struct xfer *x, struct xfer_up *up, struct fail *f)
 static void
 xfer_lose_journal(struct xfer_up *up, const struct fail *why)
 {
-    if (up->journal.fd < 0)
-        return;
-    log_say(LOG_WARN, "%s: the journal stays as it is, and this run goes on", why->text);
-    (void)close(up->journal.fd); /* its lines so far are true */
-    up->journal.fd = -1;
+    if (up->journal.fd >= 0 && !up->journal.lost)
+        log_say(LOG_WARN, "%s: the journal stays as it is, and this run goes on",
+                why->text);
+    up->journal.lost = true; /* its lines so far are true */
+}
+
+/* What the journal says is over. */
+static void
+xfer_reset(struct xfer_up *up)
+{
+    struct fail f = {S3UP_OK, ""};
+
+    if (jrn_reset(&up->journal, &f) < 0)
+        xfer_lose_journal(up, &f);
 }
 
 /* Asks the store for a new upload. */
@@ -9871,27 +9912,27 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
     jrn_value(&up->journal, buf_span(&up->facts.upload));
     if (jrn_end(&up->journal, &now) < 0 || jrn_sync(&up->journal, &now) < 0)
         xfer_lose_journal(up, &now);
+    up->orphan = up->journal.fd < 0 || up->journal.lost;
     up->ahead = 1;
     up->found = 0;
     xfer_say(x, (struct xfer_event){.kind = XFER_START, .up = up});
     return 0;
 }
 
-/* Gives an upload up at the store. Also when we were asked to stop: then there is a
- * moment for it, but no more. */
+/* Has the store forget an upload. Somebody who asks us to stop waits a moment for that,
+ * or asks again. */
 static void
 xfer_abort(struct xfer *x, struct xfer_up *up)
 {
-    struct s3_config *c = &x->st->config;
-    struct fail f = {S3UP_OK, ""};
-    unsigned retries = c->retries;
+    unsigned retries = x->st->config.retries;
     int64_t limit = x->st->origin.limit;
-    int stop = os_stop;
+    struct fail f = {S3UP_OK, ""};
+    sig_atomic_t stop = os_stop;
 
     if (stop) {
-        os_stop = 0;
-        c->retries = 0;
+        x->st->config.retries = 0;
         x->st->origin.limit = XFER_PARTING;
+        os_stop = 0;
     }
     if (up->facts.upload.n &&
         s3_abort_upload(x->st, x->bucket, buf_span(&up->key), buf_span(&up->facts.upload),
@@ -9900,12 +9941,13 @@ xfer_abort(struct xfer *x, struct xfer_up *up)
         log_say(LOG_WARN,
                 "the old upload could not be aborted (%s); s3up sweep removes it",
                 f.text);
-    jrn_forget(&up->facts);
     if (stop) {
-        os_stop = stop;
-        c->retries = retries;
+        x->st->config.retries = retries;
         x->st->origin.limit = limit;
+        os_stop = stop;
     }
+    jrn_forget(&up->facts);
+    up->orphan = false;
 }
 
 /* Ends the workers that are sending parts of it. */
@@ -9944,9 +9986,9 @@ xfer_over(struct xfer *x, struct xfer_up *up, const char *why, struct fail *f)
     up->again = true;
     xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .up = up, .text = why});
     if (xfer_look(up, f) < 0 ||
-        part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
-        jrn_reset(&up->journal, f) < 0)
+        part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0)
         return -1;
+    xfer_reset(up);
     return xfer_create(x, up, f);
 }
 
@@ -10038,9 +10080,11 @@ xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
 static const char *
 xfer_compare(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
+    unsigned before = jrn_count(&up->facts);
     char digest[SIG_HEX];
     bool same = true;
 
+    up->same = false;
     xfer_digest(x, up, digest);
     if (up->facts.sources != up->files)
         return "other files were joined";
@@ -10057,14 +10101,19 @@ xfer_compare(struct xfer *x, struct xfer_up *up, struct fail *f)
     if (part_plan(&up->plan, up->plan.size, up->facts.part_size, f) < 0 ||
         (uint64_t)up->plan.part != up->facts.part_size)
         return "the journal has another part size than is possible";
+    up->same = same;
     if (same)
         return NULL;
     switch (xfer_sum_again(x, up, f)) {
     case 0:
-        /* Of several files only the last could be noted: they are summed each time. */
-        if (up->files == 1 && jrn_write_id(&up->journal, &up->file[0].id, f) == 0)
-            return NULL;
-        return up->files == 1 ? "its journal cannot be written" : NULL;
+        up->same = jrn_count(&up->facts) == up->plan.n;
+        /* The new identity vouches for all parts that are noted: it must not stand there
+         * while one of them has other bytes. Of several files only the last could be
+         * noted: they are summed each time. */
+        if (up->files == 1 && jrn_count(&up->facts) == before &&
+            jrn_write_id(&up->journal, &up->file[0].id, f) < 0)
+            xfer_lose_journal(up, f);
+        return NULL;
     case 1:
         return "the file changed, and its parts have no checksums";
     default:
@@ -10182,6 +10231,7 @@ xfer_resume(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
     struct fail now = {S3UP_OK, ""};
     const char *why = xfer_compare(x, up, &now);
+    enum xfer_found found;
     int rc;
 
     if (os_stop)
@@ -10189,19 +10239,26 @@ xfer_resume(struct xfer *x, struct xfer_up *up, struct fail *f)
     if (why && !up->facts.completing)
         return xfer_over(x, up, why, f);
     now = (struct fail){S3UP_OK, ""};
-    switch (why ? XFER_GONE : xfer_reconcile(x, up, &now)) {
+    found = xfer_reconcile(x, up, &now);
+    /* What was being completed may be stored: that is found out before it begins anew. */
+    if (why && found == XFER_AS_IT_IS && x->st->error.status)
+        found = XFER_GONE;
+    switch (found) {
     case XFER_GONE:
         rc = xfer_was_completed(x, up, f);
-        if (rc < 0 || (rc == 1 && !why))
+        if (rc < 0 || (rc == 1 && up->same))
             return rc;
         return xfer_over(x, up, why ? why : xfer_is_gone, f);
     case XFER_TOO_MUCH:
-        return xfer_over(x, up, "the store has parts that do not belong to it", f);
+        why = why ? why : "the store has parts that do not belong to it";
+        break;
     case XFER_UNKNOWN:
         return fail_set(f, now.code, "%s", now.text);
     case XFER_AS_IT_IS:
         break;
     }
+    if (why)
+        return xfer_over(x, up, why, f);
     up->facts.completing = false;
     up->found = jrn_count(&up->facts);
     up->ahead = 1;
@@ -10305,11 +10362,13 @@ xfer_not_completed(struct xfer *x, struct xfer_up *up, const struct fail *now,
         span_is(span_of(e.code), "ConditionalRequestConflict"))
         return xfer_over(x, up, "the store gave the upload up", f) < 0 ? -1 : 1;
     if (!strncmp(e.code, "InvalidPart", strlen("InvalidPart")) && !up->again) {
+        if (xfer_reconcile(x, up, f) != XFER_AS_IT_IS || jrn_count(&up->facts) == before)
+            return f->code != S3UP_OK || xfer_over(x, up, "the store lost parts", f) < 0
+                       ? -1
+                       : 1;
         up->again = true;
-        if (xfer_reconcile(x, up, f) == XFER_AS_IT_IS && jrn_count(&up->facts) < before) {
-            up->ahead = 1;
-            return 1; /* it lost some, and says which */
-        }
+        xfer_recall(x, up); /* what it lost may be given again */
+        return 1;
     }
     return f->code != S3UP_OK ? -1 : fail_set(f, now->code, "%s", now->text);
 }
@@ -10390,12 +10449,35 @@ xfer_remember(struct xfer *x, const struct xfer_up *up)
 
 /* ---- the run ---- */
 
+/* Why an upload that is under way ends with the run, and how it can go on. */
+static void
+xfer_left(const struct xfer_up *up, struct fail *f)
+{
+    const char *path = up->file[0].path;
+
+    if (!os_stop)
+        (void)fail_set(f, S3UP_DENIED, "%s was not sent, for the same reason", path);
+    else if (up->whole || up->orphan || up->journal.fd < 0)
+        (void)fail_set(f, S3UP_INTERRUPTED, "%s was not sent: interrupted", path);
+    else
+        (void)fail_set(f, S3UP_INTERRUPTED,
+                       "%s: interrupted; %u of %u parts are stored, and the same command "
+                       "goes on behind them",
+                       path, jrn_count(&up->facts), up->plan.n);
+}
+
 /* Takes an upload out of the list: it is stored, or it has failed. */
 static void
 xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
 {
     struct xfer_up **at = &x->ups;
+    struct fail why = {S3UP_OK, ""};
 
+    if (f->code == S3UP_INTERRUPTED && os_stop) {
+        xfer_left(up, &why);
+        f = &why;
+    }
+    x->hopeless |= f->code == S3UP_DENIED && s3_wants_keys(&x->st->error);
     xfer_recall(x, up);
     if (f->code == S3UP_OK) {
         jrn_remove(&up->journal);
@@ -10404,10 +10486,12 @@ xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
     } else {
         struct fail unread = {S3UP_OK, ""};
 
-        if (!up->whole && up->journal.fd < 0 && f->code != S3UP_LOCKED)
-            xfer_abort(x, up); /* nothing would know of it */
-        else if (!up->whole)
+        if (up->orphan) {
+            xfer_abort(x, up);
+            jrn_remove(&up->journal);
+        } else {
             (void)jrn_sync(&up->journal, &unread);
+        }
         xfer_say(x, (struct xfer_event){.kind = XFER_FAILED, .up = up, .fail = f});
     }
     while (*at && *at != up)
@@ -10432,15 +10516,18 @@ xfer_close_up(struct xfer *x, struct xfer_up *up)
 static int
 xfer_is_free(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
-    struct fail now = {S3UP_OK, ""};
+    struct fail now = {S3UP_OK, ""}, unread = {S3UP_OK, ""};
     struct span key = buf_span(&up->key);
 
     if (xfer_taken(x->st, x->bucket, key, &now) == 0)
         return 0;
     if (now.code == S3UP_EXISTS && up->facts.id[0] &&
         span_is(s3_value(x->st, "x-amz-meta-s3up-id"), up->facts.id) &&
-        x->st->conn.head.length == up->plan.size)
+        x->st->conn.head.length == up->plan.size && !xfer_compare(x, up, &unread) &&
+        up->same) {
+        s3_copy_name(up->etag, sizeof up->etag, s3_value(x->st, "etag"));
         return 1;
+    }
     return fail_set(f, now.code, "%s", now.text);
 }
 
@@ -10453,7 +10540,8 @@ xfer_open_upload(struct xfer *x, struct xfer_up *up, struct fail *f)
 
     if (found > 0 && (!up->facts.upload.n || x->wish->restart)) {
         xfer_abort(x, up);
-        found = jrn_reset(&up->journal, f);
+        xfer_reset(up);
+        found = 0;
     }
     if (found < 0)
         return -1;
@@ -10483,6 +10571,7 @@ xfer_start(struct xfer *x, struct xfer_up *up, struct fail *f)
     up->whole =
         (size <= x->wish->threshold || size <= x->wish->part_size) && size <= PART_MOST;
     up->ahead = 1;
+    free(up->given); /* if it begins anew */
     up->given = calloc(up->whole ? 2 : PARTS_MAX + 1, 1);
     if (!up->given)
         return fail_set(f, S3UP_LATER, "no memory");
@@ -10762,7 +10851,7 @@ xfer_feed(struct xfer *x)
     buf_free(&order);
 }
 
-/* The file changed while a worker read it. */
+/* The file changed while a worker read it. 1: it is stored, by an earlier run. */
 static int
 xfer_changed(struct xfer *x, struct xfer_up *up, const struct crew_answer *a,
              struct fail *f)
@@ -10774,7 +10863,7 @@ xfer_changed(struct xfer *x, struct xfer_up *up, const struct crew_answer *a,
     up->again = true;
     xfer_recall(x, up);
     xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .up = up, .text = a->text});
-    return xfer_look(up, f) < 0 || xfer_start(x, up, f) < 0 ? -1 : 0;
+    return xfer_look(up, f) < 0 ? -1 : xfer_start(x, up, f);
 }
 
 /* An order was not carried out: it is given again, or its upload has failed. */
@@ -10792,16 +10881,15 @@ xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
     } else if (a->died) {
         return 0;
     } else if (a->keys) {
-        if (x->crew.hand[hand].age != x->crew.age)
+        if (x->crew.hand[hand].age != x->st->age)
             return 0; /* they are newer by now */
-        if (s3_renew(x->st, true)) {
-            x->crew.age++;
+        if (x->renewed++ < XFER_RENEWALS && s3_renew(x->st, true))
             return 0;
-        }
         x->hopeless = true;
         (void)fail_set(&f, a->code, "%s", a->text);
     } else if (a->code == S3UP_SKIPPED) {
-        (void)xfer_changed(x, up, a, &f);
+        if (xfer_changed(x, up, a, &f) == 1)
+            return 1;
     } else if (a->gone && !up->whole) {
         int rc = xfer_was_completed(x, up, &f);
 
@@ -10862,7 +10950,10 @@ xfer_take(struct xfer *x, unsigned hand, const struct crew_answer *a)
     if (a->tries)
         xfer_say(x,
                  (struct xfer_event){.kind = XFER_RETRY, .up = up, .number = a->number});
-    x->proven |= a->code == S3UP_OK && !a->died;
+    if (a->code == S3UP_OK && !a->died) {
+        x->proven = true;
+        x->renewed = 0;
+    }
     if (a->code != S3UP_OK || a->died) {
         if (xfer_not_sent(x, up, hand, a) == 1)
             xfer_end(x, up, &none);
@@ -10893,23 +10984,6 @@ xfer_leave(void *context)
     x->st->config.tick = NULL;
 }
 
-/* Why an upload that is under way ends with the run, and how it can go on. */
-static void
-xfer_left(const struct xfer_up *up, struct fail *f)
-{
-    const char *path = up->file[0].path;
-
-    if (!os_stop)
-        (void)fail_set(f, S3UP_DENIED, "%s was not sent, for the same reason", path);
-    else if (up->whole || up->journal.fd < 0)
-        (void)fail_set(f, S3UP_INTERRUPTED, "%s was not sent: interrupted", path);
-    else
-        (void)fail_set(f, S3UP_INTERRUPTED,
-                       "%s: interrupted; %u of %u parts are stored, and the same command "
-                       "goes on behind them",
-                       path, jrn_count(&up->facts), up->plan.n);
-}
-
 /* Sends all that next() gives; event() hears what came of each. */
 static int
 xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
@@ -10922,6 +10996,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     x->crew.leave = xfer_leave;
     x->crew.context = x;
     x->crew.also = -1;
+    x->crew.age = &x->st->age;
     x->ledger =
         (struct jrn_ledger){.folder = x->wish->folder, .lines = buf_upto(S3_REPLY)};
     if (crew_open(&x->crew, jobs, x->wish->jobs_fixed, f) < 0)
@@ -10945,7 +11020,12 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
         crew_adapt(&x->crew);
         if (x->tick)
             x->tick(x->owner);
+        (void)s3_renew(x->st, false); /* before they expire */
     }
+    /* What is acknowledged by now is not to be sent again. */
+    while (os_stop && (hand = crew_wait(&x->crew, 0, &a)) != CREW_MOST)
+        if (a.code == S3UP_OK && !a.died)
+            xfer_take(x, hand, &a);
     while (x->ups) {
         struct fail why = {S3UP_OK, ""};
 
@@ -12684,7 +12764,10 @@ cli_state(struct cli_run *r)
 {
     struct fail f = {S3UP_OK, ""};
 
-    if (jrn_folder(r->cli->state, &r->folder, &f) == 0)
+    if (jrn_folder(r->cli->state, &r->folder, &f) == 0 &&
+        access(buf_text(&r->folder), W_OK) != 0)
+        (void)fail_sys(&f, "write to the state folder", buf_text(&r->folder));
+    if (f.code == S3UP_OK)
         r->wish.folder = buf_text(&r->folder);
     else
         log_say(LOG_WARN, "%s. Going on without a journal and a ledger", f.text);
@@ -12835,6 +12918,8 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     if (stream) /* what is given must hold it: a stream cannot be begun again */
         w->part_size = (uint64_t)plan.part;
     w->threshold = c->threshold ? c->threshold : w->part_size;
+    if (c->concat && c->count - 1 > JRN_SOURCES)
+        return fail_set(f, S3UP_USAGE, "--concat joins %d files at most", JRN_SOURCES);
     if (c->journal && c->count > 2 && !c->concat)
         return fail_set(f, S3UP_USAGE,
                         "--journal is for one upload, and there are several");
@@ -12989,6 +13074,8 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     for (int i = 0; i < run.last; i++)
         if (!cli_is_file(&run, c->words[i], f))
             return -1;
+    if (c->concat)
+        os_open_many(); /* a part may lie in thousands of files */
     run.key = buf_upto(4 * KEY_MAX);
     run.target = buf_upto(8 * KEY_MAX);
     run.folder = buf_upto(PATH_MAX);
@@ -13486,6 +13573,8 @@ cli_find_journal(const struct cli *c, struct store *st, struct jrn *j,
             jrn_put_path(buf_text(&folder), &what, &j->path);
         if (jrn_open(j, false, facts, &now) < 0 && now.code != S3UP_MISSING)
             rc = fail_set(f, now.code, "%s", now.text);
+        else if (j->fd >= 0)
+            rc = xfer_is_of(j, facts, &what, f);
     }
     if (rc == 0 && j->fd < 0)
         rc =
