@@ -14,6 +14,8 @@
  *   soak make SEED SIZE FILE       bytes that no two seeds and places have alike
  *   soak bend SEED FILE            cuts a journal, or changes a byte of it, behind its first
  *                                  line; prints how many lines are left whole
+ *   soak edit SEED FILE            changes a few bytes of a file, and sometimes gives it its
+ *                                  time back
  *   soak write SEED BLOCKS FILE HISTORY
  *     changes FILE until SIGTERM. Each block of 4 KiB says which change wrote it; HISTORY
  *     has a line for each change, before it is made.
@@ -334,6 +336,31 @@ run_bend(char **arg)
     return 0;
 }
 
+static int
+run_edit(char **arg)
+{
+    uint64_t seed = number(arg[0]), word, n;
+    int fd = open(arg[1], O_RDWR);
+    struct stat info;
+
+    if (fd < 0 || fstat(fd, &info) != 0 || info.st_size < 8)
+        die(arg[1]);
+    for (n = 1 + below(&seed, 3); n-- > 0;) {
+        off_t at = (off_t)below(&seed, (uint64_t)info.st_size - 7);
+
+        word = dice(&seed);
+        if (pwrite(fd, &word, 8, at) != 8)
+            die(arg[1]);
+    }
+    if (below(&seed, 2)) {
+        struct timespec times[2] = {info.st_atim, info.st_mtim};
+
+        if (futimens(fd, times) != 0)
+            die(arg[1]);
+    }
+    return 0;
+}
+
 /* ---- a file that changes ---- */
 
 static volatile sig_atomic_t stop;
@@ -559,8 +586,9 @@ main(int argc, char **argv)
         const char *name;
         int least;
         int (*run)(char **arg);
-    } all[] = {{"kill", 5, run_kill}, {"memory", 2, run_memory}, {"make", 3, run_make},
-               {"bend", 2, run_bend}, {"write", 4, run_write},   {"check", 3, run_check}};
+    } all[] = {{"kill", 5, run_kill},  {"memory", 2, run_memory}, {"make", 3, run_make},
+               {"bend", 2, run_bend},  {"edit", 2, run_edit},     {"write", 4, run_write},
+               {"check", 3, run_check}};
 
     for (size_t i = 0; argc > 1 && i < sizeof all / sizeof *all; i++)
         if (!strcmp(argv[1], all[i].name) && argc - 2 >= all[i].least)

@@ -8,7 +8,7 @@
 # S3UP is the program, S3D and SOAK the compiled test/s3d.c and test/soak.c. Everything that
 # is random comes from SEED, which is printed; round N of a seed begins like round N of every
 # other run of it, but what a signal hits depends on the machine. ROUND=N begins with round N,
-# KIND=kill, fault, final or change has rounds of one kind only, KEEP=1 leaves the folder.
+# KIND=kill, step, fault, final or change has rounds of one kind only, KEEP=1 leaves the folder.
 # Ends with `N passed, M failed`; 1 if any failed.
 set -u
 LC_ALL=C
@@ -62,7 +62,7 @@ pick() { # WORD...: sets r to one of them
 
 # A fresh store for each round: what is in it is of this round.
 begin_round() { # OPTION...
-    last='' bends=0
+    last=''
     rm -rf store port said journal state
     : >said
     "$S3D" --dir store --port-file port --bucket bucket --seed $((SEED + round)) --quiet \
@@ -161,27 +161,37 @@ no_journals() {
     done
 }
 
-# What a journal says is stored goes to the file noted: the upload, and numbers of parts.
+# The numbers of the parts that are stored, as a journal says, go to the file noted.
 note_journal() { # FILE
     : >noted
-    [ ! -e "$1" ] || awk '$1 == "upload" { u = $2; split("", have) } $1 == "part" { have[$2] }
-        $1 == "lost" { delete have[$2] } END { for (n in have) print u, n }' "$1" >noted
+    [ ! -e "$1" ] || awk '$1 == "upload" { split("", have) } $1 == "part" { have[$2] }
+        $1 == "lost" { delete have[$2] } END { for (n in have) print n }' "$1" >noted
+}
+
+# The log of the store from here on is that of the next run.
+mark() {
     ctl log >log.before
 }
 
-# How many parts that were noted then were sent again since. The log of the store begins
-# with what it was then, unless it was reset.
-sent_again() {
+# Which parts were sent since, one a line: `sent 200` those that the store took.
+sent() { # [STATUS]
     ctl log >log.now
-    tail -n "+$(($(wc -l <log.before) + 1))" log.now | awk 'NR == FNR { noted[$0]; next }
-        $2 == "PUT" && match($3, /partNumber=[0-9]*/) {
-            n = substr($3, RSTART + 11, RLENGTH - 11)
-            u = $3
-            sub(/.*uploadId=/, "", u)
-            sub(/&.*/, "", u)
-            if ((u " " n) in noted) again++
-        }
-        END { print again + 0 }' noted -
+    tail -n "+$(($(wc -l <log.before) + 1))" log.now | awk -v status="${1-}" '
+        $2 == "PUT" && (status == "" || $4 == status) && match($3, /partNumber=[0-9]*/) {
+            print substr($3, RSTART + 11, RLENGTH - 11) }' >sent
+}
+
+# How many parts that were noted then were sent again since.
+sent_again() {
+    sent
+    awk 'NR == FNR { noted[$0]; next } $0 in noted { n++ } END { print n + 0 }' noted sent
+}
+
+# How many parts that the store has taken since are not noted.
+not_noted() {
+    sent 200
+    awk 'NR == FNR { noted[$0]; next } !($0 in noted) { lost[$0] }
+        END { for (i in lost) n++; print n + 0 }' noted sent
 }
 
 is() { # WHAT GOT WANTED
@@ -228,6 +238,12 @@ round_rows() {
     again 0
     check "$what" stored file s3://bucket/key
 
+    what='a worker does not outlive its parent'
+    ctl faults 'UploadPart * stall=60'
+    put_hit parent 9 700000 -j 4 --part-size 5M file s3://bucket/orphans
+    truthful
+    ctl faults
+
     what='a run that is interrupted before it begins has stored nothing, and says so'
     echo small >file
     for n in 4 8 12 16 20 24 28 32 36 40 50 60 70 80; do
@@ -239,8 +255,15 @@ round_rows() {
 
 # ---- killed, and run again ----
 
+# Stores that say what their parts are, or cannot, or may not.
+habits() {
+    pick '' opaque-etag no-list-parts
+    ctl quirks "$r"
+}
+
 round_kill() {
     begin_round --rate 150000000
+    habits
     roll 41
     size=$(((20 + r) * 1000000))
     roll 99999
@@ -249,45 +272,76 @@ round_kill() {
     jobs=$((r + 1))
     pick auto auto auto crc32c crc64nvme md5 none
     sum=$r
-    roll 2
-    tears=$r # is there a power cut now and then?
+    pick none none tear tear edit edit # what happens between two runs
+    between=$r
     "$SOAK" make $((SEED + round)) $size file
     attempt=0 orphans=0 whole=journal
     while :; do
         attempt=$((attempt + 1))
         note_journal $whole
         whole=journal
+        mark
         aim $attempt
         [ $attempt -lt 25 ] || when=600000000
         put_hit "$who" "$signal" "$when" -j $jobs --part-size 5M --checksum "$sum" \
             --journal journal file s3://bucket/key
         truthful
         quiet
-        is "parts sent again that were noted" "$(sent_again)" 0
+        [ "$between" = edit ] || is "parts sent again that were noted" "$(sent_again)" 0
         [ "$code" != 0 ] || break
         # It may have been hit when all was done.
         [ -e journal ] || ! stored file s3://bucket/key || break
-        case $signal/$who in
-        9/all | 9/parent) roll 2 ;;
-        *) r=0 ;;
-        esac
-        if [ $((r * tears)) = 1 ] && [ -e journal ]; then
-            roll 1000000
+        note_journal journal
+        n=$(not_noted)
+        check "of parts that the store took no more than $jobs are not noted, not $n" \
+            [ "$n" -le $jobs ]
+        roll 1000000
+        [ "$between" != edit ] || "$SOAK" edit "$r" file
+        case $between/$who/$signal in
+        tear/parent/9 | tear/all/9)
+            [ -e journal ] || continue
             good=$("$SOAK" bend "$r" journal)
-            bends=$((bends + 1)) whole=journal.good
+            whole=journal.good
             head -n "$good" journal >$whole
             # That line is synced before a part is sent: no power cut takes it back. But here
             # one does, and then nobody knows of the parts.
             grep -q '^upload ' $whole || orphans=1
-        fi
+            ;;
+        esac
     done
-    check "the object is the file, after $attempt runs" stored file s3://bucket/key
+    check "the object is the file, after $attempt runs ($between)" stored file s3://bucket/key
     check "the journal is gone" [ ! -e journal ]
     [ $orphans = 1 ] || check "no parts are left at the store" no_parts_left
     # Each kill may cost what was in flight.
+    ctl log >log.now
     got=$(awk '$2 == "PUT" && $3 ~ /partNumber=/ { n += $5 } END { printf "%.0f", n }' log.now)
-    [ $bends -gt 0 ] || check "$got bytes were sent for $size, with $attempt runs of $jobs jobs" \
-        [ "$got" -le $((size + attempt * jobs * 5250000 + 200000)) ]
+    [ "$between" != none ] ||
+        check "$got bytes were sent for $size, with $attempt runs of $jobs jobs" \
+            [ "$got" -le $((size + attempt * jobs * 5250000 + 200000)) ]
+}
+
+# A small upload, killed at any one system call of its parent. The next run ends it.
+round_step() {
+    begin_round
+    habits
+    "$SOAK" make $((SEED + round)) 12000000 file
+    for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        roll 450
+        mark
+        put_hit parent 9 s$r -j 2 --part-size 5M --journal journal file s3://bucket/key
+        truthful
+        quiet
+        note_journal journal
+        [ ! -e journal ] || check "no more than 2 parts are not noted" [ "$(not_noted)" -le 2 ]
+        mark
+        put -j 2 --part-size 5M --journal journal file s3://bucket/key
+        is "exit code after a kill at call $r" "$code" 0
+        is "parts sent again after a kill at call $r" "$(sent_again)" 0
+        check "the object is the file after a kill at call $r" stored file s3://bucket/key
+        check "the journal is gone" [ ! -e journal ]
+        "$S3UP" rm -q s3://bucket/key >said 2>&1
+    done
+    check "no parts are left at the store" no_parts_left
 }
 
 # ---- a store that fails all the time ----
@@ -355,6 +409,7 @@ round_final() {
     quiet
     if stored file s3://bucket/key; then is "exit code when it is stored" $code 0; fi
     note_journal journal
+    mark
     put -j $jobs --part-size 5M --journal journal file s3://bucket/key
     is "exit code once $rule is over" $code 0
     is "parts sent again that were noted, after $rule" "$(sent_again)" 0
@@ -448,10 +503,11 @@ while :; do
     for _ in 1 2 3; do # neighbours must not be alike
         state=$(((state / 32768 + state) * 48271 % 2147483647))
     done
-    case $((round % 4)) in
+    case $((round % 5)) in
     1) kind="kill" ;;
     2) kind=change ;;
     3) kind=fault ;;
+    4) kind=step ;;
     *) kind=final ;;
     esac
     kind=${KIND:-$kind}
@@ -461,7 +517,7 @@ while :; do
     end_round
     round=$((round + 1))
     # Each kind has its turn, however slow the machine is.
-    [ $(($(date +%s) - began_all)) -lt "$SECONDS_ALL" ] || [ $((round - ${ROUND:-1})) -lt 4 ] || break
+    [ $(($(date +%s) - began_all)) -lt "$SECONDS_ALL" ] || [ $((round - ${ROUND:-1})) -lt 5 ] || break
 done
 echo "$((round - ${ROUND:-1})) rounds"
 echo "$passed passed, $failed failed"
