@@ -9641,9 +9641,9 @@ xfer_known_kind(const struct xfer *x, enum sum_kind *kind)
 }
 
 /* The files have other times than the journal says, but the same sizes: touched, copied,
- * or rewritten. Parts whose content is the same stay. Those that do not are named in the
- * journal before it is given the new times: else a run that ends here would leave one that
- * fits the files, with parts that do not. */
+ * or rewritten. Parts whose content is the same stay. The others are named in the journal
+ * before it is given the new times: else a run that ends here would leave one that fits
+ * the files, with parts that do not. */
 static int
 xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
