@@ -155,9 +155,11 @@ UNITS       = $(basename $(notdir $(wildcard test/unit.c test/sigv4.c test/wire.
 FUZZ        = $(basename $(notdir $(filter-out %_main.c,$(wildcard test/fuzz_*.c))))
 T           = .build/test
 H           = .build/hostile
-.PHONY: test check hostile fuzz interop mutants bench demo
+.PHONY: test check hostile fuzz soak interop mutants bench demo
 
 $T/s3d $H/s3d: test/s3d.c
+$T/soak $H/soak: test/soak.c
+$T/s3d $H/s3d $T/soak $H/soak:
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c99 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -o $@ $<
 $T/s3d-tls: test/s3d.c .build/$(BOX)/libbearssl.a
@@ -179,13 +181,16 @@ $H/s3up: s3up.c s3up.h .build/asan/libbearssl.a
 
 # Suites that talk to a store or a server, for programs built in either way.
 talks = $(foreach s,faults proxy tls,$(if $(wildcard test/$s.sh),'$s test/$s.sh $1/call $1/s3d'))
+# Uploads at random: always the same 20 seconds of it, and for long with `make soak`.
+SEED  = $(shell date +%s)
+soaks = 'soak test/soak.sh $1 $2/s3d $2/soak 20 1'
 
-test: s3up $T/s3d $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
-	@test/run.sh $(call talks,$T) 'e2e test/e2e.sh ./s3up $T/s3d' 'resume test/resume.sh ./s3up $T/s3d' \
+test: s3up $T/s3d $T/soak $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
+	@test/run.sh $(call talks,$T) 'e2e test/e2e.sh ./s3up $T/s3d' 'resume test/resume.sh ./s3up $T/s3d' $(call soaks,./s3up,$T) \
 		$(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
 
-hostile: $H/s3up $H/s3d $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
-	@test/run.sh $(call talks,$H) 'e2e test/e2e.sh $H/s3up $H/s3d' 'resume test/resume.sh $H/s3up $H/s3d' \
+hostile: $H/s3up $H/s3d $H/soak $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
+	@test/run.sh $(call talks,$H) 'e2e test/e2e.sh $H/s3up $H/s3d' 'resume test/resume.sh $H/s3up $H/s3d' $(call soaks,$H/s3up,$H) \
 		$(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
 		$(if $(wildcard test/hostile.c),'hostile $H/hostile')
 
@@ -200,6 +205,10 @@ MINUTES = 1
 fuzz: $(FUZZ:%=.build/fuzz/%)
 	@test/run.sh $(foreach f,$(FUZZ),'$f test/fuzz.sh .build/fuzz/$f $(MINUTES)')
 
+# One minute, of another seed each time; MINUTES=60 SEED=7 make soak.
+soak: s3up $T/s3d $T/soak
+	@test/soak.sh ./s3up $T/s3d $T/soak $$(($(MINUTES) * 60)) $(SEED)
+
 # Second opinions: other programs' signatures and sums, real stores and clients, which are
 # installed first where that may be done, and the test store's own test.
 interop: s3up $T/s3d $T/s3d-tls $(if $(wildcard test/oracle.c),$T/oracle)
@@ -212,8 +221,8 @@ mutants: .build/native/libbearssl.a
 	@CC='$(CC)' test/mutants.sh $<
 
 # Prints, and never judges.
-bench: s3up $T/s3d $T/s3d-tls $T/call
-	@test/bench.sh ./s3up
+bench: s3up $T/s3d $T/s3d-tls $T/soak $T/call
+	@test/bench.sh ./s3up $T/s3d $T/soak
 	@test/bench_wire.sh ./s3up $T/call $T/s3d-tls
 
 demo: s3up $T/s3d

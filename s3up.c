@@ -28,7 +28,6 @@
 #include <dirent.h>       /* opendir: which journals are there */
 #include <errno.h>        /* errno: why a system call failed, kept in struct fail */
 #include <fcntl.h>        /* open and its flags */
-#include <fnmatch.h>      /* patterns of names */
 #include <limits.h>       /* PATH_MAX, NAME_MAX */
 #include <netdb.h>        /* getaddrinfo, in a child of its own */
 #include <netinet/in.h>   /* the two families of addresses */
@@ -50,6 +49,7 @@
 #include <sys/resource.h> /* setrlimit: many files that are joined are open at once */
 #include <sys/socket.h>   /* sockets */
 #include <sys/stat.h>     /* fstat */
+#include <sys/statvfs.h>  /* statvfs: how much room there is */
 #include <sys/vfs.h>      /* statfs: is a file system in memory? */
 #include <sys/wait.h>     /* waitpid */
 #include <time.h>         /* clock_gettime */
@@ -104,14 +104,21 @@
 #define S3_SKEW       300    /* seconds by which clocks may differ before it matters */
 #define S3_XMLNS      "http://s3.amazonaws.com/doc/2006-03-01/"
 #define CREW_MOST     64      /* workers */
+#define CREW_FIRST    2       /* workers to begin with, if nobody says how many */
+#define CREW_AUTO     16      /* and the most that are tried */
+#define CREW_ROUND    100     /* milliseconds that a number of them is given, at least */
+#define CREW_LONG     5000    /* and at most */
+#define CREW_ENOUGH   5000000 /* bytes of each worker that end a round before that */
+#define CREW_ANSWERS  16      /* or answers */
+#define CREW_HOLD     10      /* rounds before another number is tried */
 #define CREW_ETAG     256     /* bytes of an ETag in an answer */
 #define CREW_ORDER    4194304 /* bytes of an order: a part of many small files */
 #define XFER_LOOK     200     /* milliseconds between two looks at what goes on */
 #define XFER_SYNC     999     /* and between two syncs of a journal */
+#define XFER_PARTING  700     /* milliseconds for an abort when we must stop */
 #define XFER_DEATHS   20      /* of workers, after which an upload is given up */
-#define XFER_PARTING  3000    /* milliseconds to abort an upload after an interrupt */
+#define CLI_SAMPLES   6       /* seconds over which a rate is shown */
 #define XFER_RENEWALS 3       /* of keys in a row that are refused again */
-#define CLI_JOBS      4       /* workers, unless --jobs says else */
 #define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536   /* bytes of one key, token or setting */
 #define CRED_WORDS    64      /* words of a credential_process */
@@ -122,6 +129,8 @@
 #define PART_LEAST    ((uint64_t)5 << 20) /* bytes of a part, but of the last */
 #define PART_MOST     ((uint64_t)5 << 30)
 #define PART_USUAL    ((uint64_t)16 << 20)
+#define PART_STREAM   ((uint64_t)8 << 20) /* of a stream: they lie in memory */
+#define PART_TICKS    50   /* milliseconds that a file system's clock may stand still */
 #define PART_SETTLE   2100 /* milliseconds that a file may take until its time is old */
 #define JRN_VERSION   1
 #define JRN_WORDS     6        /* on one line */
@@ -136,13 +145,14 @@
 #define JRN_WAIT      1500     /* milliseconds that they wait for each other */
 #define JRN_GLANCE    2        /* milliseconds between two attempts to lock it */
 #define JRN_TRIES     100      /* to lock a file before it is removed or moved away */
-#define OS_SMALL      100000   /* bytes of a file that should have a few lines */
-#define NET_ADDRESSES 16       /* of one host that are tried */
-#define NET_STAGGER   250      /* milliseconds before the next address is tried as well */
-#define NET_SLICE     250      /* milliseconds after which a wait looks whether to stop */
-#define TLS_CERT      16384    /* bytes of a certificate; one with many names has 8,000 */
-#define TLS_BUNDLE    4194304  /* bytes of a bundle of roots; Mozilla's has 220,000 */
-#define TLS_ANCHORS   4        /* roots of the same name that are tried */
+#define LOG_WIPE      "\r\033[K" /* to the line's begin, and nothing behind it */
+#define OS_SMALL      100000     /* bytes of a file that should have a few lines */
+#define NET_ADDRESSES 16         /* of one host that are tried */
+#define NET_STAGGER   250     /* milliseconds before the next address is tried as well */
+#define NET_SLICE     250     /* milliseconds after which a wait looks whether to stop */
+#define TLS_CERT      16384   /* bytes of a certificate; one with many names has 8,000 */
+#define TLS_BUNDLE    4194304 /* bytes of a bundle of roots; Mozilla's has 220,000 */
+#define TLS_ANCHORS   4       /* roots of the same name that are tried */
 #define TLS_KEY       560  /* bytes of a root's key: RSA of 4,096 bits and its exponent */
 #define TLS_RSA_LEAST 2048 /* bits */
 #define TLS_ALIGN     64   /* bytes of a cache line */
@@ -288,6 +298,66 @@ span_cut(struct span *rest, char at, struct span *head)
         head->n = n;
     }
     return true;
+}
+
+/* Does the first character of a pattern stand for c? Cuts it off if so. A set is [abc],
+ * [a-z] or [!a-z]; one without an end is an ordinary bracket. */
+static bool
+span_glob_one(struct span *pattern, char c)
+{
+    struct span p = *pattern;
+    bool inverse = p.n > 1 && p.p[1] == '!', match = false;
+    size_t i = 1 + inverse;
+    unsigned char u = (unsigned char)c;
+
+    if (p.p[0] == '[' && p.n > i + 1 && memchr(p.p + i + 1, ']', p.n - i - 1)) {
+        do {
+            bool range = p.n > i + 2 && p.p[i + 1] == '-' && p.p[i + 2] != ']';
+
+            match |=
+                u >= (unsigned char)p.p[i] && u <= (unsigned char)p.p[range ? i + 2 : i];
+            i += range ? 3 : 1;
+        } while (p.p[i] != ']');
+        *pattern = span_after(p, i + 1);
+        return match != inverse;
+    }
+    if (p.p[0] == '\\' && p.n > 1) /* what follows means itself */
+        p = span_after(p, 1);
+    else if (p.p[0] == '?')
+        c = '?';
+    *pattern = span_after(p, 1);
+    return p.p[0] == c;
+}
+
+/* Patterns as shells know them, in bytes: * any, also a slash, ? one, [a-z] a set. */
+static bool
+span_glob(struct span pattern, struct span text)
+{
+    struct span star = {NULL, 0}, from = text; /* behind the last *, and where it ends */
+
+    while (text.n) {
+        struct span here = pattern;
+
+        if (pattern.n && pattern.p[0] == '*') {
+            pattern = star = span_after(pattern, 1);
+            if (!star.n)
+                return true;
+            from = text;
+            continue;
+        }
+        if (here.n && span_glob_one(&here, text.p[0])) {
+            pattern = here;
+            text = span_after(text, 1);
+        } else if (star.p) { /* the star takes one more */
+            pattern = star;
+            from = text = span_after(from, 1);
+        } else {
+            return false;
+        }
+    }
+    while (pattern.n && pattern.p[0] == '*')
+        pattern = span_after(pattern, 1);
+    return !pattern.n;
 }
 
 /* Bytes that grow, up to a ceiling. Appending to a bad buffer does nothing. */
@@ -470,6 +540,35 @@ num_age(struct span s, uint64_t *seconds)
     static const uint64_t weights[] = {1, 60, 3600, 86400};
 
     return num_scaled(s, "smhd", weights, seconds);
+}
+
+/* 1536 as 1.5K: three digits are enough for people, in whole numbers. */
+static void
+num_put_size(struct buf *out, uint64_t n)
+{
+    unsigned unit = 0;
+    uint64_t tenths = n;
+
+    if (n < KIB) {
+        buf_num(out, n);
+        return;
+    }
+    while (tenths >= KIB * KIB && unit < 5) {
+        tenths /= KIB;
+        unit++;
+    }
+    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded; below 10,240,000 */
+    unit++;
+    if (tenths >= 10240) {
+        tenths /= 1024;
+        unit++;
+    }
+    buf_num(out, tenths / 10);
+    if (tenths < 100) {
+        buf_char(out, '.');
+        buf_num(out, tenths % 10);
+    }
+    buf_char(out, "BKMGTPE"[unit]);
 }
 
 static int
@@ -779,6 +878,22 @@ date_stamp(int64_t t, char out[DATE_STAMP])
                    (unsigned)(d.year / 100 % 100), (unsigned)(d.year % 100),
                    d.month % 100, d.day % 100, d.hour % 100, d.minute % 100,
                    d.second % 100);
+}
+
+/* 2013-05-24T00:00:00Z */
+static void
+date_put_iso(struct buf *out, int64_t t)
+{
+    char stamp[DATE_STAMP];
+
+    date_stamp(t, stamp);
+    for (unsigned i = 0; stamp[i]; i++) {
+        if (i == 4 || i == 6)
+            buf_char(out, '-');
+        if (i == 11 || i == 13)
+            buf_char(out, ':');
+        buf_char(out, stamp[i]);
+    }
 }
 
 /* 2013-05-24T00:00:00.000Z, or without the fraction: lists and credentials. */
@@ -1613,7 +1728,10 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTE, LOG_DEBUG };
 
 static enum log_level log_most = LOG_NOTE; /* -q lowers it, -v raises it */
 
-static volatile sig_atomic_t os_stop; /* 0, or the signal that asked us to stop */
+static bool log_drawn; /* a line that is drawn over and over stands on the terminal */
+
+static volatile sig_atomic_t os_stop;  /* 0, or the signal that asked us to stop */
+static volatile sig_atomic_t os_asked; /* somebody wants to know how it goes */
 
 /* Did a call fail only because of a signal that is no stop? A stop ends it: a full pipe,
  * or a FIFO that nobody opens, could hold us for ever. */
@@ -1697,6 +1815,9 @@ log_say(enum log_level level, const char *form, ...)
     (void)vsnprintf(raw, sizeof raw, form, args);
     va_end(args);
     fail_blot(raw);
+    if (log_drawn)
+        buf_str(&line, LOG_WIPE);
+    log_drawn = false;
     buf_str(&line, "s3up: ");
     buf_str(&line, marks[level]);
     log_put_plain(&line, span_of(raw));
@@ -1705,6 +1826,21 @@ log_say(enum log_level level, const char *form, ...)
         (void)os_write(STDERR_FILENO, none, sizeof none - 1);
     else
         (void)os_write(STDERR_FILENO, line.p, line.n); /* nobody left to tell */
+    buf_free(&line);
+}
+
+/* Draws a line over the one that was drawn before; an empty one only wipes that. */
+static void
+log_draw(struct span text)
+{
+    struct buf line = buf_upto(OS_SMALL);
+
+    if (log_drawn || text.n) {
+        buf_str(&line, LOG_WIPE);
+        buf_put(&line, text);
+        (void)os_write(STDERR_FILENO, line.p, line.n);
+    }
+    log_drawn = text.n > 0;
     buf_free(&line);
 }
 
@@ -1964,6 +2100,32 @@ os_on_stop(int signal_number)
     os_stop = signal_number;
 }
 
+static void
+os_on_question(int signal_number)
+{
+    os_asked = signal_number;
+}
+
+/* How wide the terminal is at the other end of a descriptor. */
+static unsigned
+os_width(int fd)
+{
+    struct winsize size;
+
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+}
+
+/* Minutes since midnight, where this machine thinks it is. */
+static unsigned
+os_minute(void)
+{
+    time_t now = (time_t)os_now().s;
+    struct tm local = {0};
+
+    (void)localtime_r(&now, &local);
+    return (unsigned)(local.tm_hour * 60 + local.tm_min);
+}
+
 /* A stop is a flag that the loops look at. A reader that went away, or a limit on the
  * size of files, is an error of write, not a death. All this is for the program alone,
  * never for one that embeds it. */
@@ -1971,10 +2133,11 @@ static void
 os_signals(void)
 {
     struct sigaction stop = {.sa_handler = os_on_stop}, ignore = {.sa_handler = SIG_IGN};
-    struct sigaction was;
+    struct sigaction question = {.sa_handler = os_on_question}, was;
 
     (void)sigaction(SIGINT, &stop, NULL); /* cannot fail for a signal that exists */
     (void)sigaction(SIGTERM, &stop, NULL);
+    (void)sigaction(SIGUSR1, &question, NULL);
     if (sigaction(SIGHUP, NULL, &was) == 0 && was.sa_handler != SIG_IGN) /* nohup */
         (void)sigaction(SIGHUP, &stop, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
@@ -3101,6 +3264,10 @@ jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
                !span_has(buf_span(&k->upload), 0);
     } else if (span_is(name, "part")) {
         good = jrn_fact_part(k, line);
+    } else if (span_is(name, "lost")) { /* the source has another content there now */
+        good = jrn_number(line, 1, PARTS_MAX, &n) && n;
+        if (good && n <= k->parts)
+            k->part[n - 1].done = false;
     } else if (span_is(name, "completing")) {
         k->completing = true;
     }
@@ -6758,7 +6925,9 @@ struct s3_body {
 struct s3_meter {
     volatile uint32_t rate;  /* bytes a second; 0: as fast as it goes */
     volatile uint32_t moved; /* bytes in all, modulo 2^32 */
+    volatile uint32_t queue; /* bytes of them that have not left this machine */
     volatile uint32_t body;  /* KiB of the body under way */
+    volatile uint32_t slow; /* how often the store asked for less, or something stalled */
 };
 
 struct s3_call {
@@ -7244,6 +7413,7 @@ static void
 s3_moved(struct store *st, size_t n, int64_t body)
 {
     st->meter->moved += (uint32_t)n;
+    st->meter->queue = (uint32_t)net_unsent(st->conn.wire.fd);
     st->meter->body = (uint32_t)(body >> 10);
     if (st->config.tick)
         st->config.tick(st->config.owner);
@@ -7568,6 +7738,10 @@ s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
                  : v == S3_ONCE   ? &had->damaged
                                   : NULL;
 
+    /* What a store says that has too much to do; or that waited in vain for our bytes. */
+    if (v == S3_SLOWER || s3_code_is(span_of(st->error.code), "RequestTimeout*") ||
+        (v == S3_AGAIN && !st->error.status))
+        st->meter->slow++;
     if (v == S3_FINAL || os_stop || (once && *once))
         return false;
     if (once)
@@ -8400,12 +8574,14 @@ part_settled(struct os_time modified, const struct timespec *now)
 static bool
 part_settle(int fd, struct os_id *id)
 {
-    int64_t until = os_ticks() + PART_SETTLE;
+    int64_t from = os_ticks();
     struct timespec now;
 
     while (os_identify(fd, id) && clock_gettime(CLOCK_REALTIME_COARSE, &now) == 0) {
         /* Where somebody writes all the time, the last look will tell. */
-        if (part_settled(id->modified, &now) || os_ticks() > until || os_stop)
+        int64_t most = id->modified.ns ? PART_TICKS : PART_SETTLE;
+
+        if (part_settled(id->modified, &now) || os_ticks() - from > most || os_stop)
             return true;
         os_sleep(2);
     }
@@ -8504,11 +8680,12 @@ part_length(const struct part_plan *p, unsigned number)
 
 /* ---- what is in a part ---- */
 
-/* A stretch of one or several files that follow each other. */
+/* A stretch of one or several files that follow each other, or of memory. */
 struct part_stretch {
     const struct part_file *file;
     unsigned files;
     int64_t at, length; /* at: from the beginning of the first */
+    const char *memory; /* used if there are no files */
 };
 
 static int
@@ -8532,6 +8709,8 @@ part_read(const void *from, char *out, size_t n, int64_t at, struct fail *f)
     bool is_last = at + (int64_t)n == s->length;
     int64_t place = s->at + at;
 
+    if (!s->files)
+        memcpy(out, s->memory + place, n);
     for (unsigned i = 0; i < s->files && n; i++) {
         const struct part_file *file = &s->file[i];
         int64_t left = file->id.size - place;
@@ -8568,7 +8747,7 @@ part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
     char *window = malloc(S3_WINDOW);
 
     if (!window)
-        return fail_set(f, S3UP_LATER, "no memory to read %s", s->file[0].path);
+        return fail_set(f, S3UP_LATER, "no memory to read a part");
     for (int64_t done = 0; done < s->length && !os_stop && f->code == S3UP_OK;) {
         int64_t left = s->length - done;
         size_t n = left < S3_WINDOW ? (size_t)left : S3_WINDOW;
@@ -8618,10 +8797,30 @@ struct crew_hand {
     unsigned age; /* how many renewals of the keys it has seen */
 };
 
+/* How many hands are at work when nobody says how many: found out by trying. */
+struct crew_pace {
+    bool fixed;       /* somebody has said */
+    unsigned limit;   /* hands that may be busy now */
+    unsigned best;    /* the number that moved most so far */
+    unsigned ceiling; /* more were too many for the store, once */
+    int64_t rate;     /* what the best moved */
+    bool settling;    /* the number changed: what is moved now tells nothing yet */
+    unsigned hold;    /* rounds until another number is tried */
+    bool down;        /* next time fewer are tried */
+    int64_t since;    /* ticks at the begin of the round */
+    int64_t moved;    /* in this round, and out of this machine */
+    unsigned answers; /* in this round */
+};
+
 struct crew {
-    unsigned most;       /* hands, at most */
+    unsigned most; /* hands, at most */
+    struct crew_pace pace;
+    uint64_t moved; /* bytes, of all hands, in all */
+    uint32_t slow;  /* as of the last look */
+    uint32_t last[CREW_MOST], queue[CREW_MOST];
     const unsigned *age; /* of the keys that a new worker gets */
     bool full;           /* no more can be started */
+    int also;            /* a descriptor whose input ends a wait, too; or -1 */
     struct crew_hand hand[CREW_MOST];
     struct s3_meter *meter; /* one for each hand, shared with it */
     struct crew_answer own; /* of the parent, if it does the work itself */
@@ -8630,10 +8829,15 @@ struct crew {
     void *context;
 };
 
+/* fixed: so many hands, whatever comes; else not more than so many. */
 static int
-crew_open(struct crew *c, unsigned most, struct fail *f)
+crew_open(struct crew *c, unsigned most, bool fixed, struct fail *f)
 {
     c->most = most < CREW_MOST ? most : CREW_MOST;
+    c->pace = (struct crew_pace){.fixed = fixed || most == 1, .ceiling = c->most};
+    c->pace.limit = c->pace.best =
+        c->pace.fixed || most < CREW_FIRST ? c->most : CREW_FIRST;
+    c->pace.since = os_ticks();
     c->meter = mmap(NULL, CREW_MOST * sizeof *c->meter, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (c->meter == MAP_FAILED)
@@ -8682,6 +8886,7 @@ crew_settle(struct crew *c, unsigned hand, pid_t parent)
         _exit(S3UP_LATER);
     (void)sigaction(SIGINT, &ignore, NULL); /* a terminal sends it to all of us */
     (void)sigaction(SIGHUP, &ignore, NULL);
+    (void)sigaction(SIGUSR1, &ignore, NULL);
     (void)sigaction(SIGTERM, &usual, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
     for (unsigned i = 0; i < c->most; i++)
@@ -8778,6 +8983,8 @@ crew_idle(struct crew *c)
 {
     unsigned place = CREW_MOST;
 
+    if (crew_busy(c) >= c->pace.limit)
+        return CREW_MOST;
     for (unsigned i = 0; i < c->most; i++) {
         if (c->hand[i].busy)
             continue;
@@ -8829,7 +9036,7 @@ crew_give(struct crew *c, unsigned hand, struct span order)
 static unsigned
 crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
 {
-    struct pollfd set[CREW_MOST];
+    struct pollfd set[CREW_MOST + 1];
     unsigned hand[CREW_MOST], n = 0;
 
     if (c->most == 1 && c->hand[0].busy) {
@@ -8842,7 +9049,8 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
             set[n] = (struct pollfd){.fd = c->hand[i].answers, .events = POLLIN};
             hand[n++] = i;
         }
-    if ((os_stop && milliseconds) || poll(set, n, milliseconds) <= 0)
+    set[n] = (struct pollfd){.fd = c->also, .events = POLLIN}; /* -1 is passed over */
+    if ((os_stop && milliseconds) || poll(set, n + 1, milliseconds) <= 0)
         return CREW_MOST;
     for (unsigned i = 0; i < n; i++) {
         struct crew_hand *h = &c->hand[hand[i]];
@@ -8851,6 +9059,7 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
             continue;
         if (crew_read(h->answers, a, sizeof *a)) {
             h->busy = false;
+            c->pace.answers++;
             a->etag[sizeof a->etag - 1] = a->text[sizeof a->text - 1] = 0;
         } else {
             *a = (struct crew_answer){.code = S3UP_LATER, .died = true};
@@ -8860,6 +9069,103 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
         return hand[i];
     }
     return CREW_MOST;
+}
+
+/* Adds up what was moved since the last look. The words that are shared wrap. */
+static void
+crew_look(struct crew *c)
+{
+    for (unsigned i = 0; i < CREW_MOST && c->meter; i++) {
+        uint32_t now = c->meter[i].moved, more = now - c->last[i];
+        uint32_t queue = c->meter[i].queue;
+
+        c->last[i] = now;
+        c->moved += more;
+        c->pace.moved += (int64_t)more - (int64_t)queue + (int64_t)c->queue[i];
+        c->queue[i] = queue;
+    }
+}
+
+static void
+crew_round(struct crew *c, unsigned limit)
+{
+    struct crew_pace *p = &c->pace;
+
+    p->settling = limit != p->limit;
+    p->limit = limit;
+    p->since = os_ticks();
+    p->moved = 0;
+    p->answers = 0;
+}
+
+/* The store asked for less: half as many, and never again as many as that was. */
+static bool
+crew_is_slowed(struct crew *c)
+{
+    struct crew_pace *p = &c->pace;
+    uint32_t slow = 0;
+
+    for (unsigned i = 0; i < CREW_MOST; i++)
+        slow += c->meter[i].slow;
+    if (slow == c->slow)
+        return false;
+    c->slow = slow;
+    if (os_ticks() - p->since < CREW_ROUND)
+        return true; /* those that were under way complain, too */
+    p->ceiling = p->limit > 1 ? p->limit - 1 : 1;
+    p->best = (p->limit + 1) / 2;
+    p->rate = 0;
+    p->hold = CREW_HOLD;
+    crew_round(c, p->best);
+    return true;
+}
+
+/* Now and then, looks whether another number of hands would move more. More hands must
+ * move a tenth more, else they are sent home; fewer may stay if they move as much. */
+static void
+crew_adapt(struct crew *c)
+{
+    struct crew_pace *p = &c->pace;
+    int64_t took = os_ticks() - p->since;
+    unsigned next;
+    int64_t rate;
+
+    crew_look(c);
+    if (p->fixed || crew_is_slowed(c) || took < CREW_ROUND ||
+        (p->moved < (int64_t)p->limit * CREW_ENOUGH &&
+         p->answers < p->limit * CREW_ANSWERS && took < CREW_LONG))
+        return;
+    /* A request has a price of its own, as if it carried so many bytes more. */
+    rate = (p->moved + (int64_t)p->answers * S3_WINDOW) * 1000 / took;
+    if (p->settling || crew_busy(c) < p->limit) {
+        crew_round(c, p->limit);
+        return;
+    }
+    if (p->limit == p->best || (p->limit > p->best && rate > p->rate / 10 * 11) ||
+        (p->limit < p->best && rate >= p->rate / 20 * 19)) {
+        bool better = p->limit != p->best;
+
+        p->best = p->limit;
+        p->rate = rate;
+        p->hold = better ? 0 : p->hold;
+    } else { /* back to what was better */
+        p->hold = CREW_HOLD;
+        p->down = !p->down;
+        crew_round(c, p->best);
+        return;
+    }
+    next = p->limit;
+    if (p->hold)
+        p->hold--;
+    else if (p->down)
+        next = (p->limit + 1) / 2;
+    else
+        next = 2 * p->limit < p->ceiling ? 2 * p->limit : p->ceiling;
+    if (next == p->limit && !p->hold) { /* there is no farther in this direction */
+        p->hold = CREW_HOLD;
+        p->down = !p->down;
+    }
+    crew_round(c, next);
 }
 
 /* Deals the rate out to those who are at work. */
@@ -8894,6 +9200,7 @@ struct xfer_wish {
     enum sum_kind kind; /* if XFER_KIND */
     bool no_clobber, restart;
     uint64_t part_size, threshold; /* from the threshold on, a file is sent in parts */
+    bool jobs_fixed;               /* as many workers as were asked for, not fewer */
     uint64_t rate;                 /* bytes a second, of all workers; 0: no limit */
     const char *journal;           /* where it shall be; NULL: in the folder */
     const char *folder;            /* for the state of transfers; NULL: there is none */
@@ -8927,12 +9234,25 @@ xfer_sum_name(const struct xfer_sums *s)
     return s->has_kind ? sum_kinds[s->kind].name : s->is_unsigned ? "none" : "sha256";
 }
 
-/* What the owner of a run gives: files that become one object. */
+/* What the owner of a run gives: files that become one object, or a stream that does. */
 struct xfer_item {
     const char *const *path;
-    unsigned files;
+    unsigned files; /* 0: a stream */
     struct span key;
     const char *type; /* the media type, or NULL */
+    int fd;           /* of the stream */
+    pid_t producer;   /* that must end well before the stream counts as whole; or 0 */
+};
+
+/* A stream has no size before it ends. What was read stays in memory that workers share
+ * until the store has it: part N lies in place N modulo the number of places. */
+struct xfer_stream {
+    int fd;
+    pid_t producer;
+    char *ring;
+    unsigned places, full; /* parts that were read to their end */
+    int64_t have;          /* bytes of the part that is being read */
+    bool ended, warned;
 };
 
 /* A file, or several in a row, on the way to one object. */
@@ -8946,16 +9266,17 @@ struct xfer_up {
     struct part_plan plan;
     struct jrn_facts facts; /* as the journal has them */
     struct jrn journal;
-    unsigned char *given; /* for each part: is somebody sending it? */
-    bool whole;           /* it goes in one request */
-    bool again;           /* it has started over once */
-    bool same;            /* the files are what they were when their parts were sent */
-    bool orphan;          /* the store has an upload that no journal tells of */
-    unsigned ahead;       /* the least number that may still have to be given */
-    unsigned flying;      /* orders that are being carried out */
-    unsigned found;       /* parts that were stored by an earlier run */
-    unsigned deaths;      /* of workers that were sending it */
-    int64_t begun;        /* ticks */
+    struct xfer_stream *stream; /* NULL: it is read from files */
+    unsigned char *given;       /* for each part: is somebody sending it? */
+    bool whole;                 /* it goes in one request */
+    bool again;                 /* it has started over once */
+    bool same;       /* the files are what they were when their parts were sent */
+    bool orphan;     /* the store has an upload that no journal tells of */
+    unsigned ahead;  /* the least number that may still have to be given */
+    unsigned flying; /* orders that are being carried out */
+    unsigned found;  /* parts that were stored by an earlier run */
+    unsigned deaths; /* of workers that were sending it */
+    int64_t begun;   /* ticks */
     char etag[CREW_ETAG];
 };
 
@@ -8984,6 +9305,7 @@ struct xfer {
     struct span bucket;
     struct crew crew;
     struct jrn_ledger ledger;
+    const char *ring;    /* of the stream, if there is one */
     struct xfer_up *ups; /* under way */
     uint32_t serial;     /* of the last that was begun */
     struct {
@@ -9267,7 +9589,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     type = xfer_unpack(&order);
     a->number = head.number;
     a->size = (uint64_t)head.length;
-    file = calloc(head.files, sizeof *file);
+    file = calloc(head.files + 1, sizeof *file);
     if (!file)
         return false;
     x->st->meter = &x->crew.meter[hand];
@@ -9284,7 +9606,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
 
         if (type.n)
             s3_header(&call, "content-type", type);
-        s = (struct part_stretch){file, head.files, head.at, head.length};
+        s = (struct part_stretch){file, head.files, head.at, head.length, x->ring};
         if (id.n)
             xfer_send_part(x, &s, &call, id, a);
         else
@@ -9310,13 +9632,36 @@ xfer_say(const struct xfer *x, struct xfer_event e)
     x->event(x->owner, &e);
 }
 
+/* A producer whose stream nobody wants any more must not live on for it. */
+static void
+xfer_free_stream(struct xfer_up *up)
+{
+    struct xfer_stream *s = up->stream;
+
+    if (!s)
+        return;
+    if (s->ring)
+        (void)munmap(s->ring, s->places * (size_t)up->plan.part);
+    (void)close(s->fd);
+    if (s->producer) {
+        (void)kill(s->producer, SIGTERM);
+        while (waitpid(s->producer, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    }
+    free(s);
+    up->stream = NULL;
+}
+
 static void
 xfer_free(struct xfer_up *up)
 {
     for (unsigned i = 0; i < up->files; i++)
         free(up->file[i].path);
+    if (!up->files && up->file)
+        free(up->file[0].path);
     free(up->file);
     free(up->given);
+    xfer_free_stream(up);
     buf_free(&up->key);
     jrn_free(&up->facts);
     jrn_close(&up->journal);
@@ -9629,6 +9974,10 @@ xfer_over(struct xfer *x, struct xfer_up *up, const char *why, struct fail *f)
 
     xfer_recall(x, up);
     xfer_abort(x, up);
+    if (up->stream)
+        return fail_set(f, S3UP_LATER,
+                        "%s: %s, and what was read from a stream cannot be read again",
+                        up->file[0].path, why);
     if (again) {
         jrn_remove(&up->journal);
         return fail_set(f, S3UP_SKIPPED, "%s: %s, again: it was not sent",
@@ -9696,7 +10045,9 @@ xfer_known_kind(const struct xfer *x, enum sum_kind *kind)
 }
 
 /* The files have other times than the journal says, but the same sizes: touched, copied,
- * or rewritten. Parts whose content is the same stay. */
+ * or rewritten. Parts whose content is the same stay. Those that do not are named in the
+ * journal before it is given the new times: else a run that ends here would leave one
+ * that fits the files, with parts that do not. */
 static int
 xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
@@ -9714,6 +10065,12 @@ xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
         if (xfer_sum_part(up, n, &sums, f) < 0)
             return -1;
         part->done = sum_equal(part->sum, sums.digest[0], sum_kinds[kind].size);
+        if (part->done)
+            continue;
+        jrn_begin(&up->journal, "lost");
+        jrn_value_number(&up->journal, n);
+        if (jrn_end(&up->journal, f) < 0)
+            return -1;
     }
     return 0;
 }
@@ -9736,7 +10093,10 @@ xfer_compare(struct xfer *x, struct xfer_up *up, struct fail *f)
     for (unsigned i = 0; i < up->files; i++) {
         if (up->facts.source[i].id.size != up->file[i].id.size)
             return "the file has another size than it had";
-        same &= os_same(&up->facts.source[i].id, &up->file[i].id);
+        /* Between runs a file may have been rewritten and given its old time back. */
+        same &= os_same(&up->facts.source[i].id, &up->file[i].id) &&
+                up->facts.source[i].id.changed.s == up->file[i].id.changed.s &&
+                up->facts.source[i].id.changed.ns == up->file[i].id.changed.ns;
     }
     if (part_plan(&up->plan, up->plan.size, up->facts.part_size, f) < 0 ||
         (uint64_t)up->plan.part != up->facts.part_size)
@@ -9847,9 +10207,9 @@ xfer_was_completed(struct xfer *x, struct xfer_up *up, struct fail *f)
     if (s3_head_object(x->st, x->bucket, buf_span(&up->key), &now) < 0)
         return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
     id = s3_value(x->st, "x-amz-meta-s3up-id");
-    if (span_is(id, up->facts.id) && x->st->conn.head.length == up->plan.size) {
+    if (span_is(id, up->facts.id)) { /* it may be of a file that has grown since */
         s3_copy_name(up->etag, sizeof up->etag, s3_value(x->st, "etag"));
-        return 1;
+        return x->st->conn.head.length == up->plan.size;
     }
     date = s3_value(x->st, "last-modified");
     if (!up->facts.completing)
@@ -10043,14 +10403,14 @@ xfer_remember(struct xfer *x, const struct xfer_up *up)
 {
     struct buf line = buf_upto(64 * KEY_MAX), text = buf_upto(16 * KEY_MAX);
     struct fail f = {S3UP_OK, ""};
-    char stamp[DATE_STAMP];
 
-    date_stamp(os_now().s, stamp);
     buf_char(&line, '{');
     json_key(&line, "time");
-    json_put(&line, span_of(stamp));
+    date_put_iso(&text, os_now().s);
+    json_put(&line, buf_span(&text));
+    buf_clear(&text);
     json_key(&line, "path");
-    if (xfer_absolute(up->file[0].path, &text, &f) < 0)
+    if (up->stream || xfer_absolute(up->file[0].path, &text, &f) < 0)
         buf_str(&text, up->file[0].path);
     json_put(&line, buf_span(&text));
     json_key(&line, "endpoint");
@@ -10226,6 +10586,135 @@ xfer_start(struct xfer *x, struct xfer_up *up, struct fail *f)
     return rc;
 }
 
+/* ---- a stream ---- */
+
+/* Parts of a stream are as large as the user said, and never grow: some stores demand
+ * equal ones. */
+static int
+xfer_open_stream(struct xfer *x, struct xfer_up *up, const struct xfer_item *item,
+                 struct fail *f)
+{
+    struct xfer_stream *s = calloc(1, sizeof *s);
+    struct buf most = buf_upto(64);
+
+    up->file[0].path = strdup("-");
+    up->given = calloc(PARTS_MAX + 1, 1);
+    up->ahead = 1;
+    if (!s || !up->given || !up->file[0].path) {
+        free(s);
+        return fail_set(f, S3UP_LATER, "no memory for a stream");
+    }
+    /* As if it had all that an upload can hold: until its end it has no other size. */
+    up->plan = (struct part_plan){(int64_t)x->wish->part_size * PARTS_MAX,
+                                  (int64_t)x->wish->part_size, PARTS_MAX};
+    up->stream = s;
+    *s = (struct xfer_stream){
+        .fd = item->fd, .producer = item->producer, .places = x->crew.most + 1};
+    s->ring = mmap(NULL, s->places * (size_t)up->plan.part, PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (s->ring == MAP_FAILED) {
+        s->ring = NULL;
+        return fail_sys(f, "find memory for", "parts of a stream");
+    }
+    x->ring = s->ring;
+    num_put_size(&most, (uint64_t)up->plan.size);
+    log_say(LOG_NOTE,
+            "standard input: at most %s; --expected-size or --part-size allow more",
+            buf_text(&most));
+    buf_free(&most);
+    return x->wish->no_clobber ? xfer_taken(x->st, x->bucket, buf_span(&up->key), f) : 0;
+}
+
+/* The stream is at its end. If its producer failed, so has the upload: half a dump must
+ * not look like a whole one. */
+static int
+xfer_end_stream(struct xfer_up *up, struct fail *f)
+{
+    struct xfer_stream *s = up->stream;
+    int status = 0;
+
+    s->ended = true;
+    if (s->producer) {
+        while (waitpid(s->producer, &status, 0) < 0)
+            if (!os_again())
+                return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+        s->producer = 0;
+    }
+    if (status)
+        return fail_set(f, S3UP_SKIPPED,
+                        "the command that was to be stored ended with %s %d: nothing was "
+                        "stored",
+                        WIFSIGNALED(status) ? "signal" : "exit code",
+                        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    up->plan.size = (int64_t)s->full * up->plan.part + s->have;
+    if (s->have || !s->full)
+        s->full++;
+    up->plan.n = s->full;
+    up->whole = s->full == 1 && !up->facts.upload.n;
+    return 0;
+}
+
+/* May more be read? Only into a place whose part the store has. */
+static bool
+xfer_has_room(const struct xfer_up *up)
+{
+    const struct xfer_stream *s = up->stream;
+
+    return !s->ended &&
+           (s->full < s->places || (s->full - s->places < up->facts.parts &&
+                                    up->facts.part[s->full - s->places].done));
+}
+
+/* Reads what is there; a worker takes each part that is full. When more comes than one
+ * part holds, there will be parts. */
+static int
+xfer_read_stream(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct xfer_stream *s = up->stream;
+    char *place = s->ring + (s->full % s->places) * (size_t)up->plan.part;
+    ssize_t did = read(s->fd, place + s->have, (size_t)(up->plan.part - s->have));
+
+    if (did < 0 && (errno == EINTR || errno == EAGAIN))
+        return 0;
+    if (did < 0)
+        return fail_sys(f, "read", "standard input");
+    if (!did)
+        return xfer_end_stream(up, f);
+    if (s->full == PARTS_MAX)
+        return fail_set(f, S3UP_USAGE,
+                        "the stream is longer than an upload of such parts can be: begin "
+                        "again with a larger --part-size, or with --expected-size");
+    if (s->full && !up->facts.upload.n && xfer_create(x, up, f) < 0)
+        return -1;
+    s->have += did;
+    if (s->have == up->plan.part) {
+        s->have = 0;
+        s->full++;
+    }
+    if (!s->warned && s->full > PARTS_MAX / 5 * 4) {
+        s->warned = true;
+        log_say(LOG_WARN,
+                "standard input: four fifths of what can be stored are reached");
+    }
+    return 0;
+}
+
+/* One turn of reading; ends the upload if there is nothing left to wait for. */
+static void
+xfer_turn_stream(struct xfer *x, struct xfer_up *up)
+{
+    struct pollfd ready = {.fd = up->stream->fd, .events = POLLIN};
+    struct fail f = {S3UP_OK, ""};
+
+    while (f.code == S3UP_OK && xfer_has_room(up) && poll(&ready, 1, 0) == 1)
+        (void)xfer_read_stream(x, up, &f);
+    if (f.code != S3UP_OK)
+        xfer_end(x, up, &f);
+    else if (up->stream->ended && !up->whole && !up->flying &&
+             jrn_count(&up->facts) == up->plan.n)
+        xfer_close_up(x, up);
+}
+
 /* Begins with the next file. False when there is none. */
 static bool
 xfer_begin(struct xfer *x)
@@ -10241,7 +10730,7 @@ xfer_begin(struct xfer *x)
     }
     up = calloc(1, sizeof *up);
     if (up)
-        up->file = calloc(item.files, sizeof *up->file);
+        up->file = calloc(item.files + 1, sizeof *up->file);
     if (!up || !up->file) {
         log_say(LOG_ERROR, "no memory");
         free(up);
@@ -10265,7 +10754,9 @@ xfer_begin(struct xfer *x)
     }
     if (up->files < item.files || up->key.bad)
         rc = fail_set(&f, S3UP_LATER, "no memory");
-    if (rc == 0 && xfer_look(up, &f) == 0)
+    if (rc == 0 && !item.files)
+        rc = xfer_open_stream(x, up, &item, &f);
+    else if (rc == 0 && xfer_look(up, &f) == 0)
         rc = xfer_start(x, up, &f);
     if (f.code != S3UP_OK || rc == 1)
         xfer_end(x, up, &f);
@@ -10280,7 +10771,10 @@ xfer_put_order(const struct xfer_up *up, unsigned number, struct buf *out)
         .number = number, .files = up->files, .length = up->plan.size};
     unsigned first = 0;
 
-    if (!up->whole) {
+    if (up->stream) {
+        head.at = (int64_t)((number - 1) % up->stream->places) * up->plan.part;
+        head.length = part_length(&up->plan, number);
+    } else if (!up->whole) {
         struct part_stretch s = xfer_cut(up, number, &first);
 
         head.files = s.files;
@@ -10301,7 +10795,14 @@ xfer_put_order(const struct xfer_up *up, unsigned number, struct buf *out)
 static unsigned
 xfer_next_part(struct xfer_up *up)
 {
-    for (; up->ahead <= up->plan.n; up->ahead++)
+    unsigned last = up->plan.n;
+
+    if (up->stream) /* the first may be the whole */
+        last = up->stream->full > 1 || up->stream->ended || up->facts.upload.n
+                   ? up->stream->full
+                   : 0;
+
+    for (; up->ahead <= last; up->ahead++)
         if (!up->given[up->ahead] &&
             (up->ahead > up->facts.parts || !up->facts.part[up->ahead - 1].done))
             return up->ahead;
@@ -10430,7 +10931,8 @@ xfer_sent(struct xfer *x, struct xfer_up *up, const struct crew_answer *a)
     xfer_say(x, (struct xfer_event){.kind = XFER_PART, .up = up, .number = a->number});
     if (f.code != S3UP_OK)
         xfer_end(x, up, &f);
-    else if (jrn_count(&up->facts) == up->plan.n && !up->flying)
+    else if (jrn_count(&up->facts) == up->plan.n && !up->flying &&
+             (!up->stream || up->stream->ended))
         xfer_close_up(x, up);
 }
 
@@ -10469,9 +10971,12 @@ xfer_leave(void *context)
 {
     struct xfer *x = context;
 
-    for (struct xfer_up *up = x->ups; up; up = up->next)
+    for (struct xfer_up *up = x->ups; up; up = up->next) {
         if (up->journal.fd >= 0)
             (void)close(up->journal.fd);
+        if (up->stream)
+            (void)close(up->stream->fd);
+    }
     if (x->st->conn.wire.fd >= 0)
         (void)close(x->st->conn.wire.fd); /* without a word: it is the parent's */
     http_init(&x->st->conn);
@@ -10490,20 +10995,29 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     x->crew.work = xfer_work;
     x->crew.leave = xfer_leave;
     x->crew.context = x;
+    x->crew.also = -1;
     x->crew.age = &x->st->age;
     x->ledger =
         (struct jrn_ledger){.folder = x->wish->folder, .lines = buf_upto(S3_REPLY)};
-    if (crew_open(&x->crew, jobs, f) < 0)
+    if (crew_open(&x->crew, jobs, x->wish->jobs_fixed, f) < 0)
         return -1;
-    for (xfer_feed(x); crew_busy(&x->crew) && !os_stop; xfer_feed(x)) {
+    for (xfer_feed(x); (crew_busy(&x->crew) || x->ring) && !os_stop; xfer_feed(x)) {
         struct fail unread = {S3UP_OK, ""};
+        struct xfer_up *first = x->ups;
 
+        if (x->ring && !first)
+            break;
+        x->crew.also =
+            first && first->stream && xfer_has_room(first) ? first->stream->fd : -1;
         hand = crew_wait(&x->crew, XFER_LOOK, &a);
         if (hand != CREW_MOST)
             xfer_take(x, hand, &a);
+        else if (first && first->stream)
+            xfer_turn_stream(x, first);
         for (struct xfer_up *up = x->ups; up; up = up->next)
             if (os_ticks() - up->journal.synced >= XFER_SYNC)
                 (void)jrn_sync(&up->journal, &unread);
+        crew_adapt(&x->crew);
         if (x->tick)
             x->tick(x->owner);
         (void)s3_renew(x->st, false); /* before they expire */
@@ -10613,7 +11127,8 @@ xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
 {
     ssize_t did;
 
-    while ((did = http_read(&st->conn, st->window, sizeof st->window, f)) > 0) {
+    while ((did = http_read(&st->conn, st->window, s3_piece(st, INT64_MAX), f)) > 0) {
+        s3_moved(st, (size_t)did, (int64_t)g->done + did);
         if (!os_write(g->fd, st->window, (size_t)did)) {
             g->full = true;
             return errno == EPIPE
@@ -10792,11 +11307,11 @@ done:
 struct cli {
     const char *verb; /* for messages */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
-    const char *jobs, *journal, *state, *metrics, *upload;
+    const char *jobs, *journal, *rate, *state, *metrics, *upload, *producer, *spool;
     uint64_t retries, timeout, lifetime, older; /* the last three in seconds */
-    uint64_t part_size, threshold, rate;        /* bytes; a second */
+    uint64_t part_size, threshold, expected;    /* bytes; 0: not said */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
-    bool restart, concat, parts, force;
+    bool restart, concat, parts, force, no_progress;
     struct s3_pair heads[S3_PAIRS]; /* that the object shall have */
     unsigned n;
     struct buf text; /* holds what heads point into; never moves: made at full size */
@@ -10831,6 +11346,7 @@ enum cli_kind {
     CLI_NUMBER, /* uint64_t */
     CLI_AGE,    /* uint64_t, seconds */
     CLI_SIZE,   /* uint64_t, bytes */
+    CLI_RATE,   /* const char *, see cli_rate */
     CLI_FIELD,  /* a header field of the object: its name is in `field` */
     CLI_META,   /* NAME=VALUE: x-amz-meta-NAME */
     CLI_RAW     /* NAME: VALUE as it is */
@@ -10880,8 +11396,16 @@ static const struct cli_option {
      "of the parts that a large file is sent in (16M)", NULL},
     {"threshold", NULL, 0, CLI_SIZE, CLI_AT(threshold), ON_PUT, "SIZE",
      "files above it are sent in parts (the part size)", NULL},
-    {"limit-rate", "bwlimit", 0, CLI_SIZE, CLI_AT(rate), ON_PUT | ON_GET, "SIZE",
-     "bytes a second, of all connections together (no limit)", NULL},
+    {"limit-rate", "bwlimit", 0, CLI_RATE, CLI_AT(rate), ON_PUT | ON_GET, "RATE",
+     "bytes a second of all connections, or from when on: 08:00=512K,20:00=0", NULL},
+    {"no-progress", NULL, 0, CLI_FLAG, CLI_AT(no_progress), ON_PUT, NULL,
+     "draw no line on the terminal that shows how it goes", NULL},
+    {"expected-size", NULL, 0, CLI_SIZE, CLI_AT(expected), ON_PUT, "SIZE",
+     "how long standard input will be: chooses the part size", NULL},
+    {"if-exit-0", NULL, 0, CLI_TEXT, CLI_AT(producer), ON_PUT, "COMMAND",
+     "store what COMMAND prints, if it ends well; FILE is -", NULL},
+    {"spool", NULL, 0, CLI_TEXT, CLI_AT(spool), ON_PUT, "DIR",
+     "keep standard input in a file there until it is stored", NULL},
     {"restart", NULL, 0, CLI_FLAG, CLI_AT(restart), ON_PUT, NULL,
      "begin anew, whatever an earlier run has stored", NULL},
     {"concat", NULL, 0, CLI_FLAG, CLI_AT(concat), ON_PUT, NULL,
@@ -10899,8 +11423,8 @@ static const struct cli_option {
      "the upload to abort, as s3up uploads shows it", NULL},
     {"older-than", NULL, 0, CLI_AGE, CLI_AT(older), ON_SWEEP, "TIME",
      "how long nothing must have come for an upload (8d)", NULL},
-    {"force", NULL, 0, CLI_FLAG, CLI_AT(force), ON_SWEEP, NULL, "allow less than a day",
-     NULL},
+    {"force", NULL, 0, CLI_FLAG, CLI_AT(force), ON_SWEEP | ON_PUT, NULL,
+     "allow what could be a mistake: less than a day, a terminal as input", NULL},
     {"checksum", NULL, 0, CLI_TEXT, CLI_AT(checksum), ON_PUT, "KIND",
      "auto, sha256, crc64nvme, crc32c, crc32, md5 or none", NULL},
     {"content-type", NULL, 0, CLI_FIELD, 0, ON_PUT, "TYPE",
@@ -11092,12 +11616,46 @@ cli_add_field(struct cli *c, const char *prefix, struct span name, struct span v
     return NULL;
 }
 
+/* The rate that holds at a minute of the day: one size, or those of a timetable, of which
+ * the last that has begun counts, if need be that of yesterday. NULL, or what is
+ * wrong. */
+static const char *
+cli_rate(const char *text, unsigned minute, uint64_t *rate)
+{
+    struct span rest = span_of(text), one, hour;
+    unsigned latest = 0, last = 0;
+    uint64_t h, m, size;
+    bool begun = false;
+
+    if (!span_has(rest, '='))
+        return num_size(rest, rate) && *rate <= INT64_MAX
+                   ? NULL
+                   : "it must be a size, as in 512K";
+    while (span_cut(&rest, ',', &one)) {
+        struct span time;
+
+        if (!span_cut(&one, '=', &time) || !span_cut(&time, ':', &hour) ||
+            !num_parse(hour, 23, &h) || !num_parse(time, 59, &m) ||
+            !num_size(one, &size) || size > INT64_MAX)
+            return "a timetable is made of times and sizes, as in 08:00=512K,20:00=0";
+        m += h * 60;
+        if (m <= minute ? !begun || m >= latest : !begun && m >= last) {
+            *rate = size;
+            begun |= m <= minute;
+            latest = (unsigned)m;
+            last = (unsigned)m;
+        }
+    }
+    return NULL;
+}
+
 /* Puts an option's value into its place; NULL, or what is wrong with it. */
 static const char *
 cli_set(struct cli *c, const struct cli_option *o, const char *value)
 {
     void *at = (char *)c + o->at;
     struct span v = span_of(value), name;
+    uint64_t rate;
 
     if (o->kind != CLI_FLAG && !v.n)
         return "it is empty";
@@ -11110,6 +11668,9 @@ cli_set(struct cli *c, const struct cli_option *o, const char *value)
         return NULL;
     case CLI_NUMBER:
         return num_parse(v, UINT32_MAX, at) ? NULL : "it must be a whole number";
+    case CLI_RATE:
+        *(const char **)at = value;
+        return cli_rate(value, 0, &rate);
     case CLI_SIZE:
         return num_size(v, at) && *(uint64_t *)at <= INT64_MAX
                    ? NULL
@@ -11256,8 +11817,7 @@ cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
                       .retries = CLI_RETRIES,
                       .timeout = 60,
                       .lifetime = 3600,
-                      .older = 8 * 86400,
-                      .part_size = PART_USUAL};
+                      .older = 8 * 86400};
     c->text = buf_upto(4 * REQ_TEXT);
     if (!buf_need(&c->text, 4 * REQ_TEXT - 1)) {
         log_say(LOG_ERROR, "no memory");
@@ -11493,8 +12053,8 @@ cli_spared(const struct cli *c, const char *what, const char *did, int code,
 {
     struct fail f = {S3UP_OK, ""};
 
-    (void)fail_set(&f, (enum s3up_exit)code, "%s was not %s, for the same reason", what,
-                   did);
+    (void)fail_set(&f, (enum s3up_exit)code, "%s was not %s%s", what, did,
+                   os_stop ? ": interrupted" : ", for the same reason");
     return cli_failed(c, &f, what, stdout_taken);
 }
 
@@ -11715,33 +12275,35 @@ cli_put_key(const char *path, struct span given, bool several, struct buf *out,
     return true;
 }
 
-/* 1536 as 1.5K: three digits are enough for people, in whole numbers. */
 static void
 cli_put_size(struct buf *out, uint64_t n, bool human)
 {
-    unsigned unit = 0;
-    uint64_t tenths = n;
-
-    if (!human || n < KIB) {
+    if (human)
+        num_put_size(out, n);
+    else
         buf_num(out, n);
-        return;
+}
+
+/* 90061 as 1d1h: two units are enough for people. */
+static void
+cli_put_age(struct buf *out, int64_t seconds)
+{
+    static const struct {
+        int64_t in;
+        char letter;
+    } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
+    uint64_t left = seconds > 0 ? (uint64_t)seconds : 0;
+    unsigned i = 0;
+
+    while (i < 3 && left < (uint64_t)units[i].in)
+        i++;
+    for (unsigned k = i; k <= i + 1 && k < 4; k++) {
+        if (k > i && !(left / (uint64_t)units[k].in))
+            break;
+        buf_num(out, left / (uint64_t)units[k].in);
+        buf_char(out, units[k].letter);
+        left %= (uint64_t)units[k].in;
     }
-    while (tenths >= KIB * KIB && unit < 5) {
-        tenths /= KIB;
-        unit++;
-    }
-    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded; below 10,240,000 */
-    unit++;
-    if (tenths >= 10240) {
-        tenths /= 1024;
-        unit++;
-    }
-    buf_num(out, tenths / 10);
-    if (tenths < 100) {
-        buf_char(out, '.');
-        buf_num(out, tenths % 10);
-    }
-    buf_char(out, "BKMGTPE"[unit]);
 }
 
 /* All uploads of one command. */
@@ -11750,13 +12312,24 @@ struct cli_run {
     struct xfer xfer;
     struct xfer_wish wish;
     struct span bucket, given; /* the target, as it was written */
-    int at, last;              /* which of the words are files */
-    struct buf key, target;    /* of the file at hand */
+    char **words;              /* the files */
+    int at, last;              /* which of them are to be sent */
+    unsigned jobs;
+    struct buf key, target; /* of the file at hand */
     struct buf folder;
     struct cli_tally tally;
     uint64_t bytes, resumed, parts, retries;
-    int64_t begun; /* ticks */
-    bool shows;    /* there is a progress line */
+    uint64_t total; /* bytes of all files; 0: not known */
+    int64_t begun;  /* ticks, and so are the next */
+    int64_t drawn, told;
+    struct cli_sample {
+        int64_t at;
+        uint64_t moved;
+    } sample[CLI_SAMPLES]; /* one a second, round and round */
+    unsigned samples;
+    uint64_t shown;  /* the most that was shown as done */
+    int64_t left;    /* seconds, as they were shown */
+    bool is_drawing; /* there is a terminal to draw on */
 };
 
 static struct buf
@@ -11843,6 +12416,173 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
     buf_free(&target);
 }
 
+/* How it goes, in numbers. */
+struct cli_gauge {
+    uint64_t done, total; /* bytes */
+    uint64_t rate;        /* bytes a second, over the last few */
+    unsigned parts, all;  /* of what is under way */
+    unsigned flying;
+    int64_t left; /* seconds; -1: not known */
+};
+
+/* What is done: what was finished, the parts that are stored, and of those under way what
+ * the sockets have taken. It never goes back, though a part may have to be sent again. */
+static void
+cli_measure_done(struct cli_run *r, struct cli_gauge *g)
+{
+    struct xfer *x = &r->xfer;
+
+    g->done = r->bytes;
+    for (const struct xfer_up *up = x->ups; up; up = up->next) {
+        g->done += cli_found_bytes(up);
+        g->parts += up->whole ? 0 : jrn_count(&up->facts);
+        g->all += up->whole || (up->stream && !up->stream->ended) ? 0 : up->plan.n;
+        for (unsigned i = 0; i < x->crew.most; i++)
+            if (x->crew.hand[i].busy && x->doing[i].serial == up->serial) {
+                uint64_t body = (uint64_t)x->crew.meter[i].body << 10;
+                uint64_t most = (uint64_t)part_length(&up->plan, x->doing[i].number);
+
+                g->done += body < most ? body : most;
+                g->flying++;
+            }
+    }
+    if (g->done > r->total && r->total)
+        g->done = r->total;
+    r->shown = g->done > r->shown ? g->done : r->shown;
+    g->done = r->shown;
+    g->total = r->total;
+}
+
+/* The rate of the last few seconds, and how long it will take on at that. What was said
+ * to be left counts down by itself, and is drawn to the new value only slowly. */
+static void
+cli_measure(struct cli_run *r, struct cli_gauge *g)
+{
+    int64_t now = os_ticks(), left;
+    const struct cli_sample *oldest =
+        &r->sample[r->samples < CLI_SAMPLES ? 0 : r->samples % CLI_SAMPLES];
+
+    *g = (struct cli_gauge){.left = -1};
+    cli_measure_done(r, g);
+    if (r->samples && now - oldest->at > 0 && r->xfer.crew.moved >= oldest->moved)
+        g->rate =
+            (r->xfer.crew.moved - oldest->moved) * 1000 / (uint64_t)(now - oldest->at);
+    if (!g->rate || !g->total)
+        return;
+    left = (int64_t)((g->total - g->done) / g->rate);
+    r->left = r->left < 0 || left < CLI_SAMPLES ? left : r->left + (left - r->left) / 8;
+    g->left = r->left;
+}
+
+/* Adds a piece if the line has room for it. */
+static void
+cli_add_piece(struct buf *line, struct buf *piece, size_t width)
+{
+    if (!piece->bad && line->n + piece->n + 2 < width) {
+        if (line->n)
+            buf_str(line, "  ");
+        buf_put(line, buf_span(piece));
+    }
+    buf_clear(piece);
+}
+
+/* All that fits, the most important first. */
+static void
+cli_put_gauge(struct buf *line, const struct cli_gauge *g, uint64_t retries, size_t width)
+{
+    struct buf piece = buf_upto(256);
+
+    if (g->total) {
+        buf_num(&piece, g->done / (g->total / 100 + !!(g->total % 100)));
+        buf_char(&piece, '%');
+    } else {
+        num_put_size(&piece, g->done);
+    }
+    cli_add_piece(line, &piece, width);
+    num_put_size(&piece, g->rate);
+    buf_str(&piece, "/s");
+    cli_add_piece(line, &piece, width);
+    if (g->left >= 0) {
+        cli_put_age(&piece, g->left);
+        buf_str(&piece, " left");
+        cli_add_piece(line, &piece, width);
+    }
+    if (g->total) {
+        num_put_size(&piece, g->done);
+        buf_str(&piece, " of ");
+        num_put_size(&piece, g->total);
+        cli_add_piece(line, &piece, width);
+    }
+    if (g->all) {
+        buf_num(&piece, g->parts);
+        buf_char(&piece, '/');
+        buf_num(&piece, g->all);
+        buf_str(&piece, " parts");
+        cli_add_piece(line, &piece, width);
+    }
+    buf_num(&piece, g->flying);
+    buf_str(&piece, " under way");
+    cli_add_piece(line, &piece, width);
+    if (retries) {
+        buf_num(&piece, retries);
+        buf_str(&piece, retries == 1 ? " retry" : " retries");
+        cli_add_piece(line, &piece, width);
+    }
+    buf_free(&piece);
+}
+
+static void
+cli_tell(struct cli_run *r, const struct cli_gauge *g)
+{
+    struct buf line = buf_upto(4096);
+
+    buf_char(&line, '{');
+    cli_json_text(&line, "event", SPAN("progress"));
+    cli_event_number(&line, "bytes_done", g->done);
+    cli_event_number(&line, "bytes_total", g->total);
+    cli_event_number(&line, "rate", g->rate);
+    cli_event_number(&line, "parts_done", g->parts);
+    cli_event_number(&line, "parts", g->all);
+    cli_event_number(&line, "under_way", g->flying);
+    cli_event_number(&line, "retries", r->retries);
+    cli_event_end(&line, false);
+}
+
+/* Called all the time: what is due now? */
+static void
+cli_tick(void *owner)
+{
+    struct cli_run *r = ((struct cli_store *)owner)->run;
+    struct buf line = buf_upto(4096);
+    int64_t now = os_ticks();
+    struct cli_gauge g;
+
+    if (now - r->told >= XFER_SYNC) {
+        r->told = now;
+        if (r->cli->rate)
+            (void)cli_rate(r->cli->rate, os_minute(), &r->wish.rate);
+        crew_look(&r->xfer.crew);
+        r->sample[r->samples++ % CLI_SAMPLES] =
+            (struct cli_sample){now, r->xfer.crew.moved};
+        if (r->cli->json) {
+            cli_measure(r, &g);
+            cli_tell(r, &g);
+        }
+    }
+    if (os_asked || (r->is_drawing && now - r->drawn >= XFER_LOOK)) {
+        r->drawn = now;
+        cli_measure(r, &g);
+        cli_put_gauge(&line, &g, r->retries,
+                      os_asked ? line.max : os_width(STDERR_FILENO));
+        if (os_asked)
+            log_say(LOG_NOTE, "%s", buf_text(&line));
+        else
+            log_draw(buf_span(&line));
+        os_asked = 0;
+    }
+    buf_free(&line);
+}
+
 static void
 cli_hear(void *owner, const struct xfer_event *e)
 {
@@ -11874,13 +12614,60 @@ cli_hear(void *owner, const struct xfer_event *e)
 
 /* What cannot be sent at all, however the store is. */
 static bool
-cli_is_file(const char *word, struct fail *f)
+cli_is_file(const struct cli_run *r, const char *word, struct fail *f)
 {
+    const struct cli *c = r->cli;
+
     if (cli_is_url(word))
         (void)fail_set(f, S3UP_USAGE, "%s is not a file of this machine", word);
-    else if (!strcmp(word, "-"))
-        (void)fail_set(f, S3UP_USAGE, "put sends files; it does not read standard input");
+    else if (!strcmp(word, "-") && c->count > 2)
+        (void)fail_set(f, S3UP_USAGE, "standard input is one object: put it alone");
+    else if (!strcmp(word, "-") && !c->producer && isatty(STDIN_FILENO) && !c->force)
+        (void)fail_set(f, S3UP_USAGE,
+                       "standard input is a terminal: to type an object, add --force");
+    else if (strcmp(word, "-") != 0 && c->producer)
+        (void)fail_set(f, S3UP_USAGE,
+                       "--if-exit-0 stores what its command prints: FILE must be -");
+    else if (strcmp(word, "-") != 0 && c->spool)
+        (void)fail_set(f, S3UP_USAGE, "--spool is for standard input: FILE must be -");
+    else if (!strcmp(word, "-") && (!r->given.n || r->given.p[r->given.n - 1] == '/'))
+        (void)fail_set(f, S3UP_USAGE, "standard input has no name: say s3://BUCKET/KEY");
     return f->code == S3UP_OK;
+}
+
+/* Starts the command whose output is to be stored. */
+static int
+cli_produce(const char *command, struct xfer_item *item, struct fail *f)
+{
+    int pipes[2];
+
+    if (pipe2(pipes, O_CLOEXEC) != 0)
+        return fail_sys(f, "run", command);
+    item->producer = fork();
+    if (item->producer == 0) {
+        os_signals_off();
+        if (dup2(pipes[1], STDOUT_FILENO) == STDOUT_FILENO)
+            (void)execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(CRED_NO_EXEC);
+    }
+    (void)close(pipes[1]);
+    item->fd = pipes[0];
+    if (item->producer > 0)
+        return 0;
+    (void)fail_sys(f, "run", command);
+    (void)close(pipes[0]);
+    return -1;
+}
+
+/* Standard input, or the output of a command, as one object. */
+static int
+cli_stream(const struct cli_run *r, struct xfer_item *item, struct fail *f)
+{
+    item->files = 0;
+    item->fd = STDIN_FILENO;
+    item->type = cli_media_type(r->given);
+    return r->cli->producer && !r->cli->dry_run ? cli_produce(r->cli->producer, item, f)
+                                                : 0;
 }
 
 /* Gives the next file to the crew. What can be said before anything is sent is said
@@ -11892,23 +12679,27 @@ cli_next(void *owner, struct xfer_item *item)
     const struct cli *c = r->cli;
 
     for (; r->at < r->last; r->at = c->concat ? r->last : r->at + 1) {
-        const char *path = c->words[r->at];
+        const char *path = r->words[r->at];
         struct fail f = {S3UP_OK, ""};
         struct part_file file;
 
         buf_clear(&r->key);
-        *item = (struct xfer_item){(const char *const *)&c->words[r->at],
-                                   c->concat ? (unsigned)(r->last - r->at) : 1,
-                                   {NULL, 0},
-                                   cli_media_type(span_of(path))};
+        *item = (struct xfer_item){.path = (const char *const *)&r->words[r->at],
+                                   .files = c->concat ? (unsigned)(r->last - r->at) : 1,
+                                   .type = cli_media_type(span_of(path)),
+                                   .fd = -1};
+        if (!strcmp(path, "-"))
+            (void)cli_stream(r, item, &f);
         for (unsigned i = 0; i < c->n; i++)
             if (!strcmp(c->heads[i].name, "content-type"))
                 item->type = NULL;
-        if (cli_put_key(path, r->given, c->count > 2 && !c->concat, &r->key, &f) &&
-            c->dry_run && part_open(&file, path, &f) == 0) {
+        if (f.code == S3UP_OK &&
+            cli_put_key(path, r->given, c->count > 2 && !c->concat, &r->key, &f) &&
+            c->dry_run && (!item->files || part_open(&file, path, &f) == 0)) {
             buf_clear(&r->target);
             cli_put_uri(&r->target, r->bucket, buf_span(&r->key));
-            part_close(&file);
+            if (item->files)
+                part_close(&file);
             cli_done(c, path, buf_text(&r->target), 0, "");
             cli_count(&r->tally, S3UP_OK);
             continue;
@@ -11927,10 +12718,10 @@ cli_next(void *owner, struct xfer_item *item)
 /* How many workers: as asked, but no more than memory has room for what they read, since
  * each part is read twice and should come from memory the second time. */
 static int
-cli_jobs(const struct cli *c, unsigned *jobs, struct fail *f)
+cli_jobs(const struct cli *c, uint64_t part, unsigned *jobs, struct fail *f)
 {
-    uint64_t n = CLI_JOBS, memory = os_memory();
-    uint64_t most = memory ? memory / 4 / (c->part_size | 1) : CREW_MOST;
+    uint64_t n = CREW_AUTO, memory = os_memory();
+    uint64_t most = memory ? memory / 4 / part : CREW_MOST;
 
     if (c->jobs && strcmp(c->jobs, "auto") != 0 &&
         (!num_parse(span_of(c->jobs), CREW_MOST, &n) || !n))
@@ -11947,9 +12738,24 @@ cli_is_small(const struct cli_run *r)
 {
     struct stat info;
 
-    return r->last == 1 && stat(r->cli->words[0], &info) == 0 &&
+    return r->last == 1 && stat(r->words[0], &info) == 0 &&
            ((uint64_t)info.st_size <= r->wish.threshold ||
             (uint64_t)info.st_size <= r->wish.part_size);
+}
+
+/* How much there is to be sent, as far as that is known. */
+static uint64_t
+cli_total(const struct cli_run *r)
+{
+    uint64_t total = 0;
+    struct stat info;
+
+    for (int i = 0; i < r->last; i++)
+        if (!strcmp(r->words[i], "-"))
+            return r->cli->expected;
+        else if (stat(r->words[i], &info) == 0 && S_ISREG(info.st_mode))
+            total += (uint64_t)info.st_size;
+    return total;
 }
 
 /* The folder for journals and the ledger. Without one, files still go up. */
@@ -11976,9 +12782,37 @@ static void
 cli_summary(const struct cli_run *r)
 {
     struct buf line = buf_upto(4096);
+    int64_t took = os_ticks() - r->begun;
 
-    if (!r->cli->json)
+    log_draw(SPAN(""));
+    if (!r->cli->json && (r->tally.done + r->tally.failed > 1 || r->parts)) {
+        buf_num(&line, (uint64_t)r->tally.done);
+        buf_str(&line, r->tally.done == 1 ? " file, " : " files, ");
+        num_put_size(&line, r->bytes);
+        buf_str(&line, " in ");
+        cli_put_age(&line, took / 1000);
+        buf_str(&line, ", ");
+        num_put_size(&line, r->xfer.crew.moved * 1000 / (uint64_t)(took + 1));
+        buf_str(&line, "/s");
+        if (r->resumed) {
+            buf_str(&line, ", ");
+            num_put_size(&line, r->resumed);
+            buf_str(&line, " were there already");
+        }
+        if (r->retries) {
+            buf_str(&line, ", retries: ");
+            buf_num(&line, r->retries);
+        }
+        if (r->tally.failed) {
+            buf_str(&line, ", failed: ");
+            buf_num(&line, (uint64_t)r->tally.failed);
+        }
+        log_say(LOG_NOTE, "%s", buf_text(&line));
+    }
+    if (!r->cli->json) {
+        buf_free(&line);
         return;
+    }
     buf_char(&line, '{');
     json_key(&line, "event");
     json_put(&line, SPAN("summary"));
@@ -12056,27 +12890,34 @@ cli_metrics(const struct cli_run *r, int code, struct fail *f)
 static int
 cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
 {
+    bool stream = !strcmp(c->words[0], "-") && !c->spool;
+    struct part_plan plan;
+
     *w = (struct xfer_wish){.heads = c->heads,
                             .n = c->n,
                             .no_clobber = c->no_clobber,
                             .restart = c->restart,
                             .part_size = c->part_size,
-                            .threshold = c->threshold ? c->threshold : c->part_size,
-                            .rate = c->rate,
+                            .jobs_fixed = c->jobs && strcmp(c->jobs, "auto") != 0,
                             .journal = c->journal};
     if (!cli_checksum(c, w, f))
         return -1;
     if (c->part_size > PART_MOST)
         return fail_set(f, S3UP_USAGE,
                         "--part-size: S3 knows no larger parts than 5 GiB");
-    if (c->part_size < PART_LEAST) {
+    if (c->part_size && c->part_size < PART_LEAST) {
         log_say(LOG_WARN,
                 "--part-size: S3 knows no smaller parts than 5 MiB (but the last "
                 "one): 5M is taken");
         w->part_size = PART_LEAST;
     }
-    if (!c->threshold)
-        w->threshold = w->part_size;
+    if (!w->part_size)
+        w->part_size = stream ? PART_STREAM : PART_USUAL;
+    if (stream && part_plan(&plan, (int64_t)c->expected, w->part_size, f) < 0)
+        return -1;
+    if (stream) /* what is given must hold it: a stream cannot be begun again */
+        w->part_size = (uint64_t)plan.part;
+    w->threshold = c->threshold ? c->threshold : w->part_size;
     if (c->concat && c->count - 1 > JRN_SOURCES)
         return fail_set(f, S3UP_USAGE, "--concat joins %d files at most", JRN_SOURCES);
     if (c->journal && c->count > 2 && !c->concat)
@@ -12085,12 +12926,141 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     return 0;
 }
 
+/* Sends the files of a run, and counts what came of them. */
+static int
+cli_put_words(struct cli_run *r, struct store *st, struct fail *f)
+{
+    bool ended;
+
+    r->xfer = (struct xfer){.st = st,
+                            .wish = &r->wish,
+                            .bucket = r->bucket,
+                            .next = cli_next,
+                            .event = cli_hear,
+                            .tick = cli_tick,
+                            .owner = st->config.owner};
+    r->at = 0;
+    r->left = -1;
+    r->total = cli_total(r);
+    if (xfer_run(&r->xfer, cli_is_small(r) ? 1 : r->jobs, f) < 0)
+        return -1;
+    ended = r->xfer.hopeless || os_stop;
+    /* A stop may come before the first file, when nothing has failed yet. */
+    for (int why = os_stop ? S3UP_INTERRUPTED : r->tally.code; ended && r->at < r->last;
+         r->at++)
+        cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], "sent", why, false));
+    return 0;
+}
+
+/* Puts the stream into a file; *n is how long it was. What ends early leaves nothing. */
+static int
+cli_fill_spool(const struct cli *c, const char *part, const char *path, uint64_t *n,
+               struct fail *f)
+{
+    struct xfer_item item = {.fd = STDIN_FILENO};
+    char *piece = malloc(S3_WINDOW);
+    struct xfer_up up = {.stream = NULL};
+    struct xfer_stream s;
+    int fd = os_open(part, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600);
+    ssize_t did = 1;
+
+    *n = 0;
+    if (!piece || fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        (void)(fd >= 0 && errno == EWOULDBLOCK
+                   ? fail_set(f, S3UP_LOCKED, "another run is writing %s", part)
+                   : fail_sys(f, "write", part));
+    } else if (ftruncate(fd, 0) != 0) {
+        (void)fail_sys(f, "write", part);
+    } else if (!c->producer || cli_produce(c->producer, &item, f) == 0) {
+        while (f->code == S3UP_OK && !os_stop &&
+               (did = read(item.fd, piece, S3_WINDOW)) > 0) {
+            *n += (uint64_t)did;
+            if (!os_write(fd, piece, (size_t)did))
+                (void)fail_sys(f, "write", part);
+        }
+        if (did < 0 && !os_stop)
+            (void)fail_sys(f, "read", "standard input");
+        s = (struct xfer_stream){.fd = item.fd, .producer = item.producer};
+        up.stream = &s;
+        if (f->code == S3UP_OK && !os_stop)
+            (void)xfer_end_stream(&up, f);
+        if (item.producer && s.producer)
+            (void)kill(s.producer, SIGTERM);
+        if (os_stop)
+            (void)fail_set(f, S3UP_INTERRUPTED, "interrupted while the stream was read");
+        if (f->code == S3UP_OK &&
+            (fsync(fd) != 0 || rename(part, path) != 0 || !os_sync_folder(path)))
+            (void)fail_sys(f, "write", path);
+        if (f->code != S3UP_OK)
+            (void)unlink(part);
+    }
+    if (fd >= 0)
+        (void)close(fd);
+    free(piece);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* What is known of the stream's length must fit. */
+static int
+cli_check_spool(const struct cli *c, struct fail *f)
+{
+    struct statvfs info;
+
+    if (statvfs(c->spool, &info) != 0)
+        return fail_sys(f, "write to the spool", c->spool);
+    if (c->expected && (uint64_t)info.f_bavail * info.f_frsize < c->expected)
+        return fail_set(
+            f, S3UP_LATER, "the spool %s has room for %llu bytes, and %llu are expected",
+            c->spool, (unsigned long long)((uint64_t)info.f_bavail * info.f_frsize),
+            (unsigned long long)c->expected);
+    return 0;
+}
+
+/* By way of a file: a stream that is on disk to its end can be sent again. What an
+ * earlier run left is sent first; then no more input means no more objects. */
+static int
+cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
+{
+    struct buf endpoint = buf_upto(URL_MAX), path = buf_upto(PATH_MAX),
+               part = buf_upto(PATH_MAX);
+    struct jrn_what what = {"spool", "-", {NULL, 0}, r->bucket, r->given};
+    char *word;
+    bool left;
+    uint64_t n = 0;
+    int rc = cli_check_spool(r->cli, f);
+
+    xfer_put_endpoint(st, &endpoint);
+    what.endpoint = buf_span(&endpoint);
+    jrn_put_path(r->cli->spool, &what, &path);
+    buf_put(&part, buf_span(&path));
+    buf_str(&part, ".part");
+    word = (char *)(uintptr_t)buf_text(&path);
+    r->words = &word;
+    left = rc == 0 && access(word, F_OK) == 0;
+    if (left) {
+        log_say(LOG_NOTE, "first the stream that an earlier run left in %s", word);
+        rc = cli_put_words(r, st, f);
+    }
+    if (rc == 0 && !r->tally.failed && left && unlink(word) != 0)
+        rc = fail_sys(f, "remove", word);
+    if (rc == 0 && !r->tally.failed)
+        rc = cli_fill_spool(r->cli, buf_text(&part), word, &n, f);
+    if (rc == 0 && !r->tally.failed && (n || !left))
+        rc = cli_put_words(r, st, f);
+    if (rc == 0 && !r->tally.failed && unlink(word) != 0)
+        rc = fail_sys(f, "remove", word);
+    buf_free(&endpoint);
+    buf_free(&path);
+    buf_free(&part);
+    return rc;
+}
+
 static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
-    struct cli_run run = {.cli = c, .last = c->count - 1, .begun = os_ticks()};
+    struct cli_run run = {
+        .cli = c, .words = c->words, .last = c->count - 1, .begun = os_ticks()};
     struct cli_store *s = st->config.owner;
-    unsigned jobs = 1;
     int code = -1;
 
     if (c->count < 2)
@@ -12099,10 +13069,10 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     if (!cli_uri(c->words[run.last], &run.bucket, &run.given, f) ||
         cli_wish(c, &run.wish, f) < 0 ||
         (!c->concat && cli_differ(c->words, run.last, f) < 0) ||
-        cli_jobs(c, &jobs, f) < 0)
+        cli_jobs(c, run.wish.part_size, &run.jobs, f) < 0)
         return -1;
     for (int i = 0; i < run.last; i++)
-        if (!cli_is_file(c->words[i], f))
+        if (!cli_is_file(&run, c->words[i], f))
             return -1;
     if (c->concat)
         os_open_many(); /* a part may lie in thousands of files */
@@ -12111,24 +13081,21 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     run.folder = buf_upto(PATH_MAX);
     if (!c->dry_run)
         cli_state(&run);
+    run.told = run.sample[0].at = run.begun;
+    run.samples = 1;
     s->run = &run;
-    run.xfer = (struct xfer){.st = st,
-                             .wish = &run.wish,
-                             .bucket = run.bucket,
-                             .next = cli_next,
-                             .event = cli_hear,
-                             .owner = s};
-    if (xfer_run(&run.xfer, cli_is_small(&run) ? 1 : jobs, f) == 0) {
-        bool ended = run.xfer.hopeless || os_stop;
-
-        for (int why = run.tally.code; ended && run.at < run.last; run.at++)
-            cli_count(&run.tally, cli_spared(c, c->words[run.at], "sent", why, false));
+    st->config.tick = cli_tick;
+    run.is_drawing = !c->json && !c->quiet && !c->no_progress && isatty(STDERR_FILENO);
+    if (c->rate)
+        (void)cli_rate(c->rate, os_minute(), &run.wish.rate);
+    if ((c->spool && !c->dry_run ? cli_put_spool(&run, st, f)
+                                 : cli_put_words(&run, st, f)) == 0)
         code = cli_outcome(&run.tally);
-        cli_summary(&run);
-        if (c->metrics && cli_metrics(&run, code, f) < 0)
-            code = code ? code : cli_failed(c, f, c->metrics, false);
-    }
+    cli_summary(&run);
+    if (code >= 0 && c->metrics && cli_metrics(&run, code, f) < 0)
+        code = code ? code : cli_failed(c, f, c->metrics, false);
     s->run = NULL;
+    st->config.tick = NULL;
     buf_free(&run.key);
     buf_free(&run.target);
     buf_free(&run.folder);
@@ -12225,7 +13192,13 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
         (void)cli_differ(c->words, n, f);
     for (int i = 0; i < n && f->code == S3UP_OK; i++) {
         bool to_stdout = !strcmp(to, "-");
-        int code = cli_get_one(c, st, c->words[i], to, n > 1 && !to_stdout);
+        uint64_t rate = 0;
+        int code;
+
+        if (c->rate)
+            (void)cli_rate(c->rate, os_minute(), &rate);
+        st->still.rate = rate < UINT32_MAX ? (uint32_t)rate : UINT32_MAX;
+        code = cli_get_one(c, st, c->words[i], to, n > 1 && !to_stdout);
 
         cli_count(&tally, code);
         while (code && cli_hopeless(st, code) && i + 1 < n)
@@ -12237,22 +13210,6 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
 }
 
 /* ---- ls, stat ---- */
-
-/* 2013-05-24T00:00:00Z */
-static void
-cli_put_time(struct buf *out, int64_t t)
-{
-    char stamp[DATE_STAMP];
-
-    date_stamp(t, stamp);
-    for (unsigned i = 0; stamp[i]; i++) {
-        if (i == 4 || i == 6)
-            buf_char(out, '-');
-        if (i == 11 || i == 13)
-            buf_char(out, ':');
-        buf_char(out, stamp[i]);
-    }
-}
 
 /* One line of a list. A key with a line end or another control character is shown with
  * escapes, so that a line stays a line; --json loses nothing. */
@@ -12279,7 +13236,7 @@ cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry
         if (e->time) {
             json_key(&line, "time");
             buf_char(&line, '"');
-            cli_put_time(&line, e->time);
+            date_put_iso(&line, e->time);
             buf_char(&line, '"');
         }
         buf_char(&line, '}');
@@ -12289,7 +13246,7 @@ cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry
         if (e->is_prefix)
             buf_str(&line, "                    ");
         else
-            cli_put_time(&line, e->time);
+            date_put_iso(&line, e->time);
         if (kind != S3_BUCKETS) {
             if (e->is_prefix)
                 buf_str(&size, "PRE");
@@ -12407,28 +13364,6 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
 }
 
 /* ---- uploads, abort, sweep, history ---- */
-
-/* 90061 as 1d1h: two units are enough for people. */
-static void
-cli_put_age(struct buf *out, int64_t seconds)
-{
-    static const struct {
-        int64_t in;
-        char letter;
-    } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
-    uint64_t left = seconds > 0 ? (uint64_t)seconds : 0;
-    unsigned i = 0;
-
-    while (i < 3 && left < (uint64_t)units[i].in)
-        i++;
-    for (unsigned k = i; k <= i + 1 && k < 4; k++) {
-        if (k > i && !(left / (uint64_t)units[k].in))
-            break;
-        buf_num(out, left / (uint64_t)units[k].in);
-        buf_char(out, units[k].letter);
-        left %= (uint64_t)units[k].in;
-    }
-}
 
 /* An upload that a journal of this host tells of. */
 static void
@@ -12566,10 +13501,10 @@ cli_show_upload(const struct cli *c, struct span bucket, const struct cli_upload
         cli_json_text(&line, "upload_id", u->id);
         json_key(&line, "time");
         buf_char(&line, '"');
-        cli_put_time(&line, (int64_t)u->time);
+        date_put_iso(&line, (int64_t)u->time);
         buf_str(&line, "\"}");
     } else {
-        cli_put_time(&line, (int64_t)u->time);
+        date_put_iso(&line, (int64_t)u->time);
         buf_str(&line, "  ");
         log_put_plain(&line, buf_span(&target));
         buf_str(&line, "  ");
@@ -12799,9 +13734,9 @@ cli_show_stored(const struct cli *c, struct span line, const char *pattern)
                 (void)json_text(j.text, &text[i]);
     good = event == JSON_END && text[0].n && text[1].n;
     cli_put_uri(&out, buf_span(&text[2]), buf_span(&text[3]));
-    match = !pattern || fnmatch(pattern, buf_text(&text[1]), 0) == 0 ||
-            fnmatch(pattern, buf_text(&text[3]), 0) == 0 ||
-            fnmatch(pattern, buf_text(&out), 0) == 0;
+    match = !pattern || span_glob(span_of(pattern), buf_span(&text[1])) ||
+            span_glob(span_of(pattern), buf_span(&text[3])) ||
+            span_glob(span_of(pattern), buf_span(&out));
     if (good && match && c->json) {
         printf("%.*s\n", (int)line.n, line.p);
     } else if (good && match) {

@@ -6,6 +6,7 @@
 set -u
 s3up=$(realpath "$1") call=$(realpath "$2") s3d=$(realpath "$3")
 W=$(mktemp -d) || exit 2
+export S3UP_STATE_DIR="$W/state"
 pids=
 trap 'kill $pids 2>/dev/null; rm -rf "$W"' EXIT
 trap 'exit 130' INT TERM

@@ -20,6 +20,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 cd "$room" || exit 1
 mkdir home
+export XDG_STATE_HOME="$room/home/state" # root has another folder else
 
 say() {
     printf '\n%s\n' "$*"
@@ -56,6 +57,14 @@ refuse() { # CODE COMMAND...: the same, for a command that must end with CODE
     got=$?
     [ $got = "$code" ] || failed "$* ended with $got instead of $code"
     echo "(exit code $code)"
+}
+
+door() { # the store's own door: what has come, and from when on to count
+    "$s3d" ctl @port "$@"
+}
+
+stored() { # how many parts the store has taken since the last reset
+    door log | grep -c 'PUT .* 200 .* UploadPart '
 }
 
 say "This shows s3up at work with a small S3 store that runs on this machine for a moment."
@@ -111,6 +120,33 @@ if command -v curl >/dev/null; then
 else
     echo "(Any browser opens it. There is no curl here to show that.)"
 fi
+
+say "Now what s3up is for: an upload that always finishes. A file of 120 MB goes up in parts"
+say "of 5 MB, at 30 MB a second; half way the program is killed as hard as can be."
+head -c 120000000 /dev/urandom >backup.img
+door reset
+echo '$ s3up put --part-size 5M --limit-rate 30M backup.img s3://demo/ &'
+HOME=$room/home "$s3up" put --part-size 5M --limit-rate 30M backup.img s3://demo/ &
+upload=$!
+until [ "$(stored)" -ge 10 ]; do
+    sleep 0.1
+    kill -0 $upload 2>/dev/null || failed "the upload was over before it could be killed"
+done
+echo "$ kill -9 $upload"
+kill -s KILL $upload
+wait $upload 2>/dev/null
+step s3up uploads
+first=$(stored)
+say "The same command again: it knows what is there."
+step s3up put --part-size 5M backup.img s3://demo/
+all=$(stored)
+step s3up get -q s3://demo/backup.img back.img
+step cmp backup.img back.img
+echo "The file has 23 parts. $first were stored before the kill, $((all - first)) after it:"
+echo "$((all - 23)) of them were sent twice, because nobody had noted them when the kill came."
+[ $((all - 23)) -le 4 ] || failed "more parts were sent twice than were under way"
+step s3up history
+step s3up rm s3://demo/backup.img
 
 say "Tidying up: first the objects, then the bucket. Before that, only what would be done:"
 step s3up rm --dry-run s3://demo/today/photo.raw 's3://demo/today/my notes.txt'

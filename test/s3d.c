@@ -2572,7 +2572,7 @@ body_read(struct conn *c, sink_fn sink, void *to, struct sums *s)
     c->body_begun = true;
     if (c->expect && c->left && c->in_at == c->in_n)
         conn_write(c, "HTTP/1.1 100 Continue\r\n\r\n", 25, 0);
-    if (rate > 0)
+    if (rate > 0 && rate < 1e6) /* so small a window admits no more than some 30 KB/s */
         setsockopt(c->peer.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     while (c->left > 0) {
         size_t max = c->left < CHUNK ? (size_t)c->left : CHUNK;

@@ -2158,6 +2158,21 @@ test_trickles(void)
     script_end();
 }
 
+/* A call sends so many bytes of a file, as uploads do. */
+static void
+send_file(struct s3_call *call, FILE *file, int64_t length)
+{
+    static struct part_file part;
+    static struct part_stretch stretch;
+
+    part = (struct part_file){.fd = fileno(file), .path = "the file"};
+    if (!os_identify(part.fd, &part.id))
+        abort();
+    part.id.size = length; /* as it was once */
+    stretch = (struct part_stretch){&part, 1, 0, length, NULL};
+    call->body = (struct s3_body){.length = length, .read = part_read, .from = &stretch};
+}
+
 /* A body from a file that is shorter than it was: the store must not get all of it. */
 static void
 test_short_file(void)
@@ -2169,8 +2184,7 @@ test_short_file(void)
     CASE("a file that became shorter");
     if (!file || fputs("hello", file) < 0 || fflush(file) != 0)
         abort();
-    call.body.fd = fileno(file);
-    call.body.length = 6;
+    send_file(&call, file, 6);
     SCRIPT(3, GOOD);
     CHECK_NUM(s3_put_object(&store, &call, &f), -1);
     CHECK_NUM(f.code, S3UP_SKIPPED);
@@ -2366,8 +2380,7 @@ test_stop_in_bodies(void)
 
     if (!file || ftruncate(fileno(file), (off_t)1 << 40) != 0)
         abort();
-    put.body.fd = fileno(file);
-    put.body.length = (int64_t)1 << 40;
+    send_file(&put, file, (int64_t)1 << 40);
 
     script(refuses, 2, 3);
     stop_soon();
@@ -2600,8 +2613,7 @@ test_tls_early(void)
 
     if (!file || ftruncate(fileno(file), 16 << 20) != 0)
         abort();
-    put.body.fd = fileno(file);
-    put.body.length = 16 << 20;
+    send_file(&put, file, 16 << 20);
     CASE("TLS: an early 403");
     tls_script(EARLY);
     for (int i = 0; i < 20; i++) {

@@ -29,6 +29,7 @@ done
 [ $# -gt 0 ] || set -- rgw swift minio s3d
 
 W=$(mktemp -d) || exit 1
+export S3UP_STATE_DIR="$W/state"
 passed=0 failed=0 running='' proxy=''
 : >"$W/table"
 : >"$W/skipped"
