@@ -45,7 +45,7 @@ uploads_at() { # PREFIX: how many unfinished ones the store has there
 hold() { # ARG...: behind put
     ctl reset
     fault 'UploadPart *partNumber=4&* stall-body=60' 'UploadPart *partNumber=5&* stall-body=60'
-    begin put --part-size 5M "$@"
+    begin put --part-size 5M -j 4 "$@" # parts 1 to 3 and 6 must not wait for these two
     until_so are_noted 4 || fail "no four parts were noted"
 }
 
