@@ -2133,7 +2133,8 @@ static void
 os_signals(void)
 {
     struct sigaction stop = {.sa_handler = os_on_stop}, ignore = {.sa_handler = SIG_IGN};
-    struct sigaction question = {.sa_handler = os_on_question}, was;
+    struct sigaction question = {.sa_handler = os_on_question};
+    struct sigaction usual = {.sa_handler = SIG_DFL}, was;
 
     (void)sigaction(SIGINT, &stop, NULL); /* cannot fail for a signal that exists */
     (void)sigaction(SIGTERM, &stop, NULL);
@@ -2143,8 +2144,7 @@ os_signals(void)
     (void)sigaction(SIGPIPE, &ignore, NULL);
     (void)sigaction(SIGXFSZ, &ignore, NULL);
     /* Whoever ignores it has us inherit that, and then no child's end could be known. */
-    ignore.sa_handler = SIG_DFL;
-    (void)sigaction(SIGCHLD, &ignore, NULL);
+    (void)sigaction(SIGCHLD, &usual, NULL);
 }
 
 /* Gives the two that are ignored back to a program that will take our place. */
@@ -5913,12 +5913,11 @@ http_line(struct conn *c, char line[HTTP_LINE], struct fail *f)
             line[n && line[n - 1] == '\r' ? n - 1 : n] = 0;
             return 0;
         }
+        /* A NUL would end the line for us, and for nobody else. */
         if (n == HTTP_LINE - 1 || !c->in[c->at])
             return fail_set(f, S3UP_LATER,
                             "a chunk's head is longer than %d bytes, or has a NUL in it",
                             HTTP_LINE);
-        if (!c->in[c->at]) /* it would end the line for us, and for nobody else */
-            return fail_set(f, S3UP_LATER, "there is a NUL in a chunk's head");
         line[n++] = c->in[c->at++];
     }
 }

@@ -129,20 +129,20 @@ counted "a proxy that wants TLS" origin requests 0
 # ---- https: a tunnel, in which nobody sees the keys ----
 
 https=https://$(at origin)
-for status in 403 404 407; do
+while read -r status exit requests; do # what may pass is asked for once more
     "$S3D" ctl @proxy faults "* * connect-refuse=$status"
     "$S3D" ctl @proxy reset
     call -e "$https" -p "$(at proxy)" get bucket key
-    ended "a tunnel that is refused with $status" 6 "status $status"
-    counted "a tunnel that is refused with $status" proxy requests 1
-done
-for status in 500 502 503; do
-    "$S3D" ctl @proxy faults "* * connect-refuse=$status"
-    "$S3D" ctl @proxy reset
-    call -e "$https" -p "$(at proxy)" get bucket key
-    ended "a tunnel that is refused with $status" 5 "status $status"
-    counted "a tunnel that is refused with $status" proxy requests 2
-done
+    ended "a tunnel that is refused with $status" "$exit" "status $status"
+    counted "a tunnel that is refused with $status" proxy requests "$requests"
+done <<EOF
+403 6 1
+404 6 1
+407 6 1
+500 5 2
+502 5 2
+503 5 2
+EOF
 while read -r fault word; do
     "$S3D" ctl @proxy faults "* * $fault n=2"
     call -e "$https" -p "$(at proxy)" get bucket key

@@ -220,6 +220,34 @@ if openssl s_client -connect '[::1]:1' </dev/null 2>&1 | grep -q 'refused'; then
     verdict "IPv6 address, right" 0 'bytes 8'
 fi
 
+# ---- a server that wants to negotiate once more ----
+
+# s_server does so when it is told to by its input, once the request is there.
+port=$((port + 1))
+mkfifo orders
+openssl s_server -accept "$port" -cert good.pem -key good.key -tls1_2 -state <orders >again.log 2>&1 &
+pids="$pids $!"
+exec 3<>orders
+n=0
+until openssl s_client -connect "localhost:$port" </dev/null 2>&1 | grep -q '^CONNECTED' || [ $n -ge 200 ]; do
+    n=$((n + 1))
+    sleep 0.02
+done
+timeout 20 "$CALL" -R 0 -t 5000 -c roots.pem -e "https://localhost:$port" get bucket key >again.out 2>&1 &
+pid=$!
+n=0
+until grep -q '^GET /bucket/key' again.log || [ $n -ge 500 ]; do
+    n=$((n + 1))
+    sleep 0.02
+done
+printf 'r\n' >&3
+wait $pid
+code=$?
+exec 3>&-
+# The server hears a no, and takes it badly.
+out="$(cat again.out) $(grep 'read:warning' again.log)"
+verdict "renegotiation" 5 'read:warning:no renegotiation'
+
 # ---- servers that are none ----
 
 if command -v python3 >/dev/null; then

@@ -2628,6 +2628,35 @@ test_tls_early(void)
     (void)fclose(file);
 }
 
+/* What is said about a certificate's dates, and that a clock from before this source was
+ * written is to blame, not the server. */
+static void
+test_tls_dates(void)
+{
+    static const struct {
+        bool early;
+        int64_t now;
+        enum s3up_exit code;
+        const char *says, *silent;
+    } t[] = {
+        {true, S3UP_RELEASED, S3UP_LATER, "clock of this machine is wrong", "expired"},
+        {true, S3UP_RELEASED + 1, S3UP_DENIED, "not yet valid", "expired"},
+        {false, S3UP_RELEASED, S3UP_DENIED, "expired at", "not yet"},
+        {false, S3UP_RELEASED + 1, S3UP_DENIED, "expired at", "not yet"},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct tls tls = {.x = {.early = t[i].early, .now = t[i].now}};
+        struct fail f = {S3UP_OK, ""};
+
+        CASE("dates, row %zu", i);
+        tls.client.eng.err = BR_ERR_X509_EXPIRED;
+        CHECK_NUM(tls_explain(&tls, "host", &f), -1);
+        CHECK_NUM(f.code, t[i].code);
+        CHECK(has(f.text, t[i].says) && !has(f.text, t[i].silent));
+    }
+}
+
 /* ---- certificates ---- */
 
 static void
@@ -3050,6 +3079,7 @@ main(void)
     test_stop_in_bodies();
     test_tls_connections();
     test_tls_early();
+    test_tls_dates();
     test_der();
     test_dates();
     test_broken_certificates();

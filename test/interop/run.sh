@@ -30,12 +30,19 @@ done
 
 W=$(mktemp -d) || exit 1
 export S3UP_STATE_DIR="$W/state"
-passed=0 failed=0 running='' proxy=''
+passed=0 failed=0 running='' proxy='' installer=''
 : >"$W/table"
 : >"$W/skipped"
-trap '[ -z "$proxy" ] || kill "$proxy" 2>/dev/null; [ -z "$running" ] || "$here/$running.sh" stop "$W/$running"; rm -rf "$W"' EXIT
+trap leave EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+
+leave() {
+    [ -z "$proxy" ] || kill "$proxy" 2>/dev/null
+    [ -z "$installer" ] || { kill -s TERM -- "-$installer" && wait "$installer"; } 2>/dev/null
+    [ -z "$running" ] || "$here/$running.sh" stop "$W/$running"
+    rm -rf "$W"
+}
 
 # ---- what is judged, and how it is counted ----
 
@@ -172,7 +179,13 @@ now() { date +%s; }
 program_begun=$(now)
 servers=
 for server in "$@"; do
-    if "$here/$server.sh" $mode 2>"$W/why"; then
+    if [ $mode = install ]; then
+        # It may take minutes. A shell that waits hears of a signal at once, and hands it on.
+        env --default-signal=INT setsid "$here/$server.sh" install &
+        installer=$!
+        wait $installer
+        installer=
+    elif "$here/$server.sh" look 2>"$W/why"; then
         servers="$servers $server"
     else
         cat "$W/why" >&2
