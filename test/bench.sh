@@ -16,7 +16,7 @@ start() {
     done | sort -n | sed -n 5p
 }
 
-echo "static size, stripped: $(($(wc -c <"$s3up"))) bytes (to hold: 300000)"
+echo "static size, stripped: $(($(wc -c <"$s3up"))) bytes (to hold: 400000)"
 echo "s3up version:          $(start "$s3up" version) us from fork to exit (to hold: 2000)"
 echo "true, to compare:      $(start /bin/true) us"
 for peer in 'curl --version' 's5cmd version' 'rclone version' 'aws --version' 's3cmd --version'; do
