@@ -3707,9 +3707,9 @@ jrn_each(const char *folder,
         struct buf path = buf_upto(PATH_MAX);
         unsigned char digest[SHA256_SIZE];
         struct fail unread = {S3UP_OK, ""};
-        struct os_time changed;
+        struct os_time changed = {0, 0};
         struct jrn_facts facts;
-        bool busy;
+        bool busy = false;
 
         if (!hex_read(span_of(entry->d_name), digest, sizeof digest))
             continue;
@@ -13370,7 +13370,7 @@ cli_see_journal(void *owner, const struct jrn_facts *k, bool busy, int64_t chang
 {
     const struct cli *c = owner;
     struct buf line = buf_upto(64 * KEY_MAX), target = buf_upto(8 * KEY_MAX);
-    struct part_plan plan;
+    struct part_plan plan = {.n = 0};
     struct fail unread = {S3UP_OK, ""};
     int64_t size = 0, age = os_now().s - changed;
     uint64_t done = 0;
