@@ -12890,7 +12890,7 @@ static int
 cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
 {
     bool stream = !strcmp(c->words[0], "-") && !c->spool;
-    struct part_plan plan;
+    struct part_plan plan = {.n = 0};
 
     *w = (struct xfer_wish){.heads = c->heads,
                             .n = c->n,
