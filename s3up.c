@@ -113,19 +113,20 @@
 #define CREW_HOLD     10      /* rounds before another number is tried */
 #define CREW_ETAG     256     /* bytes of an ETag in an answer */
 #define CREW_ORDER    4194304 /* bytes of an order: a part of many small files */
-#define XFER_LOOK     200     /* milliseconds between two looks at what goes on */
-#define XFER_SYNC     999     /* and between two syncs of a journal */
-#define XFER_PARTING  700     /* milliseconds for an abort when we must stop */
-#define XFER_DEATHS   20      /* of workers, after which an upload is given up */
-#define CLI_SAMPLES   6       /* seconds over which a rate is shown */
-#define XFER_RENEWALS 3       /* of keys in a row that are refused again */
-#define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
-#define CRED_MAX      65536   /* bytes of one key, token or setting */
-#define CRED_WORDS    64      /* words of a credential_process */
-#define CRED_PATIENCE 60000   /* milliseconds that it may run */
-#define CRED_NO_EXEC  127     /* what a child says that could not start the program */
-#define PRESIGN_MAX   604800  /* seconds that a presigned URL may live: seven days */
-#define PARTS_MAX     10000   /* of one upload, by the S3 specification */
+#define XFER_MTIME    "x-amz-meta-mtime" /* as rclone and others note a file's time */
+#define XFER_LOOK     200    /* milliseconds between two looks at what goes on */
+#define XFER_SYNC     999    /* and between two syncs of a journal */
+#define XFER_PARTING  700    /* milliseconds for an abort when we must stop */
+#define XFER_DEATHS   20     /* of workers, after which an upload is given up */
+#define CLI_SAMPLES   6      /* seconds over which a rate is shown */
+#define XFER_RENEWALS 3      /* of keys in a row that are refused again */
+#define CLI_RETRIES   8      /* attempts after the first, unless --retries says else */
+#define CRED_MAX      65536  /* bytes of one key, token or setting */
+#define CRED_WORDS    64     /* words of a credential_process */
+#define CRED_PATIENCE 60000  /* milliseconds that it may run */
+#define CRED_NO_EXEC  127    /* what a child says that could not start the program */
+#define PRESIGN_MAX   604800 /* seconds that a presigned URL may live: seven days */
+#define PARTS_MAX     10000  /* of one upload, by the S3 specification */
 #define PART_LEAST    ((uint64_t)5 << 20) /* bytes of a part, but of the last */
 #define PART_MOST     ((uint64_t)5 << 30)
 #define PART_USUAL    ((uint64_t)16 << 20)
@@ -1753,14 +1754,15 @@ os_open_many(void)
     }
 }
 
-/* A write that a signal interrupts goes on, unless the signal is a stop. */
+/* A write that a signal interrupts goes on, unless the signal is a stop. To place `at`,
+ * or where the descriptor stands if that is negative. */
 static bool
-os_write(int fd, const void *data, size_t n)
+os_write_at(int fd, const void *data, size_t n, int64_t at)
 {
     const char *p = data;
 
     while (n) {
-        ssize_t did = write(fd, p, n);
+        ssize_t did = at < 0 ? write(fd, p, n) : pwrite(fd, p, n, (off_t)at);
 
         if (did < 0 && os_again())
             continue;
@@ -1770,12 +1772,19 @@ os_write(int fd, const void *data, size_t n)
         }
         p += did;
         n -= (size_t)did;
+        at = at < 0 ? at : at + did;
         if (n && os_stop) { /* the rest would wait as the signal found us waiting */
             errno = EINTR;
             return false;
         }
     }
     return true;
+}
+
+static bool
+os_write(int fd, const void *data, size_t n)
+{
+    return os_write_at(fd, data, n, -1);
 }
 
 /* Text for a person: control characters are shown, not sent, so that a name can neither
@@ -1901,14 +1910,68 @@ os_read(int fd, void *data, size_t n, int64_t at)
 }
 
 static int
-os_open(const char *path, int flags, mode_t mode)
+os_open_in(int folder, const char *name, int flags, mode_t mode)
 {
     int fd;
 
     do
-        fd = open(path, flags | O_CLOEXEC, mode);
+        fd = openat(folder, name, flags | O_CLOEXEC, mode);
     while (fd < 0 && os_again());
     return fd;
+}
+
+static int
+os_open(const char *path, int flags, mode_t mode)
+{
+    return os_open_in(AT_FDCWD, path, flags, mode);
+}
+
+/* Opens the folder of a tree that the last component of a path lies in, or -1 and errno.
+ * The way there is gone one component at a time, and no link is followed: whoever may
+ * write into the tree cannot lead us out of it. */
+static int
+os_walk(int root, const char *path, bool make)
+{
+    int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW;
+    int at = os_open_in(root, ".", flags, 0), below, why;
+    char name[NAME_MAX + 1];
+    const char *slash;
+
+    for (; at >= 0 && (slash = strchr(path, '/')) != NULL; path = slash + 1) {
+        size_t n = (size_t)(slash - path);
+
+        below = -1;
+        errno = n > NAME_MAX ? ENAMETOOLONG : EINVAL;
+        if (n && n <= NAME_MAX) {
+            memcpy(name, path, n);
+            name[n] = 0;
+            if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+                below = os_open_in(at, name, flags, 0);
+            if (below < 0 && errno == ENOENT && make &&
+                (mkdirat(at, name, 0777) == 0 || errno == EEXIST))
+                below = os_open_in(at, name, flags, 0);
+        }
+        why = errno;
+        (void)close(at);
+        errno = why;
+        at = below;
+    }
+    return at;
+}
+
+/* What a folder says about its files survives a power cut from now on. Some network file
+ * systems cannot tell. */
+static bool
+os_sync_in(int folder)
+{
+    int fd = os_open_in(folder, ".", O_RDONLY | O_DIRECTORY, 0);
+    bool good;
+
+    if (fd < 0)
+        return false;
+    good = fsync(fd) == 0 || errno == EINVAL;
+    (void)close(fd);
+    return good;
 }
 
 /* Bytes that nobody can guess, or false: never weaker ones. */
@@ -1991,27 +2054,32 @@ os_make_folders(const char *path, mode_t mode)
     return true;
 }
 
-/* Makes what a folder says about its files survive a power cut. */
-static bool
-os_sync_folder(const char *path)
+/* The folder that a path lies in; -1 and errno if there is none. */
+static int
+os_open_folder(const char *path, int flags)
 {
     const char *slash = strrchr(path, '/');
     char folder[PATH_MAX];
     size_t n = slash ? (size_t)(slash - path) + 1 : 0;
-    bool good;
-    int fd;
 
     if (n >= sizeof folder) {
         errno = ENAMETOOLONG;
-        return false;
+        return -1;
     }
     memcpy(folder, n ? path : ".", n ? n : 1);
     folder[n ? n : 1] = 0;
-    fd = os_open(folder, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0)
-        return false;
-    good = fsync(fd) == 0 || errno == EINVAL; /* some network file systems cannot */
-    (void)close(fd);
+    return os_open(folder, flags | O_DIRECTORY, 0);
+}
+
+/* The same by the path of a file in it. */
+static bool
+os_sync_folder(const char *path)
+{
+    int folder = os_open_folder(path, O_RDONLY);
+    bool good = folder >= 0 && os_sync_in(folder);
+
+    if (folder >= 0)
+        (void)close(folder);
     return good;
 }
 
@@ -3088,10 +3156,11 @@ struct jrn_facts {
     char id[2 * JRN_ID + 1];           /* the token in the object's metadata */
     char headers[2 * SHA256_SIZE + 1]; /* the digest of those that were given */
     struct buf upload;
-    struct jrn_part *part; /* part N is at N - 1 */
-    unsigned parts;        /* the greatest number that was noted */
-    struct buf etags;      /* texts, each with a NUL behind it */
-    bool completing;       /* the store may have been asked to join the parts */
+    struct jrn_part *part;  /* part N is at N - 1 */
+    unsigned parts;         /* the greatest number that was noted */
+    struct buf etags;       /* texts, each with a NUL behind it */
+    bool completing;        /* the store may have been asked to join the parts */
+    char object[CREW_ETAG]; /* of a download: the ETag of what is fetched */
 };
 
 static void
@@ -3184,6 +3253,7 @@ jrn_forget(struct jrn_facts *k)
     buf_clear(&k->etags);
     buf_clear(&k->upload);
     k->completing = false;
+    k->object[0] = 0;
 }
 
 /* part NUMBER "ETAG" SUM */
@@ -3202,6 +3272,21 @@ jrn_fact_part(struct jrn_facts *k, const struct jrn_line *line)
     good = good && jrn_note_part(k, (unsigned)number, buf_span(&etag), sum);
     buf_free(&etag);
     return good;
+}
+
+/* range OFFSET LENGTH SUM: of a download. Ranges are cut like parts. */
+static bool
+jrn_fact_range(struct jrn_facts *k, const struct jrn_line *line)
+{
+    unsigned char sum[JRN_SUM] = {0};
+    uint64_t at, length;
+
+    return line->n >= 4 && k->part_size && jrn_number(line, 1, INT64_MAX, &at) &&
+           jrn_number(line, 2, k->part_size, &length) && length &&
+           at % k->part_size == 0 && at / k->part_size < PARTS_MAX && line->word[3].n &&
+           line->word[3].n <= 2 * sizeof sum &&
+           hex_read(line->word[3], sum, line->word[3].n / 2) &&
+           jrn_note_part(k, (unsigned)(at / k->part_size) + 1, SPAN("-"), sum);
 }
 
 /* A value of printable characters, for a place of a fixed size. */
@@ -3262,6 +3347,14 @@ jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
         jrn_forget(k);
         good = line->n > 1 && url_read(line->word[1], false, &k->upload) && k->upload.n &&
                !span_has(buf_span(&k->upload), 0);
+    } else if (span_is(name, "object")) { /* the ranges of another one are not its own */
+        jrn_forget(k);
+        good = line->n > 1 && url_read(line->word[1], false, &text) && !text.bad &&
+               text.n < sizeof k->object && !span_has(buf_span(&text), 0);
+        if (good)
+            memcpy(k->object, buf_text(&text), text.n + 1);
+    } else if (span_is(name, "range")) {
+        good = jrn_fact_range(k, line);
     } else if (span_is(name, "part")) {
         good = jrn_fact_part(k, line);
     } else if (span_is(name, "lost")) { /* the source has another content there now */
@@ -6984,6 +7077,7 @@ struct store {
     bool met;         /* it has answered once */
     bool old_lists;   /* it does not know ListObjectsV2 */
     bool plain_lists; /* it cannot encode keys in lists */
+    bool no_sums;     /* it cannot be asked for checksums */
     struct {
         char bucket[S3_NAME], region[S3_NAME];
     } regions[S3_REGIONS]; /* where buckets were found to be */
@@ -8556,6 +8650,14 @@ struct part_file {
     struct os_id id; /* as it was when it was opened */
 };
 
+/* How a file is found: by its path, or, in a tree, from the tree's root on and without
+ * following links. */
+struct part_name {
+    const char *path;
+    int root;       /* the folder, or AT_FDCWD if it is no tree */
+    unsigned below; /* where in the path that begins what lies below the root */
+};
+
 /* Is the moment over in which a file could be written once more without that its time
  * changes? A time without a fraction is one of a file system that counts in seconds, or,
  * as FAT does, in pairs of them. One in the future tells nothing. */
@@ -8587,16 +8689,36 @@ part_settle(int fd, struct os_id *id)
     return false;
 }
 
+/* Opens a name for reading. Without O_NONBLOCK that of a FIFO would wait for a writer,
+ * maybe for ever. */
 static int
-part_open(struct part_file *p, const char *path, struct fail *f)
+part_open_name(const struct part_name *name)
 {
+    const char *rest = name->path + name->below, *slash = strrchr(rest, '/');
+    int folder, fd, why;
+
+    if (name->root == AT_FDCWD)
+        return os_open(name->path, O_RDONLY | O_NONBLOCK, 0);
+    folder = os_walk(name->root, rest, false);
+    if (folder < 0)
+        return -1;
+    fd = os_open_in(folder, slash ? slash + 1 : rest, O_RDONLY | O_NONBLOCK | O_NOFOLLOW,
+                    0);
+    why = errno;
+    (void)close(folder);
+    errno = why;
+    return fd;
+}
+
+static int
+part_open(struct part_file *p, const struct part_name *name, struct fail *f)
+{
+    const char *path = name->path;
     struct stat info;
     ssize_t did = 0;
     char byte;
 
-    *p = (struct part_file){.fd = -1, .path = path};
-    /* Without O_NONBLOCK the open of a FIFO would wait for a writer, maybe for ever. */
-    p->fd = os_open(path, O_RDONLY | O_NONBLOCK, 0);
+    *p = (struct part_file){.fd = part_open_name(name), .path = path};
     if (p->fd < 0)
         return fail_sys(f, "open", path);
     if (fstat(p->fd, &info) != 0)
@@ -8629,15 +8751,15 @@ part_close(struct part_file *p)
 
 /* Opens a file that was looked at before: it must still be the same. */
 static int
-part_open_again(struct part_file *p, const char *path, const struct os_id *id,
+part_open_again(struct part_file *p, const struct part_name *name, const struct os_id *id,
                 struct fail *f)
 {
-    if (part_open(p, path, f) < 0)
+    if (part_open(p, name, f) < 0)
         return -1;
     if (os_same(&p->id, id))
         return 0;
     part_close(p);
-    return fail_set(f, S3UP_SKIPPED, "%s changed while it was being sent", path);
+    return fail_set(f, S3UP_SKIPPED, "%s changed while it was being sent", name->path);
 }
 
 /* ---- the plan ---- */
@@ -8766,6 +8888,157 @@ part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
     return 0;
 }
 
+/* ---- files that are fetched ---- */
+
+/* Where a fetched file goes: a name in a folder that is held open, and the one that it
+ * has until it is whole. */
+struct part_place {
+    int folder; /* -1 when closed */
+    const char *path;
+    char name[NAME_MAX + 1], temp[NAME_MAX + 1];
+};
+
+static void
+part_leave(struct part_place *p)
+{
+    if (p->folder >= 0)
+        (void)close(p->folder);
+    p->folder = -1;
+}
+
+/* Finds the place of a name; in a tree, with the folders on the way there. */
+static int
+part_find(struct part_place *p, const struct part_name *name, struct fail *f)
+{
+    static const char tail[] = ".s3up-part";
+    const char *rest = name->path + name->below, *slash = strrchr(rest, '/');
+    struct span base = span_of(slash ? slash + 1 : rest);
+    struct buf temp = buf_upto(sizeof p->temp);
+    unsigned char crc[4];
+    size_t n = base.n;
+
+    *p = (struct part_place){.folder = -1, .path = name->path};
+    if (!base.n || base.n > NAME_MAX || span_is(base, ".") || span_is(base, "..")) {
+        errno = base.n > NAME_MAX ? ENAMETOOLONG : EINVAL;
+        return fail_sys(f, "write", name->path);
+    }
+    memcpy(p->name, base.p, base.n + 1);
+    if (n > NAME_MAX - (sizeof tail - 1)) /* then a checksum stands for the rest */
+        for (n = NAME_MAX - (sizeof tail - 1) - 9; n && (base.p[n] & 0xc0) == 0x80;)
+            n--; /* not into the middle of a character */
+    buf_put(&temp, span_first(base, n));
+    if (n < base.n) {
+        buf_char(&temp, '.');
+        sum_store32be(crc, jrn_crc(base));
+        hex_put(&temp, crc, sizeof crc);
+    }
+    buf_str(&temp, tail);
+    memcpy(p->temp, buf_text(&temp), temp.n + 1);
+    buf_free(&temp);
+    p->folder = name->root == AT_FDCWD ? os_open_folder(name->path, O_PATH)
+                                       : os_walk(name->root, rest, true);
+    if (p->folder >= 0)
+        return 0;
+    /* What is in the way of a tree's folder is no fault of this machine. */
+    if (name->root != AT_FDCWD && (errno == ENOTDIR || errno == ELOOP))
+        return fail_set(f, S3UP_SKIPPED,
+                        "%s: something that is no folder is in the way of one",
+                        name->path);
+    return fail_sys(f, "write", name->path);
+}
+
+/* Opens the temporary file that is there already and locks it: another run that is at
+ * work on it is left alone. -1 and no failure: there is none. */
+static int
+part_take_temp(const struct part_place *p, struct fail *f)
+{
+    int fd = os_open_in(p->folder, p->temp, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
+    struct stat info, there;
+
+    if (fd < 0)
+        return errno == ENOENT ? -1 : fail_sys(f, "write beside", p->path);
+    if (fstat(fd, &info) != 0)
+        (void)fail_sys(f, "examine", p->path);
+    else if (!S_ISREG(info.st_mode))
+        (void)fail_set(f, S3UP_SKIPPED, "%s: %s, which is no plain file, is in the way",
+                       p->path, p->temp);
+    else if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        (void)fail_set(f, S3UP_LOCKED, "another run is fetching %s", p->path);
+    else if (fstatat(p->folder, p->temp, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+             there.st_ino == info.st_ino && there.st_dev == info.st_dev)
+        return fd;
+    (void)close(fd); /* its run has just ended, or it is not for us */
+    return -1;
+}
+
+/* A new temporary file, locked. What an earlier run left is removed. */
+static int
+part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
+{
+    for (int i = 0; i < JRN_TRIES && f->code == S3UP_OK; i++) {
+        int fd =
+            os_open_in(p->folder, p->temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+
+        if (fd >= 0 && (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK))
+            return fd; /* a file system without locks has to do without */
+        if (fd < 0 && errno != EEXIST)
+            return fail_sys(f, "write", p->path);
+        if (fd < 0 && (fd = part_take_temp(p, f)) >= 0)
+            (void)unlinkat(p->folder, p->temp, 0);
+        if (fd >= 0)
+            (void)close(fd);
+    }
+    return f->code == S3UP_OK
+               ? fail_set(f, S3UP_LOCKED, "another run is fetching %s", p->path)
+               : -1;
+}
+
+/* What is there under the final name, and may it be replaced? *old is what it was, all 0
+ * if nothing. */
+static int
+part_examine(const struct part_place *p, bool no_clobber, struct stat *old,
+             struct fail *f)
+{
+    if (fstatat(p->folder, p->name, old, AT_SYMLINK_NOFOLLOW) != 0) {
+        *old = (struct stat){.st_mode = 0};
+        return errno == ENOENT ? 0 : fail_sys(f, "examine", p->path);
+    }
+    if (S_ISDIR(old->st_mode))
+        return fail_set(f, S3UP_USAGE, "cannot write %s: it is a folder", p->path);
+    if (no_clobber)
+        return fail_set(f, S3UP_EXISTS, "%s exists already", p->path);
+    if (!S_ISREG(old->st_mode) && !S_ISLNK(old->st_mode))
+        return fail_set(f, S3UP_SKIPPED, "%s is no plain file, and is not replaced",
+                        p->path);
+    return 0;
+}
+
+/* Gives a finished temporary file its name. Where it must not replace another, a link is
+ * made, which fails if the name is taken, by whomever. FAT and its like have no links:
+ * there the name is taken by an empty file, and that is replaced. */
+static int
+part_publish(const struct part_place *p, bool no_clobber, struct fail *f)
+{
+    bool linked = no_clobber && linkat(p->folder, p->temp, p->folder, p->name, 0) == 0;
+
+    if (no_clobber && !linked) {
+        int fd = os_open_in(p->folder, p->name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+        if (fd < 0)
+            return fail_sys(f, "write", p->path);
+        (void)close(fd);
+    }
+    if (linked) {
+        (void)unlinkat(p->folder, p->temp, 0);
+    } else if (renameat(p->folder, p->temp, p->folder, p->name) != 0) {
+        (void)fail_sys(f, "write", p->path);
+        if (no_clobber)
+            (void)unlinkat(p->folder, p->name, 0); /* the empty file */
+        return -1;
+    }
+    return 0;
+}
+
 /* ===== ROOM 13 crew: processes that work side by side =====
  *
  * In: a function that carries out an order. Out: the answers to orders, as they come.
@@ -8781,6 +9054,9 @@ struct crew_answer {
     enum s3up_exit code; /* S3UP_OK, or why it failed */
     bool keys;           /* it failed because of the keys */
     bool gone;           /* the store does not know the upload */
+    bool changed;        /* the object is another than it was */
+    bool large;          /* it is to be fetched in parts */
+    bool whole_only;     /* the store does not send parts of it */
     bool died;           /* no answer: the worker is gone */
     unsigned tries;      /* attempts after the first */
     uint64_t size;
@@ -9203,6 +9479,8 @@ struct xfer_wish {
     uint64_t rate;                 /* bytes a second, of all workers; 0: no limit */
     const char *journal;           /* where it shall be; NULL: in the folder */
     const char *folder;            /* for the state of transfers; NULL: there is none */
+    bool slice;                    /* of objects only that is fetched: */
+    int64_t from, length;          /* from < 0: the last bytes; length 0: to the end */
 };
 
 /* How bytes are summed on their way. */
@@ -9233,11 +9511,16 @@ xfer_sum_name(const struct xfer_sums *s)
     return s->has_kind ? sum_kinds[s->kind].name : s->is_unsigned ? "none" : "sha256";
 }
 
-/* What the owner of a run gives: files that become one object, or a stream that does. */
+/* What the owner of a run gives: files that become one object, a stream that does, or an
+ * object that becomes a file. */
 struct xfer_item {
     const char *const *path;
     unsigned files; /* 0: a stream */
     struct span key;
+    bool down;
+    int64_t size;     /* of the object; -1: not known */
+    int root;         /* the tree that the file is in; AT_FDCWD: it is in none */
+    unsigned below;   /* where in its path that begins what is below the root */
     const char *type; /* the media type, or NULL */
     int fd;           /* of the stream */
     pid_t producer;   /* that must end well before the stream counts as whole; or 0 */
@@ -9254,7 +9537,17 @@ struct xfer_stream {
     bool ended, warned;
 };
 
-/* A file, or several in a row, on the way to one object. */
+/* By what it is known that what came is what was stored. */
+struct xfer_proof {
+    char etag[CREW_ETAG]; /* as it came */
+    bool is_md5;          /* it tells the MD5 of the whole */
+    bool has_sum;         /* there is a checksum of the whole */
+    enum sum_kind kind;
+    char sum[2 * JRN_SUM]; /* in base 64 */
+};
+
+/* A file, or several in a row, on the way to one object; or an object on the way to a
+ * file. */
 struct xfer_up {
     struct xfer_up *next;
     uint32_t serial;
@@ -9268,14 +9561,25 @@ struct xfer_up {
     struct xfer_stream *stream; /* NULL: it is read from files */
     unsigned char *given;       /* for each part: is somebody sending it? */
     bool whole;                 /* it goes in one request */
-    bool again;                 /* it has started over once */
-    bool same;       /* the files are what they were when their parts were sent */
-    bool orphan;     /* the store has an upload that no journal tells of */
-    unsigned ahead;  /* the least number that may still have to be given */
-    unsigned flying; /* orders that are being carried out */
-    unsigned found;  /* parts that were stored by an earlier run */
-    unsigned deaths; /* of workers that were sending it */
-    int64_t begun;   /* ticks */
+    bool down;                  /* it is a download: the rest is about that */
+    int root;                   /* as in struct part_name */
+    unsigned below;
+    bool whole_only; /* the store does not send parts of it */
+    int64_t from;    /* where in the object that begins what is fetched */
+    int64_t total;   /* and how large the object is */
+    struct part_place place;
+    int temp; /* the temporary file, locked */
+    struct xfer_proof proof;
+    struct os_time modified; /* as the object's metadata say */
+    struct stat old;         /* the file that it replaces */
+    bool again;              /* it has started over once */
+    bool same;               /* the files are what they were when their parts were sent */
+    bool orphan;             /* the store has an upload that no journal tells of */
+    unsigned ahead;          /* the least number that may still have to be given */
+    unsigned flying;         /* orders that are being carried out */
+    unsigned found;          /* parts that were stored by an earlier run */
+    unsigned deaths;         /* of workers that were sending it */
+    int64_t begun;           /* ticks */
     char etag[CREW_ETAG];
 };
 
@@ -9305,6 +9609,7 @@ struct xfer {
     struct crew crew;
     struct jrn_ledger ledger;
     const char *ring;    /* of the stream, if there is one */
+    int64_t since;       /* when the run began: what is younger was written by it */
     struct xfer_up *ups; /* under way */
     uint32_t serial;     /* of the last that was begun */
     struct {
@@ -9538,13 +9843,331 @@ xfer_send_part(struct xfer *x, const struct part_stretch *s, struct s3_call *cal
     buf_free(&etag);
 }
 
+/* ---- one request: an object, or a stretch of one ---- */
+
+/* An object, or a stretch of one, on its way to a file descriptor. */
+struct xfer_get {
+    struct span bucket, key;
+    int fd;
+    const char *path;     /* of fd, for messages */
+    int64_t place;        /* where in the file the first byte goes; -1: where fd stands */
+    int64_t from, length; /* the stretch; a length below 0: the whole */
+    int64_t limit;        /* what is larger is not fetched in one piece; 0: all is */
+    int64_t done, total;  /* total: of the object; -1: not known */
+    struct xfer_proof proof;
+    bool has_kind; /* the stretch is summed in this way */
+    enum sum_kind kind;
+    struct sum md5, sum;
+    unsigned char digest[JRN_SUM]; /* the sum, at the end */
+    struct os_time modified;       /* of the file that was stored; ns < 0: not known */
+    bool begun;                    /* the last request was answered */
+    bool endless; /* it ends where the connection ends, wherever that is */
+    bool full;    /* fd takes no more: no new attempt would mend that */
+    bool large, changed, whole_only; /* why it was not fetched */
+};
+
+/* Does the ETag of this reply tell the MD5 of the object? Not if it was made of parts, or
+ * if the object lies encrypted with a key of somebody's own. */
+static bool
+xfer_is_md5(const struct store *st, struct span etag)
+{
+    unsigned char digest[MD5_SIZE];
+
+    return hex_read(etag, digest, sizeof digest) &&
+           !span_starts(s3_value(st, "x-amz-server-side-encryption"), "aws:") &&
+           !s3_value(st, "x-amz-server-side-encryption-customer-algorithm").n;
+}
+
+/* What the reply says about the whole object. A checksum with a dash in it is one of the
+ * checksums of parts. */
+static void
+xfer_learn(const struct store *st, struct xfer_proof *p)
+{
+    struct span etag = s3_value(st, "etag"), type = s3_value(st, "x-amz-checksum-type");
+
+    *p = (struct xfer_proof){.is_md5 = xfer_is_md5(st, s3_bare(etag))};
+    if (etag.n < sizeof p->etag)
+        s3_copy_name(p->etag, sizeof p->etag, etag);
+    for (int k = SUM_MD5 + 1; k < SUM_KINDS; k++) {
+        struct span sum = s3_value(st, xfer_names[k].header);
+
+        if (!sum.n || sum.n >= sizeof p->sum || span_has(sum, '-') ||
+            span_is_nocase(type, "COMPOSITE"))
+            continue;
+        p->has_sum = true;
+        p->kind = (enum sum_kind)k;
+        s3_copy_name(p->sum, sizeof p->sum, sum);
+    }
+}
+
+/* When the file that was stored was modified, as several programs note it: seconds, and
+ * perhaps a fraction. */
+static struct os_time
+xfer_modified(const struct store *st)
+{
+    struct span rest = s3_value(st, XFER_MTIME), whole;
+    struct os_time none = {0, -1};
+    uint64_t seconds, part = 0;
+
+    (void)span_cut(&rest, '.', &whole);
+    rest = span_first(rest, 9);
+    if (!num_parse(whole, INT64_MAX, &seconds) ||
+        (rest.n && !num_parse(rest, INT64_MAX, &part)))
+        return none;
+    for (size_t digits = rest.n; digits < 9; digits++)
+        part *= 10;
+    return (struct os_time){(int64_t)seconds, (int32_t)part};
+}
+
+/* Asks for an object, or for its head, and for the checksums that the store has of it.
+ * Some stores refuse to be asked for these. */
+static int
+xfer_ask(struct store *st, struct s3_call *call, struct fail *f)
+{
+    struct s3_call plain = *call;
+    struct fail now = {S3UP_OK, ""};
+
+    if (st->no_sums)
+        return s3_run(st, call, f);
+    s3_header(call, "x-amz-checksum-mode", SPAN("ENABLED"));
+    if (s3_run(st, call, &now) == 0)
+        return 0;
+    if (st->error.status != 400 ||
+        (st->error.code[0] && !span_is(span_of(st->error.code), "InvalidArgument")))
+        return fail_set(f, now.code, "%s", now.text);
+    st->no_sums = true;
+    return s3_run(st, &plain, f);
+}
+
+/* The head of a reply with a stretch in it: it must be the one that was asked for, of the
+ * same object. */
+static int
+xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
+{
+    const struct head *h = &st->conn.head;
+    struct span range = http_value(h, "content-range"), etag = http_value(h, "etag"),
+                part;
+    uint64_t first, last, total;
+
+    g->whole_only = h->status == 200;
+    if (h->status != 206 || !span_starts(range, "bytes "))
+        return fail_set(f, S3UP_LATER,
+                        "the store does not send the rest of an object alone");
+    /* bytes 100-199/200 */
+    range = span_after(range, 6);
+    if (!span_cut(&range, '-', &part) || !num_parse(part, INT64_MAX, &first) ||
+        !span_cut(&range, '/', &part) || !num_parse(part, INT64_MAX, &last) ||
+        !num_parse(range, INT64_MAX, &total) || (int64_t)first != g->from + g->done ||
+        (g->length >= 0 && (int64_t)last != g->from + g->length - 1) ||
+        (g->total >= 0 && (int64_t)total != g->total))
+        return fail_set(f, S3UP_LATER, "the store sent another piece than was asked for");
+    g->changed = etag.n && g->proof.etag[0] && !span_is(etag, g->proof.etag);
+    return g->changed ? -1 : 0;
+}
+
+static int
+xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
+{
+    const struct head *h = &st->conn.head;
+
+    if (g->done || g->length >= 0)
+        return xfer_check_range(st, g, f);
+    if (h->status != 200)
+        return fail_set(f, S3UP_LATER,
+                        "the store answered %u to a question for the whole", h->status);
+    xfer_learn(st, &g->proof);
+    g->modified = xfer_modified(st);
+    g->total = h->length;
+    /* TLS tells a connection that was ended from one that was cut. */
+    g->endless = st->conn.body == BODY_CLOSE && !st->url.https;
+    g->large = g->limit && g->total > g->limit;
+    if (g->large)
+        return fail_set(f, S3UP_LATER, "it is too large for one request");
+    g->has_kind = g->proof.has_sum;
+    g->kind = g->proof.kind;
+    if (g->has_kind)
+        sum_init(&g->sum, g->kind);
+    return 0;
+}
+
+/* Writes the body of the reply as it comes. */
+static int
+xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
+{
+    ssize_t did;
+
+    while ((did = http_read(&st->conn, st->window, s3_piece(st, INT64_MAX), f)) > 0) {
+        if (g->length >= 0 && did > g->length - g->done)
+            return fail_set(f, S3UP_LATER, "the store sent more than was asked for");
+        s3_moved(st, (size_t)did, g->done + did);
+        if (!os_write_at(g->fd, st->window, (size_t)did,
+                         g->place < 0 ? -1 : g->place + g->done)) {
+            g->full = true;
+            return errno == EPIPE
+                       ? fail_set(f, S3UP_CLOSED, "nobody reads the output any more")
+                       : fail_sys(f, "write", g->path);
+        }
+        if (g->proof.is_md5 && g->length < 0)
+            sum_add(&g->md5, st->window, (size_t)did);
+        if (g->has_kind)
+            sum_add(&g->sum, st->window, (size_t)did);
+        g->done += did;
+    }
+    if (did == 0 && g->done < g->length)
+        return fail_set(f, S3UP_LATER, "the store sent less than was asked for");
+    return did < 0 ? -1 : 0;
+}
+
+/* One request, for what is still missing. */
+static int
+xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
+{
+    struct s3_call call = s3_to("GetObject", "GET", g->bucket, g->key);
+    struct buf range = buf_upto(64);
+    struct fail now = {S3UP_OK, ""};
+    bool whole = !g->done && g->length < 0;
+    int rc = 0;
+
+    g->begun = false;
+    call.stream = true;
+    if (!whole) {
+        buf_str(&range, "bytes=");
+        buf_num(&range, (uint64_t)(g->from + g->done));
+        buf_char(&range, '-');
+        if (g->length >= 0)
+            buf_num(&range, (uint64_t)(g->from + g->length - 1));
+        s3_header(&call, "range", buf_span(&range));
+        if (g->proof.etag[0])
+            s3_header(&call, "if-match", span_of(g->proof.etag));
+    }
+    rc = whole ? xfer_ask(st, &call, &now) : s3_run(st, &call, &now);
+    buf_free(&range);
+    g->begun = rc == 0;
+    if (rc == 0)
+        rc = xfer_check_head(st, g, &now) < 0 ? -1 : xfer_receive(st, g, &now);
+    else
+        g->changed = !whole && st->error.status == 412; /* If-Match did not hold */
+    if (rc < 0)
+        http_close(&st->conn); /* there may be more of it under way */
+    if (g->changed)
+        return xfer_fail(f, S3UP_SKIPPED, g->bucket, g->key,
+                         " changed while it was being fetched");
+    return rc < 0 ? fail_set(f, now.code, "%s", now.text) : 0;
+}
+
+static int
+xfer_is_damaged(const struct xfer_get *g, const char *what, struct fail *f)
+{
+    return fail_set(f, S3UP_DAMAGED,
+                    "s3://%.*s/%.*s: the bytes that came do not have the %s that the "
+                    "store names",
+                    (int)g->bucket.n, g->bucket.p, (int)g->key.n, g->key.p, what);
+}
+
+/* Are these the sums that the proof names? */
+static int
+xfer_check_sums(const struct xfer_get *g, const unsigned char *md5,
+                const unsigned char *digest, struct fail *f)
+{
+    unsigned char want[MD5_SIZE];
+    struct buf text = buf_upto(2 * JRN_SUM);
+
+    if (g->proof.has_sum)
+        b64_put(&text, digest, sum_kinds[g->proof.kind].size);
+    if (g->proof.has_sum && !span_is(buf_span(&text), g->proof.sum))
+        (void)xfer_is_damaged(g, sum_kinds[g->proof.kind].name, f);
+    buf_free(&text);
+    if (f->code == S3UP_OK && g->proof.is_md5 &&
+        hex_read(s3_bare(span_of(g->proof.etag)), want, sizeof want) &&
+        !sum_equal(want, md5, sizeof want))
+        (void)xfer_is_damaged(g, "MD5", f);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* All that is asked for, to fd. A connection that breaks in the middle is taken up again
+ * where it broke, as long as attempts bring something. */
+static int
+xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
+{
+    unsigned char md5[MD5_SIZE];
+    int64_t before = 0;
+    unsigned idle = 0;
+
+    sum_init(&g->md5, SUM_MD5);
+    if (g->has_kind)
+        sum_init(&g->sum, g->kind);
+    for (;;) {
+        struct fail now = {S3UP_OK, ""};
+
+        if (xfer_get_once(st, g, &now) == 0)
+            break;
+        idle = g->done > before ? 0 : idle + 1;
+        before = g->done;
+        /* What was never answered has been tried often enough by s3_run. */
+        if (now.code != S3UP_LATER || !g->begun || g->full || g->large || g->whole_only ||
+            idle > st->config.retries || os_stop)
+            return fail_set(f, os_stop ? S3UP_INTERRUPTED : now.code, "%s", now.text);
+        s3_pause(st, idle, false);
+    }
+    sum_end(&g->md5, md5);
+    if (g->has_kind)
+        sum_end(&g->sum, g->digest);
+    if (g->length >= 0)
+        return 0;
+    if (g->endless && !g->proof.is_md5 && !g->proof.has_sum)
+        return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
+                         ": the store did not say how long it is, so nobody "
+                         "knows whether all of it came");
+    return xfer_check_sums(g, md5, g->digest, f);
+}
+
+/* The largest file that goes in one request. */
+static int64_t
+xfer_limit(const struct xfer *x)
+{
+    const struct xfer_wish *w = x->wish;
+    uint64_t most = w->threshold > w->part_size ? w->threshold : w->part_size;
+
+    return (int64_t)(most < PART_MOST ? most : PART_MOST);
+}
+
+/* How large the object is, and which piece of it is wanted. */
+static int
+xfer_look_at(struct store *st, struct xfer_get *g, const struct xfer_wish *w,
+             struct fail *f)
+{
+    struct s3_call call = s3_to("HeadObject", "HEAD", g->bucket, g->key);
+
+    if (xfer_ask(st, &call, f) < 0)
+        return -1;
+    g->total = st->conn.head.length;
+    if (g->total < 0)
+        return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
+                         ": the store does not say how large it is");
+    xfer_learn(st, &g->proof);
+    g->modified = xfer_modified(st);
+    g->from = w->from >= 0 ? w->from : g->total + w->from > 0 ? g->total + w->from : 0;
+    if (w->slice && g->from >= g->total)
+        return xfer_fail(f, S3UP_USAGE, g->bucket, g->key,
+                         ": the range begins behind its end");
+    g->length = g->total - g->from;
+    if (w->length && w->length < g->length)
+        g->length = w->length;
+    if (w->slice) /* what the store says of the whole does not hold for a piece */
+        g->proof.is_md5 = g->proof.has_sum = false;
+    return 0;
+}
+
 /* ---- orders ---- */
 
-/* What a worker is told. Behind it come the key, the upload id (empty: a whole object),
- * the media type, and of each file its path and its identity. */
+/* What a worker is told. Behind it come the key, the upload id (empty: a whole object) or
+ * the ETag, the media type, and of each file its path and its identity. */
 struct xfer_order {
-    uint32_t number, files;
-    int64_t at, length;
+    uint32_t number, files, below;
+    bool down, whole;
+    int root;
+    enum sum_kind kind; /* of a stretch that is fetched */
+    int64_t at, length, place, total;
 };
 
 static void
@@ -9569,57 +10192,175 @@ xfer_unpack(struct span *rest)
     return s;
 }
 
-/* Carries an order out, in a worker or in the parent. False: it cannot go on. */
-static bool
-xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a)
+/* Sends a stretch of files, or of memory. */
+static void
+xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
+             struct crew_answer *a)
 {
-    struct xfer *x = context;
-    struct part_stretch s = {.files = 0};
-    struct part_file *file;
-    struct xfer_order head;
+    struct span key = xfer_unpack(&rest), id = xfer_unpack(&rest),
+                type = xfer_unpack(&rest);
+    struct s3_call call = s3_to("PutObject", "PUT", x->bucket, key);
+    struct part_file *file = calloc(o->files + 1, sizeof *file);
+    struct part_stretch s = {file, o->files, o->at, o->length, x->ring};
     struct fail f = {S3UP_OK, ""};
-    struct span key, id, type;
     unsigned opened = 0;
 
-    memcpy(&head, order.p, sizeof head);
-    order = span_after(order, sizeof head);
-    key = xfer_unpack(&order);
-    id = xfer_unpack(&order);
-    type = xfer_unpack(&order);
-    a->number = head.number;
-    a->size = (uint64_t)head.length;
-    file = calloc(head.files + 1, sizeof *file);
     if (!file)
-        return false;
-    x->st->meter = &x->crew.meter[hand];
-    x->st->error = (struct s3_error){.status = 0};
-    for (; opened < head.files && f.code == S3UP_OK; opened++) {
-        struct span path = xfer_unpack(&order), known = xfer_unpack(&order);
+        (void)fail_set(&f, S3UP_LATER, "no memory for an order");
+    for (; opened < o->files && f.code == S3UP_OK; opened++) {
+        struct part_name name = {xfer_unpack(&rest).p, o->root, o->below};
         struct os_id was;
 
-        memcpy(&was, known.p, sizeof was);
-        (void)part_open_again(&file[opened], path.p, &was, &f);
+        memcpy(&was, xfer_unpack(&rest).p, sizeof was);
+        (void)part_open_again(&file[opened], &name, &was, &f);
     }
-    if (f.code == S3UP_OK) {
-        struct s3_call call = s3_to("PutObject", "PUT", x->bucket, key);
-
+    if (f.code != S3UP_OK) {
+        (void)xfer_answer(a, &f);
+    } else {
         if (type.n)
             s3_header(&call, "content-type", type);
-        s = (struct part_stretch){file, head.files, head.at, head.length, x->ring};
         if (id.n)
             xfer_send_part(x, &s, &call, id, a);
         else
             xfer_send_whole(x, &s, &call, a);
-        a->keys = a->code != S3UP_OK && s3_wants_keys(&x->st->error);
-        a->gone =
-            a->code != S3UP_OK && span_is(span_of(x->st->error.code), "NoSuchUpload");
-        a->tries = x->st->tries;
-    } else {
-        (void)xfer_answer(a, &f);
     }
     for (unsigned i = 0; i < opened; i++)
         part_close(&file[i]);
     free(file);
+}
+
+/* Fetches a stretch into the file that the parent has made for it. It is on disk before
+ * the answer says that it is there. */
+static void
+xfer_fetch_part(struct xfer *x, struct xfer_get *g, const struct part_place *place,
+                const struct os_id *was, struct fail *f)
+{
+    struct os_id id;
+
+    g->fd = os_open_in(place->folder, place->temp, O_WRONLY | O_NOFOLLOW, 0);
+    if (g->fd < 0) {
+        (void)fail_sys(f, "write", place->path);
+        return;
+    }
+    if (!os_identify(g->fd, &id) || id.device != was->device || id.inode != was->inode)
+        (void)fail_set(f, S3UP_LATER, "%s: its temporary file was replaced", place->path);
+    else if (xfer_get_to(x->st, g, f) == 0 && fdatasync(g->fd) != 0)
+        (void)fail_sys(f, "write", place->path);
+    if (close(g->fd) != 0 && f->code == S3UP_OK)
+        (void)fail_sys(f, "write", place->path);
+}
+
+/* The owner and the mode of a file that is replaced go to the new one. What is refused
+ * here stays as closed as it is. */
+static void
+xfer_inherit(int fd, const struct stat *old)
+{
+    if (!S_ISREG(old->st_mode))
+        return;
+    (void)!fchown(fd, old->st_uid, old->st_gid);
+    (void)fchmod(fd, old->st_mode & 0777);
+}
+
+/* All that came is on disk, as old as the file that was stored, before it gets its
+ * name. */
+static int
+xfer_seal_file(int fd, const char *path, struct os_time modified, struct fail *f)
+{
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                {.tv_sec = (time_t)modified.s, .tv_nsec = modified.ns}};
+
+    if (modified.ns >= 0)
+        (void)futimens(fd, times); /* a time that a file system cannot hold is no loss */
+    return fsync(fd) == 0 ? 0 : fail_sys(f, "write", path);
+}
+
+/* Fetches an object in one request: under another name first, then, whole and checked,
+ * under its own. */
+static void
+xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *place,
+                 bool in_tree, struct fail *f)
+{
+    struct stat old;
+
+    if (part_examine(place, x->wish->no_clobber, &old, f) < 0)
+        return;
+    /* What was written a moment ago came from another key of this tree, on a file system
+     * that takes their names for one. */
+    if (in_tree && old.st_mode && old.st_ctim.tv_sec >= x->since) {
+        (void)fail_set(f, S3UP_SKIPPED, "%s was just written: two keys have one path",
+                       place->path);
+        return;
+    }
+    g->fd = part_make_temp(place, old.st_mode ? 0600 : 0666, f);
+    if (g->fd < 0)
+        return;
+    xfer_inherit(g->fd, &old);
+    if (xfer_get_to(x->st, g, f) == 0)
+        (void)xfer_seal_file(g->fd, place->path, g->modified, f);
+    if (f->code == S3UP_OK && part_publish(place, x->wish->no_clobber, f) == 0 &&
+        !in_tree && !os_sync_in(place->folder) && errno != EACCES)
+        (void)fail_sys(f, "write", place->path);
+    if (f->code != S3UP_OK) /* gone already if only the folder's sync failed */
+        (void)unlinkat(place->folder, place->temp, 0);
+    if (close(g->fd) != 0 && f->code == S3UP_OK)
+        (void)fail_sys(f, "write", place->path);
+}
+
+static void
+xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
+               struct crew_answer *a)
+{
+    struct xfer_get g = {.bucket = x->bucket, .from = o->at, .length = o->length};
+    struct part_place place;
+    struct part_name name = {.root = o->root, .below = o->below};
+    struct fail f = {S3UP_OK, ""};
+    struct os_id was;
+
+    g.key = xfer_unpack(&rest);
+    s3_copy_name(g.proof.etag, sizeof g.proof.etag, xfer_unpack(&rest));
+    (void)xfer_unpack(&rest);
+    name.path = g.path = xfer_unpack(&rest).p;
+    memcpy(&was, xfer_unpack(&rest).p, sizeof was);
+    g.total = o->total;
+    g.place = o->place;
+    g.limit = o->whole ? o->total : 0;
+    g.has_kind = !o->whole;
+    g.kind = o->kind;
+    if (part_find(&place, &name, &f) == 0 && o->whole)
+        xfer_fetch_whole(x, &g, &place, o->root != AT_FDCWD, &f);
+    else if (f.code == S3UP_OK)
+        xfer_fetch_part(x, &g, &place, &was, &f);
+    part_leave(&place);
+    a->size = (uint64_t)g.done;
+    a->large = g.large;
+    a->changed = g.changed;
+    a->whole_only = g.whole_only;
+    s3_copy_name(a->etag, sizeof a->etag, span_of(g.proof.etag));
+    memcpy(a->sum, g.digest, sizeof a->sum);
+    if (f.code != S3UP_OK)
+        (void)xfer_answer(a, &f);
+}
+
+/* Carries an order out, in a worker or in the parent. */
+static bool
+xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a)
+{
+    struct xfer *x = context;
+    struct xfer_order head;
+
+    memcpy(&head, order.p, sizeof head);
+    order = span_after(order, sizeof head);
+    a->number = head.number;
+    a->size = (uint64_t)head.length;
+    x->st->meter = &x->crew.meter[hand];
+    x->st->error = (struct s3_error){.status = 0};
+    if (head.down)
+        xfer_work_down(x, &head, order, a);
+    else
+        xfer_work_up(x, &head, order, a);
+    a->keys = a->code != S3UP_OK && s3_wants_keys(&x->st->error);
+    a->gone = a->code != S3UP_OK && span_is(span_of(x->st->error.code), "NoSuchUpload");
+    a->tries = x->st->tries;
     return true;
 }
 
@@ -9664,7 +10405,16 @@ xfer_free(struct xfer_up *up)
     buf_free(&up->key);
     jrn_free(&up->facts);
     jrn_close(&up->journal);
+    part_leave(&up->place);
+    if (up->temp >= 0)
+        (void)close(up->temp); /* what counts was synced */
     free(up);
+}
+
+static struct part_name
+xfer_name(const struct xfer_up *up, unsigned file)
+{
+    return (struct part_name){up->file[file].path, up->root, up->below};
 }
 
 /* Looks at the files: what they are, and how large all of them. */
@@ -9675,7 +10425,9 @@ xfer_look(struct xfer_up *up, struct fail *f)
 
     up->plan.size = 0;
     for (unsigned i = 0; i < up->files; i++) {
-        if (part_open(&file, up->file[i].path, f) < 0)
+        struct part_name name = xfer_name(up, i);
+
+        if (part_open(&file, &name, f) < 0)
             return -1;
         part_close(&file);
         up->file[i].id = file.id;
@@ -9694,7 +10446,9 @@ xfer_unchanged(const struct xfer_up *up)
     struct part_file file;
 
     for (unsigned i = 0; i < up->files; i++) {
-        if (part_open_again(&file, up->file[i].path, &up->file[i].id, &unread) < 0)
+        struct part_name name = xfer_name(up, i);
+
+        if (part_open_again(&file, &name, &up->file[i].id, &unread) < 0)
             return false;
         part_close(&file);
     }
@@ -9774,39 +10528,59 @@ xfer_is_of(const struct jrn *j, const struct jrn_facts *k, const struct jrn_what
                     buf_text(&j->path));
 }
 
-/* Opens the journal of an upload. 1: it says something, 0: it is new. Where there is no
- * place for one, the upload goes on without. */
+/* Where the journal of a transfer is, or would be; empty if there is no place for it. */
 static int
-xfer_open_journal(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_put_journal(const struct xfer *x, const struct xfer_up *up, struct buf *out,
+                 struct fail *f)
 {
     struct buf source = buf_upto(PATH_MAX), endpoint = buf_upto(URL_MAX);
-    struct jrn_what what = {
-        up->files > 1 ? "concat" : "put", NULL, {NULL, 0}, x->bucket, buf_span(&up->key)};
-    struct fail now = {S3UP_OK, ""};
+    struct jrn_what what = {up->down        ? "get"
+                            : up->files > 1 ? "concat"
+                                            : "put",
+                            NULL,
+                            {NULL, 0},
+                            x->bucket,
+                            buf_span(&up->key)};
     int rc = xfer_absolute(up->file[0].path, &source, f);
 
     xfer_put_endpoint(x->st, &endpoint);
     what.source = buf_text(&source);
     what.endpoint = buf_span(&endpoint);
-    if (rc == 0 && (x->wish->journal || x->wish->folder)) {
-        if (x->wish->journal)
-            buf_str(&up->journal.path, x->wish->journal);
-        else
-            jrn_put_path(x->wish->folder, &what, &up->journal.path);
-        rc = jrn_open(&up->journal, true, &up->facts, &now);
-        if (rc < 0 && now.code == S3UP_LATER) {
-            log_say(LOG_WARN,
-                    "%s: going on without a journal; if this run ends early, "
-                    "the next one starts from the beginning",
-                    now.text);
-            rc = 0;
-        } else if (rc < 0) {
-            (void)fail_set(f, now.code, "%s", now.text);
-        }
-    }
-    if (rc > 0)
-        rc = xfer_is_of(&up->journal, &up->facts, &what, f) < 0 ? -1 : 1;
+    if (x->wish->journal)
+        buf_str(out, x->wish->journal);
+    else if (rc == 0 && x->wish->folder)
+        jrn_put_path(x->wish->folder, &what, out);
     buf_free(&source);
+    buf_free(&endpoint);
+    return rc;
+}
+
+/* Opens the journal of a transfer. 1: it says something, 0: it is new. Where there is no
+ * place for one, the transfer goes on without. */
+static int
+xfer_open_journal(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct buf endpoint = buf_upto(URL_MAX);
+    struct jrn_what what = {.bucket = x->bucket, .key = buf_span(&up->key)};
+    struct fail now = {S3UP_OK, ""};
+    int rc = xfer_put_journal(x, up, &up->journal.path, f);
+
+    if (rc < 0 || !up->journal.path.n)
+        return rc;
+    rc = jrn_open(&up->journal, true, &up->facts, &now);
+    if (rc < 0 && now.code == S3UP_LATER) {
+        log_say(LOG_WARN,
+                "%s: going on without a journal; if this run ends early, "
+                "the next one starts from the beginning",
+                now.text);
+        return 0;
+    }
+    if (rc < 0)
+        return fail_set(f, now.code, "%s", now.text);
+    xfer_put_endpoint(x->st, &endpoint);
+    what.endpoint = buf_span(&endpoint);
+    if (rc > 0 && xfer_is_of(&up->journal, &up->facts, &what, f) < 0)
+        rc = -1;
     buf_free(&endpoint);
     return rc;
 }
@@ -10023,9 +10797,11 @@ xfer_sum_part(const struct xfer_up *up, unsigned number, struct part_sums *sums,
 
     if (!file)
         return fail_set(f, S3UP_LATER, "no memory");
-    for (; opened < s.files && f->code == S3UP_OK; opened++)
-        (void)part_open_again(&file[opened], up->file[first + opened].path,
-                              &up->file[first + opened].id, f);
+    for (; opened < s.files && f->code == S3UP_OK; opened++) {
+        struct part_name name = xfer_name(up, first + opened);
+
+        (void)part_open_again(&file[opened], &name, &up->file[first + opened].id, f);
+    }
     s.file = file;
     if (f->code == S3UP_OK)
         (void)part_sum(&s, sums, f);
@@ -10035,10 +10811,22 @@ xfer_sum_part(const struct xfer_up *up, unsigned number, struct part_sums *sums,
     return f->code == S3UP_OK ? 0 : -1;
 }
 
+/* The kind of sum by which a range is known again: the one that the store has of the
+ * whole, if that can be joined from those of ranges. */
+static enum sum_kind
+xfer_down_kind(const struct xfer_up *up)
+{
+    return up->proof.has_sum && sum_crc(up->proof.kind) ? up->proof.kind : SUM_CRC64NVME;
+}
+
 /* The kind of sum that the journal's parts have; false if they have none. */
 static bool
-xfer_known_kind(const struct xfer *x, enum sum_kind *kind)
+xfer_known_kind(const struct xfer *x, const struct xfer_up *up, enum sum_kind *kind)
 {
+    if (up->down) {
+        *kind = xfer_down_kind(up);
+        return true;
+    }
     *kind = x->sums.has_kind ? x->sums.kind : SUM_SHA256;
     return x->sums.has_kind || !x->sums.is_unsigned;
 }
@@ -10052,7 +10840,7 @@ xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
     enum sum_kind kind;
 
-    if (!xfer_known_kind(x, &kind))
+    if (!xfer_known_kind(x, up, &kind))
         return 1;
     for (unsigned n = 1; n <= up->facts.parts; n++) {
         struct part_sums sums = {.n = 1};
@@ -10133,7 +10921,7 @@ xfer_adopt(struct xfer *x, struct xfer_up *up, const struct s3_entry *e)
     if ((int64_t)e->size != part_length(&up->plan, number) ||
         !hex_read(s3_bare(buf_span(&e->etag)), digest, sizeof digest))
         return;
-    (void)xfer_known_kind(x, &kind);
+    (void)xfer_known_kind(x, up, &kind);
     sum_init(&sums.at[0], SUM_MD5);
     sum_init(&sums.at[1], kind);
     if (xfer_sum_part(up, number, &sums, &unread) == 0 &&
@@ -10265,24 +11053,334 @@ xfer_resume(struct xfer *x, struct xfer_up *up, struct fail *f)
     return 0;
 }
 
-/* ---- the end of an upload ---- */
-
-/* The CRC-64 of the whole, joined from those of the parts. */
+/* The CRC of the whole, joined from those of the parts. */
 static void
-xfer_join(const struct xfer_up *up, unsigned char out[8])
+xfer_join(const struct xfer_up *up, enum sum_kind kind, unsigned char *out)
 {
-    const struct crc *k = sum_crc(SUM_CRC64NVME);
+    const struct crc *k = sum_crc(kind);
+    bool wide = sum_kinds[kind].size == 8;
     uint64_t whole = 0;
 
     for (unsigned n = 1; n <= up->plan.n; n++) {
         const unsigned char *sum = up->facts.part[n - 1].sum;
-        uint64_t part = (uint64_t)sum_load32be(sum) << 32 | sum_load32be(sum + 4);
+        uint64_t part = sum_load32be(sum);
 
+        if (wide)
+            part = part << 32 | sum_load32be(sum + 4);
         whole = crc_join(k, whole, part, (uint64_t)part_length(&up->plan, n));
     }
-    sum_store32be(out, (uint32_t)(whole >> 32));
-    sum_store32be(out + 4, (uint32_t)whole);
+    if (wide) {
+        sum_store32be(out, (uint32_t)(whole >> 32));
+        out += 4;
+    }
+    sum_store32be(out, (uint32_t)whole);
 }
+
+/* ---- a download of many parts ---- */
+
+/* What is to be fetched, as the store describes it. */
+static int
+xfer_head(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct xfer_get g = {.bucket = x->bucket, .key = buf_span(&up->key)};
+
+    if (xfer_look_at(x->st, &g, x->wish, f) < 0)
+        return -1;
+    up->proof = g.proof;
+    up->modified = g.modified;
+    up->from = g.from;
+    up->total = g.total;
+    up->plan.size = g.length;
+    x->proven = true;
+    return 0;
+}
+
+/* Which piece of the object it is. */
+static void
+xfer_down_digest(const struct xfer_up *up, char out[SIG_HEX])
+{
+    unsigned char digest[SHA256_SIZE];
+    struct buf text = buf_upto(64);
+    struct sum sum;
+
+    buf_num(&text, (uint64_t)up->from);
+    buf_char(&text, '+');
+    buf_num(&text, (uint64_t)up->plan.size);
+    sum_init(&sum, SUM_SHA256);
+    sum_add(&sum, text.p, text.n);
+    sum_end(&sum, digest);
+    sig_hex(digest, out);
+    buf_free(&text);
+}
+
+/* The ranges that the journal tells of are summed again: what a crash has spoilt is
+ * fetched anew. */
+static int
+xfer_sum_ranges(struct xfer_up *up, struct fail *f)
+{
+    struct part_file file = {.fd = up->temp, .path = up->place.path};
+    enum sum_kind kind = xfer_down_kind(up);
+
+    if (!os_identify(up->temp, &file.id))
+        return fail_sys(f, "examine", file.path);
+    for (unsigned n = 1; n <= up->facts.parts; n++) {
+        struct part_sums sums = {.n = 1};
+        struct jrn_part *part = &up->facts.part[n - 1];
+        struct part_stretch s = {&file, 1, (int64_t)(n - 1) * up->plan.part, 0, NULL};
+
+        if (!part->done || n > up->plan.n)
+            continue;
+        s.length = part_length(&up->plan, n);
+        sum_init(&sums.at[0], kind);
+        if (part_sum(&s, &sums, f) < 0)
+            return -1;
+        part->done = sum_equal(part->sum, sums.digest[0], sum_kinds[kind].size);
+    }
+    return 0;
+}
+
+/* Does the journal tell of this object, and is the file that it tells of still there? */
+static int
+xfer_down_fits(struct xfer_up *up, struct fail *f)
+{
+    const struct jrn_facts *k = &up->facts;
+    char digest[SIG_HEX];
+    struct os_id id;
+
+    xfer_down_digest(up, digest);
+    if (!up->proof.etag[0] || strcmp(k->object, up->proof.etag) != 0 ||
+        strcmp(k->headers, digest) != 0 || k->sources != 1 ||
+        k->part_size != (uint64_t)up->plan.part ||
+        !span_is(span_of(sum_kinds[xfer_down_kind(up)].name), k->checksum))
+        return 0;
+    up->temp = part_take_temp(&up->place, f);
+    if (up->temp < 0)
+        return f->code == S3UP_OK ? 0 : -1;
+    if (!os_identify(up->temp, &id) || id.size != up->plan.size ||
+        id.device != k->source[0].id.device || id.inode != k->source[0].id.inode)
+        return 0;
+    up->file[0].id = id;
+    return xfer_sum_ranges(up, f) < 0 ? -1 : 1;
+}
+
+static void
+xfer_close_temp(struct xfer_up *up)
+{
+    if (up->temp >= 0)
+        (void)close(up->temp); /* what counts was synced */
+    up->temp = -1;
+}
+
+/* Is there room for it? A file system that says nothing is believed to have some. */
+static int
+xfer_check_room(const struct xfer_up *up, struct fail *f)
+{
+    struct statvfs info;
+
+    if (fstatvfs(up->temp, &info) != 0 || !info.f_blocks ||
+        (uint64_t)info.f_bavail * info.f_frsize >= (uint64_t)up->plan.size)
+        return 0;
+    return fail_set(f, S3UP_LATER, "%s: there is room for %llu bytes, and it has %llu",
+                    up->place.path,
+                    (unsigned long long)((uint64_t)info.f_bavail * info.f_frsize),
+                    (unsigned long long)up->plan.size);
+}
+
+/* Begins a download: a file with nothing in it, and a journal that says which. */
+static int
+xfer_new_down(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct jrn *j = &up->journal;
+    struct fail now = {S3UP_OK, ""};
+
+    xfer_close_temp(up);
+    xfer_reset(up);
+    jrn_forget(&up->facts);
+    up->temp = part_make_temp(&up->place, up->old.st_mode ? 0600 : 0666, f);
+    if (up->temp < 0)
+        return -1;
+    if (xfer_check_room(up, f) < 0 || ftruncate(up->temp, up->plan.size) != 0 ||
+        !os_identify(up->temp, &up->file[0].id)) {
+        up->orphan = true; /* there is nothing to go on with */
+        return fail_sys(f, "write", up->place.path);
+    }
+    up->facts.part_size = (uint64_t)up->plan.part;
+    xfer_down_digest(up, up->facts.headers);
+    s3_copy_name(up->facts.id, sizeof up->facts.id, SPAN("-"));
+    s3_copy_name(up->facts.checksum, sizeof up->facts.checksum,
+                 span_of(sum_kinds[xfer_down_kind(up)].name));
+    if (xfer_write_facts(x, up, &now) == 0) {
+        jrn_begin(j, "object");
+        jrn_value(j, span_of(up->proof.etag[0] ? up->proof.etag : "-"));
+    }
+    if (now.code != S3UP_OK || jrn_end(j, &now) < 0 || jrn_sync(j, &now) < 0)
+        xfer_lose_journal(up, &now);
+    up->orphan = j->fd < 0 || j->lost;
+    up->found = 0;
+    xfer_say(x, (struct xfer_event){.kind = XFER_START, .up = up});
+    return 0;
+}
+
+/* Opens a download of many parts, or finds the one that was begun. */
+static int
+xfer_open_down(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct part_name name = xfer_name(up, 0);
+    int found = 0;
+
+    up->ahead = 1;
+    if (xfer_head(x, up, f) < 0 ||
+        part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
+        (up->place.folder < 0 && part_find(&up->place, &name, f) < 0) ||
+        part_examine(&up->place, x->wish->no_clobber, &up->old, f) < 0)
+        return -1;
+    if (up->journal.fd < 0)
+        found = xfer_open_journal(x, up, f);
+    if (found > 0 && !x->wish->restart)
+        found = xfer_down_fits(up, f);
+    if (found < 0 || f->code != S3UP_OK)
+        return -1;
+    if (!found || x->wish->restart)
+        return xfer_new_down(x, up, f);
+    up->found = jrn_count(&up->facts);
+    xfer_say(x, (struct xfer_event){.kind = XFER_RESUME, .up = up});
+    return 0;
+}
+
+/* Is what lies there what the store has? Sums of ranges that can be joined say so at
+ * once, else all is read once more. */
+static int
+xfer_check_file(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct xfer_get g = {
+        .bucket = x->bucket, .key = buf_span(&up->key), .proof = up->proof};
+    struct part_file file = {.fd = up->temp, .path = up->place.path};
+    struct part_stretch s = {&file, 1, 0, up->plan.size, NULL};
+    struct part_sums sums = {.n = 0};
+
+    if (g.proof.has_sum && sum_crc(g.proof.kind)) {
+        xfer_join(up, g.proof.kind, g.digest);
+        g.proof.is_md5 = false;
+        return xfer_check_sums(&g, NULL, g.digest, f);
+    }
+    if (g.proof.is_md5)
+        sum_init(&sums.at[sums.n++], SUM_MD5);
+    if (g.proof.has_sum)
+        sum_init(&sums.at[sums.n++], g.proof.kind);
+    if (!sums.n)
+        return 0;
+    if (!os_identify(up->temp, &file.id))
+        return fail_sys(f, "examine", file.path);
+    return part_sum(&s, &sums, f) < 0
+               ? -1
+               : xfer_check_sums(&g, sums.digest[0], sums.digest[sums.n - 1], f);
+}
+
+/* All ranges are there: checks them, and gives the file its name. */
+static int
+xfer_finish_down(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    if (xfer_check_file(x, up, f) < 0) {
+        up->orphan |= f->code == S3UP_DAMAGED; /* nobody can go on with that */
+        return -1;
+    }
+    s3_copy_name(up->etag, sizeof up->etag, span_of(up->proof.etag));
+    xfer_inherit(up->temp, &up->old);
+    if (xfer_seal_file(up->temp, up->place.path, up->modified, f) < 0 ||
+        part_publish(&up->place, x->wish->no_clobber, f) < 0)
+        return -1;
+    /* A folder that one may write to but not read cannot be synced. */
+    return os_sync_in(up->place.folder) || errno == EACCES
+               ? 0
+               : fail_sys(f, "write", up->place.path);
+}
+
+/* Begins a download anew, once in a run: an object that changes all the time is not
+ * fetched. */
+static int
+xfer_over_down(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    static const char why[] = "the object changed while it was being fetched";
+
+    xfer_recall(x, up);
+    if (up->again) {
+        up->orphan = true;
+        return fail_set(f, S3UP_SKIPPED, "%s: %s, again", up->file[0].path, why);
+    }
+    up->again = true;
+    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .up = up, .text = why});
+    return up->whole ? 0 : xfer_open_down(x, up, f);
+}
+
+/* Gives it a note for each part. */
+static int
+xfer_make_notes(struct xfer_up *up, struct fail *f)
+{
+    free(up->given); /* if it begins anew */
+    up->given = calloc(up->whole ? 2 : PARTS_MAX + 1, 1);
+    return up->given ? 0 : fail_set(f, S3UP_LATER, "no memory");
+}
+
+/* Makes it a download of one request, whatever was begun. */
+static int
+xfer_all_at_once(struct xfer_up *up, struct fail *f)
+{
+    xfer_close_temp(up);
+    jrn_remove(&up->journal);
+    up->journal = jrn_none();
+    jrn_forget(&up->facts);
+    up->whole = true;
+    up->ahead = up->plan.n = 1;
+    return xfer_make_notes(up, f);
+}
+
+/* In parts: 1: all were there already, and it is done. */
+static int
+xfer_start_parts(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    up->whole = false;
+    if (xfer_make_notes(up, f) < 0 || xfer_open_down(x, up, f) < 0)
+        return -1;
+    if (!up->plan.size) /* there is no range in nothing */
+        return xfer_all_at_once(up, f);
+    if (jrn_count(&up->facts) < up->plan.n)
+        return 0;
+    return xfer_finish_down(x, up, f) < 0 ? -1 : 1;
+}
+
+/* An object shall be fetched: in one request, if it is not known to be large, and nothing
+ * of it is there yet. */
+static int
+xfer_start_down(struct xfer *x, struct xfer_up *up, int64_t size, struct fail *f)
+{
+    struct buf journal = buf_upto(PATH_MAX);
+    struct fail unread = {S3UP_OK, ""};
+    bool parts = x->wish->slice || size > xfer_limit(x);
+
+    /* In a tree the folders may not be there yet, and then there is nothing in them. */
+    if (!parts && xfer_put_journal(x, up, &journal, &unread) == 0)
+        parts = journal.n && access(buf_text(&journal), F_OK) == 0;
+    buf_free(&journal);
+    return parts ? xfer_start_parts(x, up, f) : xfer_all_at_once(up, f);
+}
+
+/* An order to fetch was not carried out. 1: all is there by now. */
+static int
+xfer_not_fetched(struct xfer *x, struct xfer_up *up, const struct crew_answer *a,
+                 struct fail *f)
+{
+    if (a->large)
+        return xfer_start_parts(x, up, f);
+    if (a->changed)
+        return xfer_over_down(x, up, f);
+    if (!a->whole_only || x->wish->slice || up->whole)
+        return fail_set(f, a->code, "%s", a->text);
+    xfer_recall(x, up);
+    up->whole_only = true;
+    return xfer_all_at_once(up, f);
+}
+
+/* ---- the end of an upload ---- */
 
 /* The list of parts, and what else the store shall check before it joins them. */
 static void
@@ -10304,7 +11402,7 @@ xfer_prepare(const struct xfer *x, const struct xfer_up *up, struct s3_call *cal
         s3_put_part(list, n, span_of(jrn_etag(&up->facts, n)), sum);
     }
     if (x->sums.has_kind && x->sums.kind == SUM_CRC64NVME) {
-        xfer_join(up, digest);
+        xfer_join(up, SUM_CRC64NVME, digest);
         buf_clear(text);
         b64_put(text, digest, sizeof digest);
         s3_header(call, xfer_names[x->sums.kind].header, buf_span(text));
@@ -10455,12 +11553,14 @@ xfer_left(const struct xfer_up *up, struct fail *f)
     const char *path = up->file[0].path;
 
     if (!os_stop)
-        (void)fail_set(f, S3UP_DENIED, "%s was not sent, for the same reason", path);
+        (void)fail_set(f, S3UP_DENIED, "%s was not %s, for the same reason", path,
+                       up->down ? "fetched" : "sent");
     else if (up->whole || up->orphan || up->journal.fd < 0)
-        (void)fail_set(f, S3UP_INTERRUPTED, "%s was not sent: interrupted", path);
+        (void)fail_set(f, S3UP_INTERRUPTED, "%s was not %s: interrupted", path,
+                       up->down ? "fetched" : "sent");
     else
         (void)fail_set(f, S3UP_INTERRUPTED,
-                       "%s: interrupted; %u of %u parts are stored, and the same command "
+                       "%s: interrupted; %u of %u parts are there, and the same command "
                        "goes on behind them",
                        path, jrn_count(&up->facts), up->plan.n);
 }
@@ -10480,13 +11580,16 @@ xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
     xfer_recall(x, up);
     if (f->code == S3UP_OK) {
         jrn_remove(&up->journal);
-        xfer_remember(x, up);
+        if (!up->down)
+            xfer_remember(x, up);
         xfer_say(x, (struct xfer_event){.kind = XFER_DONE, .up = up});
     } else {
         struct fail unread = {S3UP_OK, ""};
 
         if (up->orphan) {
             xfer_abort(x, up);
+            if (up->temp >= 0)
+                (void)unlinkat(up->place.folder, up->place.temp, 0);
             jrn_remove(&up->journal);
         } else {
             (void)jrn_sync(&up->journal, &unread);
@@ -10505,8 +11608,13 @@ static void
 xfer_close_up(struct xfer *x, struct xfer_up *up)
 {
     struct fail f = {S3UP_OK, ""};
+    int rc = 0;
 
-    if (up->whole || xfer_complete(x, up, &f) <= 0)
+    if (up->down)
+        (void)xfer_finish_down(x, up, &f);
+    else if (!up->whole)
+        rc = xfer_complete(x, up, &f);
+    if (rc <= 0)
         xfer_end(x, up, &f);
 }
 
@@ -10564,16 +11672,12 @@ xfer_open_upload(struct xfer *x, struct xfer_up *up, struct fail *f)
 static int
 xfer_start(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
-    uint64_t size = (uint64_t)up->plan.size;
     int rc = 0;
 
-    up->whole =
-        (size <= x->wish->threshold || size <= x->wish->part_size) && size <= PART_MOST;
+    up->whole = up->plan.size <= xfer_limit(x);
     up->ahead = 1;
-    free(up->given); /* if it begins anew */
-    up->given = calloc(up->whole ? 2 : PARTS_MAX + 1, 1);
-    if (!up->given)
-        return fail_set(f, S3UP_LATER, "no memory");
+    if (xfer_make_notes(up, f) < 0)
+        return -1;
     if (up->whole)
         up->plan.n = 1;
     else
@@ -10746,6 +11850,10 @@ xfer_begin(struct xfer *x)
     up->key = buf_upto(KEY_MAX + 1);
     buf_put(&up->key, item.key);
     up->type = item.type;
+    up->down = item.down;
+    up->root = item.root;
+    up->below = item.below;
+    up->temp = up->place.folder = -1;
     for (; up->files < item.files; up->files++) {
         up->file[up->files].path = strdup(item.path[up->files]);
         if (!up->file[up->files].path)
@@ -10753,7 +11861,9 @@ xfer_begin(struct xfer *x)
     }
     if (up->files < item.files || up->key.bad)
         rc = fail_set(&f, S3UP_LATER, "no memory");
-    if (rc == 0 && !item.files)
+    if (rc == 0 && item.down)
+        rc = xfer_start_down(x, up, item.size, &f);
+    else if (rc == 0 && !item.files)
         rc = xfer_open_stream(x, up, &item, &f);
     else if (rc == 0 && xfer_look(up, &f) == 0)
         rc = xfer_start(x, up, &f);
@@ -10762,15 +11872,42 @@ xfer_begin(struct xfer *x)
     return true;
 }
 
+/* Which stretch of an object a part is, or up to which size all of it is fetched. */
+static void
+xfer_put_range(const struct xfer *x, const struct xfer_up *up, unsigned number,
+               struct xfer_order *o)
+{
+    if (up->whole) {
+        o->length = -1;
+        o->total = up->whole_only ? 0 : xfer_limit(x);
+        return;
+    }
+    o->kind = xfer_down_kind(up);
+    o->place = (int64_t)(number - 1) * up->plan.part;
+    o->at = up->from + o->place;
+    o->length = part_length(&up->plan, number);
+    o->total = up->total;
+}
+
 /* Puts the order for a part, or for a whole file, together. */
 static void
-xfer_put_order(const struct xfer_up *up, unsigned number, struct buf *out)
+xfer_put_order(const struct xfer *x, const struct xfer_up *up, unsigned number,
+               struct buf *out)
 {
-    struct xfer_order head = {
-        .number = number, .files = up->files, .length = up->plan.size};
+    struct xfer_order head = {.number = number,
+                              .files = up->files,
+                              .below = up->below,
+                              .root = up->root,
+                              .down = up->down,
+                              .whole = up->whole,
+                              .length = up->plan.size};
+    struct span tag = up->whole ? SPAN("") : buf_span(&up->facts.upload);
     unsigned first = 0;
 
-    if (up->stream) {
+    if (up->down) {
+        xfer_put_range(x, up, number, &head);
+        tag = span_of(up->proof.etag);
+    } else if (up->stream) {
         head.at = (int64_t)((number - 1) % up->stream->places) * up->plan.part;
         head.length = part_length(&up->plan, number);
     } else if (!up->whole) {
@@ -10782,7 +11919,7 @@ xfer_put_order(const struct xfer_up *up, unsigned number, struct buf *out)
     }
     buf_add(out, &head, sizeof head);
     xfer_pack(out, buf_span(&up->key));
-    xfer_pack(out, up->whole ? SPAN("") : buf_span(&up->facts.upload));
+    xfer_pack(out, tag);
     xfer_pack(out, span_of(up->type));
     for (unsigned i = first; i < first + head.files; i++) {
         xfer_pack(out, span_of(up->file[i].path));
@@ -10831,7 +11968,7 @@ xfer_feed(struct xfer *x)
             continue;
         }
         buf_clear(&order);
-        xfer_put_order(up, number, &order);
+        xfer_put_order(x, up, number, &order);
         if (order.bad) {
             (void)fail_set(&f, S3UP_LATER, "no memory for an order");
             xfer_end(x, up, &f);
@@ -10886,6 +12023,9 @@ xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
             return 0;
         x->hopeless = true;
         (void)fail_set(&f, a->code, "%s", a->text);
+    } else if (up->down) {
+        if (xfer_not_fetched(x, up, a, &f) == 1)
+            return 1;
     } else if (a->code == S3UP_SKIPPED) {
         if (xfer_changed(x, up, a, &f) == 1)
             return 1;
@@ -10909,7 +12049,7 @@ static void
 xfer_sent(struct xfer *x, struct xfer_up *up, const struct crew_answer *a)
 {
     enum sum_kind kind;
-    bool has_sum = xfer_known_kind(x, &kind);
+    bool has_sum = xfer_known_kind(x, up, &kind);
     struct fail f = {S3UP_OK, ""};
     struct buf sum = buf_upto(4 * JRN_SUM);
 
@@ -10917,14 +12057,21 @@ xfer_sent(struct xfer *x, struct xfer_up *up, const struct crew_answer *a)
         hex_put(&sum, a->sum, sum_kinds[kind].size);
     else
         buf_char(&sum, '-');
-    jrn_begin(&up->journal, "part");
-    jrn_value_number(&up->journal, a->number);
-    jrn_value(&up->journal, span_of(a->etag));
+    jrn_begin(&up->journal, up->down ? "range" : "part");
+    if (up->down) {
+        jrn_value_number(&up->journal,
+                         (uint64_t)(a->number - 1) * (uint64_t)up->plan.part);
+        jrn_value_number(&up->journal, (uint64_t)part_length(&up->plan, a->number));
+    } else {
+        jrn_value_number(&up->journal, a->number);
+        jrn_value(&up->journal, span_of(a->etag));
+    }
     jrn_value(&up->journal, buf_span(&sum));
     if (jrn_end(&up->journal, &f) < 0)
         xfer_lose_journal(up, &f);
     f = (struct fail){S3UP_OK, ""};
-    if (!jrn_note_part(&up->facts, a->number, span_of(a->etag), a->sum))
+    if (!jrn_note_part(&up->facts, a->number, up->down ? SPAN("-") : span_of(a->etag),
+                       a->sum))
         (void)fail_set(&f, S3UP_LATER, "no memory");
     buf_free(&sum);
     xfer_say(x, (struct xfer_event){.kind = XFER_PART, .up = up, .number = a->number});
@@ -10958,6 +12105,8 @@ xfer_take(struct xfer *x, unsigned hand, const struct crew_answer *a)
             xfer_end(x, up, &none);
     } else if (up->whole) {
         s3_copy_name(up->etag, sizeof up->etag, span_of(a->etag));
+        if (up->down)
+            up->plan.size = (int64_t)a->size;
         xfer_end(x, up, &none);
     } else {
         xfer_sent(x, up, a);
@@ -10975,6 +12124,8 @@ xfer_leave(void *context)
             (void)close(up->journal.fd);
         if (up->stream)
             (void)close(up->stream->fd);
+        if (up->temp >= 0)
+            (void)close(up->temp);
     }
     if (x->st->conn.wire.fd >= 0)
         (void)close(x->st->conn.wire.fd); /* without a word: it is the parent's */
@@ -11055,244 +12206,6 @@ xfer_give_up(struct store *st, struct jrn *j, const struct jrn_facts *k, struct 
     return 0;
 }
 
-/* ---- get ---- */
-
-/* An object on its way to a file descriptor. */
-struct xfer_get {
-    struct span bucket, key;
-    int fd;
-    const char *path; /* of fd, for messages */
-    bool full;        /* it takes no more: nothing that a new attempt would mend */
-    uint64_t done;    /* bytes written */
-    uint64_t size;    /* of the object, once known */
-    char etag[128];   /* as it came, for If-Match */
-    bool checkable;   /* the ETag is the MD5 of the whole */
-    bool endless;     /* it ends where the connection ends, wherever that is */
-    struct sum md5;
-};
-
-/* Does the ETag of this reply tell the MD5 of the object? Not if it was made of parts, or
- * if the object lies encrypted with a key of somebody's own. */
-static bool
-xfer_is_md5(const struct store *st, struct span etag)
-{
-    unsigned char digest[MD5_SIZE];
-
-    return hex_read(etag, digest, sizeof digest) &&
-           !span_starts(s3_value(st, "x-amz-server-side-encryption"), "aws:") &&
-           !s3_value(st, "x-amz-server-side-encryption-customer-algorithm").n;
-}
-
-/* The reply's head must be what was asked for: the whole, or the rest of the same
- * object. */
-static int
-xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
-{
-    const struct head *h = &st->conn.head;
-    struct span range = http_value(h, "content-range"), etag = http_value(h, "etag"),
-                from;
-    uint64_t first, total;
-
-    if (!g->done) {
-        if (h->status != 200)
-            return fail_set(f, S3UP_LATER,
-                            "the store answered %u to a question for the whole",
-                            h->status);
-        s3_copy_name(g->etag, sizeof g->etag, etag);
-        g->checkable = xfer_is_md5(st, s3_bare(etag));
-        /* TLS tells a connection that was ended from one that was cut. */
-        g->endless = st->conn.body == BODY_CLOSE && !st->url.https;
-        g->size = h->length >= 0 ? (uint64_t)h->length : 0;
-        return 0;
-    }
-    /* bytes 100-199/200 */
-    if (h->status != 206 || !span_starts(range, "bytes "))
-        return fail_set(f, S3UP_LATER,
-                        "the store does not send the rest of an object alone");
-    range = span_after(range, 6);
-    (void)span_cut(&range, '-', &from);
-    if (!num_parse(from, INT64_MAX, &first) || !span_cut(&range, '/', &from) ||
-        !num_parse(range, INT64_MAX, &total) || first != g->done || total != g->size ||
-        (etag.n && !span_is(etag, g->etag)))
-        return fail_set(f, S3UP_LATER,
-                        "the store sent another piece than was asked for, or "
-                        "the object changed");
-    return 0;
-}
-
-/* Writes the body of the reply as it comes. */
-static int
-xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
-{
-    ssize_t did;
-
-    while ((did = http_read(&st->conn, st->window, s3_piece(st, INT64_MAX), f)) > 0) {
-        s3_moved(st, (size_t)did, (int64_t)g->done + did);
-        if (!os_write(g->fd, st->window, (size_t)did)) {
-            g->full = true;
-            return errno == EPIPE
-                       ? fail_set(f, S3UP_CLOSED, "nobody reads the output any more")
-                       : fail_sys(f, "write", g->path);
-        }
-        sum_add(&g->md5, st->window, (size_t)did);
-        g->done += (uint64_t)did;
-    }
-    return did < 0 ? -1 : 0;
-}
-
-/* One request, for the whole or for the rest of it. */
-static int
-xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
-{
-    struct s3_call call = s3_to("GetObject", "GET", g->bucket, g->key);
-    struct buf range = buf_upto(64);
-    struct fail now = {S3UP_OK, ""};
-    int rc;
-
-    if (g->done) {
-        buf_str(&range, "bytes=");
-        buf_num(&range, g->done);
-        buf_char(&range, '-');
-        s3_header(&call, "range", buf_span(&range));
-        if (g->etag[0])
-            s3_header(&call, "if-match", span_of(g->etag));
-    }
-    rc = s3_get_object(st, &call, &now);
-    buf_free(&range);
-    if (rc == 0)
-        return xfer_check_head(st, g, f) < 0 ? -1 : xfer_receive(st, g, f);
-    if (g->done && st->error.status == 412) /* If-Match did not hold */
-        return xfer_fail(
-            f, S3UP_SKIPPED, g->bucket, g->key,
-            " changed while it was being fetched: run the same command again");
-    return fail_set(f, now.code, "%s", now.text);
-}
-
-/* The whole object to fd. A connection that breaks in the middle is taken up again where
- * it broke, as long as every attempt brings something. */
-static int
-xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
-{
-    unsigned char digest[MD5_SIZE], want[MD5_SIZE];
-    uint64_t before = 0;
-    unsigned idle = 0;
-
-    sum_init(&g->md5, SUM_MD5);
-    for (;;) {
-        struct fail now = {S3UP_OK, ""};
-
-        if (xfer_get_once(st, g, &now) == 0)
-            break;
-        idle = g->done > before ? 0 : idle + 1;
-        before = g->done;
-        /* What was never begun has been tried often enough by s3_run. */
-        if (now.code != S3UP_LATER || g->full || !g->done || idle > st->config.retries ||
-            os_stop)
-            return fail_set(f, os_stop ? S3UP_INTERRUPTED : now.code, "%s", now.text);
-        s3_pause(st, idle, false);
-    }
-    sum_end(&g->md5, digest);
-    if (g->endless && !g->checkable)
-        return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
-                         ": the store did not say how long it is, so nobody "
-                         "knows whether all of it came");
-    if (g->checkable && hex_read(s3_bare(span_of(g->etag)), want, sizeof want) &&
-        !sum_equal(want, digest, sizeof want))
-        return xfer_fail(f, S3UP_DAMAGED, g->bucket, g->key,
-                         ": the bytes that came do not have the MD5 that the store names "
-                         "as ETag");
-    return 0;
-}
-
-/* Gives a finished temporary file its name. Where it must not replace another, a link is
- * made, which fails if the name is taken, by whomever. FAT and its like have no links:
- * there the name is taken by an empty file, and that is replaced. */
-static int
-xfer_name(const char *temp, const char *path, bool no_clobber, struct fail *f)
-{
-    bool linked = no_clobber && link(temp, path) == 0;
-
-    if (no_clobber && !linked) {
-        int fd = os_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
-
-        if (fd < 0)
-            return fail_sys(f, "write", path);
-        (void)close(fd);
-    }
-    if (linked) {
-        (void)unlink(temp);
-    } else if (rename(temp, path) != 0) {
-        (void)fail_sys(f, "write", path);
-        if (no_clobber)
-            (void)unlink(path); /* the empty file */
-        return -1;
-    }
-    /* A folder that one may write to but not read cannot be synced. */
-    return os_sync_folder(path) || errno == EACCES ? 0 : fail_sys(f, "write", path);
-}
-
-/* Downloads into what is there and no plain file: a device, or a FIFO. It is written, and
- * never replaced: /dev/null must stay what it is. */
-static int
-xfer_get_device(struct store *st, struct xfer_get *g, struct fail *f)
-{
-    g->fd = os_open(g->path, O_WRONLY | O_NOCTTY, 0);
-    if (g->fd < 0)
-        return fail_sys(f, "write", g->path);
-    (void)xfer_get_to(st, g, f);
-    if (close(g->fd) != 0 && f->code == S3UP_OK)
-        return fail_sys(f, "write", g->path);
-    return f->code == S3UP_OK ? 0 : -1;
-}
-
-/* Downloads to a file: under another name first, then, whole and checked, under its own.
- * A file that it replaces hands its owner and mode on, and a link to one stays. */
-static int
-xfer_get_file(struct store *st, struct xfer_get *g, const char *path, bool no_clobber,
-              struct fail *f)
-{
-    struct buf temp = buf_upto(PATH_MAX);
-    char *real = NULL;
-    struct stat info;
-    int rc = -1;
-
-    g->path = path;
-    if (stat(path, &info) == 0) {
-        if (S_ISDIR(info.st_mode))
-            return fail_set(f, S3UP_USAGE, "cannot write %s: it is a folder", path);
-        if (no_clobber)
-            return fail_set(f, S3UP_EXISTS, "%s exists already", path);
-        if (!S_ISREG(info.st_mode))
-            return xfer_get_device(st, g, f);
-        real = realpath(path, NULL);
-        if (!real)
-            return fail_sys(f, "find", path);
-    }
-    g->fd = os_temp(real ? real : path, real ? 0600 : 0666, &temp, f);
-    if (g->fd < 0)
-        goto done;
-    if (real) { /* what is refused here stays as closed as it is now */
-        (void)!fchown(g->fd, info.st_uid, info.st_gid);
-        (void)fchmod(g->fd, info.st_mode & 0777);
-    }
-    if (xfer_get_to(st, g, f) == 0) {
-        if (fsync(g->fd) != 0)
-            (void)fail_sys(f, "write", path);
-        else
-            rc = 0;
-    }
-    if (close(g->fd) != 0 && rc == 0)
-        rc = fail_sys(f, "write", path);
-    if (rc == 0)
-        rc = xfer_name(buf_text(&temp), real ? real : path, no_clobber, f);
-    if (rc < 0)
-        (void)unlink(buf_text(&temp)); /* gone already if only the folder's sync failed */
-done:
-    buf_free(&temp);
-    free(real);
-    return rc;
-}
-
 /* ===== ROOM 17 command line: options, verbs, help, exit codes; main is last =====
  *
  * In: the words of the command line and the environment. Out: an exit code that tells the
@@ -11307,6 +12220,7 @@ struct cli {
     const char *verb; /* for messages */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
     const char *jobs, *journal, *rate, *state, *metrics, *upload, *producer, *spool;
+    const char *range;
     uint64_t retries, timeout, lifetime, older; /* the last three in seconds */
     uint64_t part_size, threshold, expected;    /* bytes; 0: not said */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
@@ -11389,15 +12303,15 @@ static const struct cli_option {
      "say what would be done, and do nothing", NULL},
     {"no-clobber", "no-overwrite", 'n', CLI_FLAG, CLI_AT(no_clobber), ON_PUT | ON_GET,
      NULL, "never replace what exists already", NULL},
-    {"jobs", "concurrency", 'j', CLI_TEXT, CLI_AT(jobs), ON_PUT, "N",
+    {"jobs", "concurrency", 'j', CLI_TEXT, CLI_AT(jobs), ON_PUT | ON_GET, "N",
      "how many requests at a time, or auto (auto)", NULL},
-    {"part-size", NULL, 0, CLI_SIZE, CLI_AT(part_size), ON_PUT, "SIZE",
+    {"part-size", NULL, 0, CLI_SIZE, CLI_AT(part_size), ON_PUT | ON_GET, "SIZE",
      "of the parts that a large file is sent in (16M)", NULL},
-    {"threshold", NULL, 0, CLI_SIZE, CLI_AT(threshold), ON_PUT, "SIZE",
+    {"threshold", NULL, 0, CLI_SIZE, CLI_AT(threshold), ON_PUT | ON_GET, "SIZE",
      "files above it are sent in parts (the part size)", NULL},
     {"limit-rate", "bwlimit", 0, CLI_RATE, CLI_AT(rate), ON_PUT | ON_GET, "RATE",
      "bytes a second of all connections, or from when on: 08:00=512K,20:00=0", NULL},
-    {"no-progress", NULL, 0, CLI_FLAG, CLI_AT(no_progress), ON_PUT, NULL,
+    {"no-progress", NULL, 0, CLI_FLAG, CLI_AT(no_progress), ON_PUT | ON_GET, NULL,
      "draw no line on the terminal that shows how it goes", NULL},
     {"expected-size", NULL, 0, CLI_SIZE, CLI_AT(expected), ON_PUT, "SIZE",
      "how long standard input will be: chooses the part size", NULL},
@@ -11405,16 +12319,18 @@ static const struct cli_option {
      "store what COMMAND prints, if it ends well; FILE is -", NULL},
     {"spool", NULL, 0, CLI_TEXT, CLI_AT(spool), ON_PUT, "DIR",
      "keep standard input in a file there until it is stored", NULL},
-    {"restart", NULL, 0, CLI_FLAG, CLI_AT(restart), ON_PUT, NULL,
+    {"range", NULL, 0, CLI_TEXT, CLI_AT(range), ON_GET, "FIRST-LAST",
+     "only these bytes of the object, counted from 0; or FIRST-, or -HOWMANY", NULL},
+    {"restart", NULL, 0, CLI_FLAG, CLI_AT(restart), ON_PUT | ON_GET, NULL,
      "begin anew, whatever an earlier run has stored", NULL},
     {"concat", NULL, 0, CLI_FLAG, CLI_AT(concat), ON_PUT, NULL,
      "join the files, in this order, to one object", NULL},
-    {"journal", NULL, 0, CLI_TEXT, CLI_AT(journal), ON_PUT | ON_ABORT, "FILE",
+    {"journal", NULL, 0, CLI_TEXT, CLI_AT(journal), ON_PUT | ON_GET | ON_ABORT, "FILE",
      "where to note what is stored (in the state folder)", NULL},
     {"state-dir", NULL, 0, CLI_TEXT, CLI_AT(state),
-     ON_PUT | ON_UPLOADS | ON_ABORT | ON_SWEEP | ON_HISTORY, "DIR",
+     ON_PUT | ON_GET | ON_UPLOADS | ON_ABORT | ON_SWEEP | ON_HISTORY, "DIR",
      "the folder for journals and the ledger", NULL},
-    {"metrics", NULL, 0, CLI_TEXT, CLI_AT(metrics), ON_PUT, "FILE",
+    {"metrics", NULL, 0, CLI_TEXT, CLI_AT(metrics), ON_PUT | ON_GET, "FILE",
      "write numbers for Prometheus to it at the end", NULL},
     {"parts", NULL, 0, CLI_FLAG, CLI_AT(parts), ON_UPLOADS, NULL,
      "show the parts of each upload, too", NULL},
@@ -12312,7 +13228,9 @@ struct cli_run {
     struct xfer_wish wish;
     struct span bucket, given; /* the target, as it was written */
     char **words;              /* the files */
-    int at, last;              /* which of them are to be sent */
+    int at, last;              /* which of them are to be sent, or fetched */
+    const char *to;            /* where what is fetched goes; NULL: an upload */
+    bool (*next)(void *owner, struct xfer_item *item);
     unsigned jobs;
     struct buf key, target; /* of the file at hand */
     struct buf folder;
@@ -12329,25 +13247,25 @@ struct cli_run {
     uint64_t shown;  /* the most that was shown as done */
     int64_t left;    /* seconds, as they were shown */
     bool is_drawing; /* there is a terminal to draw on */
+    bool hopeless;   /* what failed once would fail again */
+    const char *path;
 };
 
-static struct buf
-cli_target(const struct cli_run *r, const struct xfer_up *up)
+/* From where to where: texts for people and events. */
+struct cli_way {
+    struct buf uri;
+    const char *from, *to;
+};
+
+static struct cli_way
+cli_way(const struct cli_run *r, const struct xfer_up *up)
 {
-    struct buf target = buf_upto(8 * KEY_MAX);
+    struct cli_way w = {.uri = buf_upto(8 * KEY_MAX)};
 
-    cli_put_uri(&target, r->bucket, buf_span(&up->key));
-    return target;
-}
-
-/* An event of --json about an upload: what is common to all. */
-static struct buf
-cli_begin_event(const char *name, const char *source, struct span target)
-{
-    struct buf line = cli_event(name, source);
-
-    cli_json_text(&line, "target", target);
-    return line;
+    cli_put_uri(&w.uri, r->bucket, buf_span(&up->key));
+    w.from = up->down ? buf_text(&w.uri) : up->file[0].path;
+    w.to = up->down ? up->file[0].path : buf_text(&w.uri);
+    return w;
 }
 
 static void
@@ -12393,9 +13311,10 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
                                         [XFER_PART] = "part",
                                         [XFER_RETRY] = "retry",
                                         [XFER_OVER] = "over"};
-    struct buf target = cli_target(r, e->up), line;
+    struct cli_way way = cli_way(r, e->up);
+    struct buf line = cli_event(names[e->kind], way.from);
 
-    line = cli_begin_event(names[e->kind], e->up->file[0].path, buf_span(&target));
+    cli_json_text(&line, "target", span_of(way.to));
     if (e->kind == XFER_START || e->kind == XFER_RESUME) {
         cli_event_number(&line, "size", (uint64_t)e->up->plan.size);
         cli_event_number(&line, "parts", e->up->plan.n);
@@ -12412,7 +13331,7 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
         json_put(&line, span_of(e->text));
     }
     cli_event_end(&line, false);
-    buf_free(&target);
+    buf_free(&way.uri);
 }
 
 /* How it goes, in numbers. */
@@ -12586,8 +13505,7 @@ static void
 cli_hear(void *owner, const struct xfer_event *e)
 {
     struct cli_run *r = ((struct cli_store *)owner)->run;
-    const char *path = e->up->file[0].path;
-    struct buf target;
+    struct cli_way way = cli_way(r, e->up);
 
     if (e->kind == XFER_PART)
         r->parts++;
@@ -12596,19 +13514,20 @@ cli_hear(void *owner, const struct xfer_event *e)
     if (e->kind == XFER_RESUME)
         cli_say_resume(r, e->up);
     if (e->kind == XFER_OVER)
-        log_say(LOG_WARN, "%s: starting over: %s", path, e->text);
+        log_say(LOG_WARN, "%s: starting over: %s", e->up->file[0].path, e->text);
+    /* Only a download of one object finds out by itself how much it is. */
+    if (e->kind == XFER_START || e->kind == XFER_RESUME)
+        r->total = e->up->down && r->last == 1 ? (uint64_t)e->up->plan.size : r->total;
     if (e->kind == XFER_FAILED) {
-        cli_count(&r->tally, cli_failed(r->cli, e->fail, path, false));
+        cli_count(&r->tally, cli_failed(r->cli, e->fail, way.from, false));
     } else if (e->kind == XFER_DONE) {
-        target = cli_target(r, e->up);
         r->bytes += (uint64_t)e->up->plan.size;
         cli_count(&r->tally, S3UP_OK);
-        cli_done(r->cli, path, buf_text(&target), (uint64_t)e->up->plan.size,
-                 e->up->etag);
-        buf_free(&target);
+        cli_done(r->cli, way.from, way.to, (uint64_t)e->up->plan.size, e->up->etag);
     } else if (r->cli->json) {
         cli_json_event(r, e);
     }
+    buf_free(&way.uri);
 }
 
 /* What cannot be sent at all, however the store is. */
@@ -12679,6 +13598,7 @@ cli_next(void *owner, struct xfer_item *item)
 
     for (; r->at < r->last; r->at = c->concat ? r->last : r->at + 1) {
         const char *path = r->words[r->at];
+        struct part_name name = {path, AT_FDCWD, 0};
         struct fail f = {S3UP_OK, ""};
         struct part_file file;
 
@@ -12686,6 +13606,7 @@ cli_next(void *owner, struct xfer_item *item)
         *item = (struct xfer_item){.path = (const char *const *)&r->words[r->at],
                                    .files = c->concat ? (unsigned)(r->last - r->at) : 1,
                                    .type = cli_media_type(span_of(path)),
+                                   .root = AT_FDCWD,
                                    .fd = -1};
         if (!strcmp(path, "-"))
             (void)cli_stream(r, item, &f);
@@ -12694,7 +13615,7 @@ cli_next(void *owner, struct xfer_item *item)
                 item->type = NULL;
         if (f.code == S3UP_OK &&
             cli_put_key(path, r->given, c->count > 2 && !c->concat, &r->key, &f) &&
-            c->dry_run && (!item->files || part_open(&file, path, &f) == 0)) {
+            c->dry_run && (!item->files || part_open(&file, &name, &f) == 0)) {
             buf_clear(&r->target);
             cli_put_uri(&r->target, r->bucket, buf_span(&r->key));
             if (item->files)
@@ -12925,29 +13846,29 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     return 0;
 }
 
-/* Sends the files of a run, and counts what came of them. */
+/* Sends or fetches the words of a run, and counts what came of them. */
 static int
-cli_put_words(struct cli_run *r, struct store *st, struct fail *f)
+cli_run_words(struct cli_run *r, struct store *st, struct fail *f)
 {
     bool ended;
 
     r->xfer = (struct xfer){.st = st,
                             .wish = &r->wish,
                             .bucket = r->bucket,
-                            .next = cli_next,
+                            .next = r->next,
                             .event = cli_hear,
                             .tick = cli_tick,
                             .owner = st->config.owner};
-    r->at = 0;
     r->left = -1;
-    r->total = cli_total(r);
-    if (xfer_run(&r->xfer, cli_is_small(r) ? 1 : r->jobs, f) < 0)
+    r->total = r->to ? 0 : cli_total(r);
+    if (xfer_run(&r->xfer, !r->to && cli_is_small(r) ? 1 : r->jobs, f) < 0)
         return -1;
     ended = r->xfer.hopeless || os_stop;
     /* A stop may come before the first file, when nothing has failed yet. */
     for (int why = os_stop ? S3UP_INTERRUPTED : r->tally.code; ended && r->at < r->last;
          r->at++)
-        cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], "sent", why, false));
+        cli_count(&r->tally, cli_spared(r->cli, r->words[r->at],
+                                        r->to ? "fetched" : "sent", why, false));
     return 0;
 }
 
@@ -13036,16 +13957,18 @@ cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
     word = (char *)(uintptr_t)buf_text(&path);
     r->words = &word;
     left = rc == 0 && access(word, F_OK) == 0;
+    r->at = 0;
     if (left) {
         log_say(LOG_NOTE, "first the stream that an earlier run left in %s", word);
-        rc = cli_put_words(r, st, f);
+        rc = cli_run_words(r, st, f);
     }
     if (rc == 0 && !r->tally.failed && left && unlink(word) != 0)
         rc = fail_sys(f, "remove", word);
     if (rc == 0 && !r->tally.failed)
         rc = cli_fill_spool(r->cli, buf_text(&part), word, &n, f);
+    r->at = 0;
     if (rc == 0 && !r->tally.failed && (n || !left))
-        rc = cli_put_words(r, st, f);
+        rc = cli_run_words(r, st, f);
     if (rc == 0 && !r->tally.failed && unlink(word) != 0)
         rc = fail_sys(f, "remove", word);
     buf_free(&endpoint);
@@ -13054,12 +13977,49 @@ cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
     return rc;
 }
 
+/* What a run needs besides its words. */
+static void
+cli_begin_run(struct cli_run *r, struct store *st)
+{
+    const struct cli *c = r->cli;
+    struct cli_store *s = st->config.owner;
+
+    r->key = buf_upto(4 * KEY_MAX);
+    r->target = buf_upto(8 * KEY_MAX);
+    r->folder = buf_upto(PATH_MAX);
+    if (!c->dry_run)
+        cli_state(r);
+    r->begun = r->told = r->sample[0].at = os_ticks();
+    r->samples = 1;
+    s->run = r;
+    st->config.tick = cli_tick;
+    r->is_drawing = !c->json && !c->quiet && !c->no_progress && isatty(STDERR_FILENO);
+    if (c->rate)
+        (void)cli_rate(c->rate, os_minute(), &r->wish.rate);
+}
+
+/* Says what came of it. */
+static int
+cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
+{
+    struct cli_store *s = st->config.owner;
+
+    cli_summary(r);
+    if (code >= 0 && r->cli->metrics && cli_metrics(r, code, f) < 0)
+        code = code ? code : cli_failed(r->cli, f, r->cli->metrics, false);
+    s->run = NULL;
+    st->config.tick = NULL;
+    buf_free(&r->key);
+    buf_free(&r->target);
+    buf_free(&r->folder);
+    return code;
+}
+
 static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
     struct cli_run run = {
-        .cli = c, .words = c->words, .last = c->count - 1, .begun = os_ticks()};
-    struct cli_store *s = st->config.owner;
+        .cli = c, .words = c->words, .last = c->count - 1, .next = cli_next};
     int code = -1;
 
     if (c->count < 2)
@@ -13075,30 +14035,11 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
             return -1;
     if (c->concat)
         os_open_many(); /* a part may lie in thousands of files */
-    run.key = buf_upto(4 * KEY_MAX);
-    run.target = buf_upto(8 * KEY_MAX);
-    run.folder = buf_upto(PATH_MAX);
-    if (!c->dry_run)
-        cli_state(&run);
-    run.told = run.sample[0].at = run.begun;
-    run.samples = 1;
-    s->run = &run;
-    st->config.tick = cli_tick;
-    run.is_drawing = !c->json && !c->quiet && !c->no_progress && isatty(STDERR_FILENO);
-    if (c->rate)
-        (void)cli_rate(c->rate, os_minute(), &run.wish.rate);
+    cli_begin_run(&run, st);
     if ((c->spool && !c->dry_run ? cli_put_spool(&run, st, f)
-                                 : cli_put_words(&run, st, f)) == 0)
+                                 : cli_run_words(&run, st, f)) == 0)
         code = cli_outcome(&run.tally);
-    cli_summary(&run);
-    if (code >= 0 && c->metrics && cli_metrics(&run, code, f) < 0)
-        code = code ? code : cli_failed(c, f, c->metrics, false);
-    s->run = NULL;
-    st->config.tick = NULL;
-    buf_free(&run.key);
-    buf_free(&run.target);
-    buf_free(&run.folder);
-    return code;
+    return cli_end_run(&run, st, code, f);
 }
 
 /* ---- get ---- */
@@ -13140,72 +14081,181 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
     return cli_path_fits(out, key, f);
 }
 
+/* Fetches into a descriptor, from beginning to end: to standard output, a device or a
+ * FIFO, which is written and never replaced. */
 static int
-cli_get_one(const struct cli *c, struct store *st, const char *uri, const char *to,
-            bool several)
+cli_get_stream(const struct cli_run *r, struct store *st, const char *uri,
+               struct span key, const char *path)
 {
-    struct buf path = buf_upto(PATH_MAX);
+    struct xfer_get get = {.bucket = r->bucket,
+                           .key = key,
+                           .fd = STDOUT_FILENO,
+                           .path = path,
+                           .place = -1,
+                           .length = -1,
+                           .total = -1};
+    bool to_stdout = !strcmp(path, "-");
     struct fail f = {S3UP_OK, ""};
-    struct xfer_get get = {.fd = -1};
-    bool to_stdout = !strcmp(to, "-");
 
-    if (cli_uri(uri, &get.bucket, &get.key, &f) &&
-        (to_stdout || cli_get_path(get.key, to, several, &path, &f))) {
-        if (c->dry_run) {
-            /* only said */
-        } else if (to_stdout) {
-            get.fd = STDOUT_FILENO;
-            get.path = "standard output";
-            (void)xfer_get_to(st, &get, &f);
+    st->still.rate = r->wish.rate < UINT32_MAX ? (uint32_t)r->wish.rate : UINT32_MAX;
+    if (to_stdout)
+        get.path = "standard output";
+    else
+        get.fd = os_open(path, O_WRONLY | O_NOCTTY, 0);
+    if (get.fd < 0)
+        (void)fail_sys(&f, "write", path);
+    else if ((!r->wish.slice || xfer_look_at(st, &get, &r->wish, &f) == 0))
+        (void)xfer_get_to(st, &get, &f);
+    if (!to_stdout && get.fd >= 0 && close(get.fd) != 0 && f.code == S3UP_OK)
+        (void)fail_sys(&f, "write", path);
+    if (f.code != S3UP_OK)
+        return cli_failed(r->cli, &f, uri, to_stdout);
+    cli_done(r->cli, uri, path, (uint64_t)get.done, get.proof.etag);
+    return S3UP_OK;
+}
+
+/* What is at the place where an object shall go? A link to a file stays, and the file is
+ * replaced. 1: a device or a FIFO, which the object is written into. */
+static int
+cli_get_place(struct cli_run *r, struct fail *f)
+{
+    const char *path = buf_text(&r->target);
+    struct stat info;
+    char *real;
+
+    if (stat(path, &info) != 0)
+        return 0;
+    if (S_ISDIR(info.st_mode))
+        return fail_set(f, S3UP_USAGE, "cannot write %s: it is a folder", path);
+    if (r->cli->no_clobber)
+        return fail_set(f, S3UP_EXISTS, "%s exists already", path);
+    if (!S_ISREG(info.st_mode))
+        return 1;
+    real = realpath(path, NULL);
+    if (!real)
+        return fail_sys(f, "find", path);
+    buf_clear(&r->target);
+    buf_str(&r->target, real);
+    free(real);
+    return 0;
+}
+
+/* Gives the next object to the crew. What goes where it has to go in one piece, and what
+ * cannot go anywhere, is seen to here. */
+static bool
+cli_next_get(void *owner, struct xfer_item *item)
+{
+    struct cli_store *s = owner;
+    struct cli_run *r = s->run;
+    bool to_stdout = !strcmp(r->to, "-");
+
+    while (r->at < r->last && !os_stop && !r->hopeless) {
+        const char *uri = r->words[r->at++];
+        struct fail f = {S3UP_OK, ""};
+        struct span bucket, key;
+        int stream = to_stdout;
+
+        buf_clear(&r->target);
+        (void)cli_uri(uri, &bucket, &key, &f); /* it was looked at before */
+        if (to_stdout)
+            buf_char(&r->target, '-');
+        else if (cli_get_path(key, r->to, r->cli->count > 2, &r->target, &f))
+            stream = r->cli->dry_run ? 0 : cli_get_place(r, &f);
+        if (f.code != S3UP_OK) {
+            cli_count(&r->tally, cli_failed(r->cli, &f, uri, false));
+        } else if (r->cli->dry_run) {
+            cli_done(r->cli, uri, buf_text(&r->target), 0, "");
+            cli_count(&r->tally, S3UP_OK);
+        } else if (stream) {
+            int code = cli_get_stream(r, &s->store, uri, key, buf_text(&r->target));
+
+            cli_count(&r->tally, code);
+            r->hopeless = cli_hopeless(&s->store, code);
         } else {
-            (void)xfer_get_file(st, &get, buf_text(&path), c->no_clobber, &f);
-        }
-        if (f.code == S3UP_OK) {
-            cli_done(c, uri, to_stdout ? "-" : buf_text(&path), get.done, get.etag);
+            r->path = buf_text(&r->target);
+            *item = (struct xfer_item){.path = &r->path,
+                                       .files = 1,
+                                       .key = key,
+                                       .down = true,
+                                       .size = -1,
+                                       .root = AT_FDCWD};
+            return true;
         }
     }
-    buf_free(&path);
-    return f.code == S3UP_OK ? S3UP_OK : cli_failed(c, &f, uri, to_stdout);
+    return false;
+}
+
+/* --range: FIRST-LAST, FIRST- or -LAST, as in HTTP. */
+static int
+cli_range(const char *text, struct xfer_wish *w, struct fail *f)
+{
+    struct span rest = span_of(text), first;
+    uint64_t a = 0, b = 0;
+    bool dash = span_has(rest, '-');
+
+    (void)span_cut(&rest, '-', &first);
+    if (!dash || (!first.n && !rest.n) || (first.n && !num_parse(first, INT64_MAX, &a)) ||
+        (rest.n && !num_parse(rest, INT64_MAX - 1, &b)) || (first.n && rest.n && b < a) ||
+        (!first.n && !b))
+        return fail_set(f, S3UP_USAGE,
+                        "--range wants bytes as in 0-99, 100- or -100, not \"%s\"", text);
+    w->slice = true;
+    w->from = first.n ? (int64_t)a : -(int64_t)b;
+    w->length = first.n && rest.n ? (int64_t)(b - a + 1) : 0;
+    return 0;
+}
+
+/* Fetches objects of one bucket after those of another. */
+static int
+cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
+{
+    int all = r->last, rc = 0;
+    struct span bucket, key;
+
+    while (rc == 0 && r->at < all) {
+        (void)cli_uri(r->words[r->at], &r->bucket, &key, f);
+        for (r->last = r->at + 1; r->last < all; r->last++)
+            if (!cli_uri(r->words[r->last], &bucket, &key, f) ||
+                !span_eq(bucket, r->bucket))
+                break;
+        if (all == 1 || !(r->hopeless || r->xfer.hopeless || os_stop))
+            rc = cli_run_words(r, st, f);
+        for (; r->at < r->last; r->at++)
+            cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], "fetched",
+                                            r->tally.code, !strcmp(r->to, "-")));
+    }
+    return rc;
 }
 
 static int
 cli_get(const struct cli *c, struct store *st, struct fail *f)
 {
-    struct cli_tally tally = {0, 0, 0, false};
+    struct cli_run run = {
+        .cli = c, .words = c->words, .last = c->count, .to = ".", .next = cli_next_get};
     struct span bucket, key;
-    int n = c->count;
-    const char *to = ".";
+    int code = -1;
 
-    if (n > 1 && !cli_is_uri(c->words[n - 1]))
-        to = c->words[--n];
-    if (n < 1)
+    if (run.last > 1 && !cli_is_uri(c->words[run.last - 1]))
+        run.to = c->words[--run.last];
+    if (run.last < 1)
         return fail_set(f, S3UP_USAGE, "get needs an object, s3://BUCKET/KEY");
-    if (!*to)
+    if (!*run.to)
         return fail_set(
             f, S3UP_USAGE,
             "\"\" is no PATH: say . for this folder, or - for standard output");
-    for (int i = 0; i < n; i++) /* all are looked at before any is fetched */
+    for (int i = 0; i < run.last; i++) /* all are looked at before any is fetched */
         if (cli_uri(c->words[i], &bucket, &key, f) && !key.n)
             (void)fail_set(f, S3UP_USAGE, "%s names no object", c->words[i]);
-    if (f->code == S3UP_OK && strcmp(to, "-") != 0)
-        (void)cli_differ(c->words, n, f);
-    for (int i = 0; i < n && f->code == S3UP_OK; i++) {
-        bool to_stdout = !strcmp(to, "-");
-        uint64_t rate = 0;
-        int code;
-
-        if (c->rate)
-            (void)cli_rate(c->rate, os_minute(), &rate);
-        st->still.rate = rate < UINT32_MAX ? (uint32_t)rate : UINT32_MAX;
-        code = cli_get_one(c, st, c->words[i], to, n > 1 && !to_stdout);
-
-        cli_count(&tally, code);
-        while (code && cli_hopeless(st, code) && i + 1 < n)
-            cli_count(&tally, cli_spared(c, c->words[++i], "fetched", code, to_stdout));
-    }
-    if (f->code != S3UP_OK)
+    if (f->code == S3UP_OK && strcmp(run.to, "-") != 0)
+        (void)cli_differ(c->words, run.last, f);
+    if (f->code != S3UP_OK || cli_wish(c, &run.wish, f) < 0 ||
+        (c->range && cli_range(c->range, &run.wish, f) < 0) ||
+        cli_jobs(c, run.wish.part_size, &run.jobs, f) < 0)
         return -1;
-    return cli_outcome(&tally);
+    cli_begin_run(&run, st);
+    if (cli_get_words(&run, st, f) == 0)
+        code = cli_outcome(&run.tally);
+    return cli_end_run(&run, st, code, f);
 }
 
 /* ---- ls, stat ---- */
