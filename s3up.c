@@ -10072,15 +10072,14 @@ xfer_check_sums(const struct xfer_get *g, const unsigned char *md5,
     unsigned char want[MD5_SIZE];
     struct buf text = buf_upto(2 * JRN_SUM);
 
+    if (g->proof.is_md5 && hex_read(s3_bare(span_of(g->proof.etag)), want, sizeof want) &&
+        !sum_equal(want, md5, sizeof want))
+        (void)xfer_is_damaged(g, "MD5", f);
     if (g->proof.has_sum)
         b64_put(&text, digest, sum_kinds[g->proof.kind].size);
     if (g->proof.has_sum && !span_is(buf_span(&text), g->proof.sum))
         (void)xfer_is_damaged(g, sum_kinds[g->proof.kind].name, f);
     buf_free(&text);
-    if (f->code == S3UP_OK && g->proof.is_md5 &&
-        hex_read(s3_bare(span_of(g->proof.etag)), want, sizeof want) &&
-        !sum_equal(want, md5, sizeof want))
-        (void)xfer_is_damaged(g, "MD5", f);
     return f->code == S3UP_OK ? 0 : -1;
 }
 
@@ -10723,13 +10722,35 @@ xfer_abort(struct xfer *x, struct xfer_up *up)
     up->orphan = false;
 }
 
-/* Ends the workers that are sending parts of it. */
+/* What a worker that was ended has left. */
+static void
+xfer_clean_up(struct xfer_up *up)
+{
+    struct part_name name = xfer_name(up, 0);
+    struct fail unread = {S3UP_OK, ""};
+    int temp = -1;
+
+    if (up->place.folder >= 0 || part_find(&up->place, &name, &unread) == 0)
+        temp = part_take_temp(&up->place, &unread);
+    if (temp < 0)
+        return;
+    (void)unlinkat(up->place.folder, up->place.temp, 0);
+    (void)close(temp);
+}
+
+/* Ends the workers that are at work on it. */
 static void
 xfer_recall(struct xfer *x, struct xfer_up *up)
 {
+    bool any = false;
+
     for (unsigned i = 0; i < x->crew.most; i++)
-        if (x->crew.hand[i].busy && x->doing[i].serial == up->serial)
+        if (x->crew.hand[i].busy && x->doing[i].serial == up->serial) {
             crew_dismiss(&x->crew, i);
+            any = true;
+        }
+    if (any && up->down && up->whole)
+        xfer_clean_up(up);
     up->flying = 0;
     up->ahead = 1;
     if (up->given)
@@ -13230,6 +13251,7 @@ struct cli_run {
     char **words;              /* the files */
     int at, last;              /* which of them are to be sent, or fetched */
     const char *to;            /* where what is fetched goes; NULL: an upload */
+    bool to_stdout;            /* then events must not go there */
     bool (*next)(void *owner, struct xfer_item *item);
     unsigned jobs;
     struct buf key, target; /* of the file at hand */
@@ -13463,7 +13485,7 @@ cli_tell(struct cli_run *r, const struct cli_gauge *g)
     cli_event_number(&line, "parts", g->all);
     cli_event_number(&line, "under_way", g->flying);
     cli_event_number(&line, "retries", r->retries);
-    cli_event_end(&line, false);
+    cli_event_end(&line, r->to_stdout);
 }
 
 /* Called all the time: what is due now? */
@@ -13742,7 +13764,7 @@ cli_summary(const struct cli_run *r)
     cli_event_number(&line, "bytes_resumed", r->resumed);
     cli_event_number(&line, "retries", r->retries);
     cli_event_number(&line, "milliseconds", (uint64_t)(os_ticks() - r->begun));
-    cli_event_end(&line, false);
+    cli_event_end(&line, r->to_stdout);
 }
 
 /* When the metrics file that is there says that all went well. */
@@ -14147,17 +14169,16 @@ cli_next_get(void *owner, struct xfer_item *item)
 {
     struct cli_store *s = owner;
     struct cli_run *r = s->run;
-    bool to_stdout = !strcmp(r->to, "-");
 
     while (r->at < r->last && !os_stop && !r->hopeless) {
         const char *uri = r->words[r->at++];
         struct fail f = {S3UP_OK, ""};
         struct span bucket, key;
-        int stream = to_stdout;
+        int stream = r->to_stdout;
 
         buf_clear(&r->target);
         (void)cli_uri(uri, &bucket, &key, &f); /* it was looked at before */
-        if (to_stdout)
+        if (r->to_stdout)
             buf_char(&r->target, '-');
         else if (cli_get_path(key, r->to, r->cli->count > 2, &r->target, &f))
             stream = r->cli->dry_run ? 0 : cli_get_place(r, &f);
@@ -14222,7 +14243,7 @@ cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
             rc = cli_run_words(r, st, f);
         for (; r->at < r->last; r->at++)
             cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], "fetched",
-                                            r->tally.code, !strcmp(r->to, "-")));
+                                            r->tally.code, r->to_stdout));
     }
     return rc;
 }
@@ -14239,6 +14260,7 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
         run.to = c->words[--run.last];
     if (run.last < 1)
         return fail_set(f, S3UP_USAGE, "get needs an object, s3://BUCKET/KEY");
+    run.to_stdout = !strcmp(run.to, "-");
     if (!*run.to)
         return fail_set(
             f, S3UP_USAGE,
@@ -14246,7 +14268,7 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
     for (int i = 0; i < run.last; i++) /* all are looked at before any is fetched */
         if (cli_uri(c->words[i], &bucket, &key, f) && !key.n)
             (void)fail_set(f, S3UP_USAGE, "%s names no object", c->words[i]);
-    if (f->code == S3UP_OK && strcmp(run.to, "-") != 0)
+    if (f->code == S3UP_OK && !run.to_stdout)
         (void)cli_differ(c->words, run.last, f);
     if (f->code != S3UP_OK || cli_wish(c, &run.wish, f) < 0 ||
         (c->range && cli_range(c->range, &run.wish, f) < 0) ||

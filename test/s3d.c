@@ -1553,6 +1553,7 @@ tls_setup(void)
     X(LOST_REPLY, "lost-reply")            /* applied, then closed without a word */ \
     X(WRONG_ETAG, "wrong-etag")            /* the reply names another ETag */ \
     X(NO_ETAG, "no-etag")                  /* the reply names none */ \
+    X(NO_SUM, "no-sum")                    /* the reply has no checksum */ \
     X(SKEWED_CLOCK, "skewed-clock")        /* =S added to this request's clock */ \
     X(SLOW_READ, "slow-read")              /* =B bytes a second */ \
     X(SLOW_WRITE, "slow-write")            /* =B bytes a second */ \
@@ -4749,7 +4750,8 @@ op_GetObject(struct conn *c)
                    c->from + shift, c->from + c->len - 1 + shift, o->size);
     }
     reply_object_head(c, o);
-    if (!ranged && str_isi(conn_header(c, "x-amz-checksum-mode"), "ENABLED"))
+    if (!ranged && !c->f[F_NO_SUM].on &&
+        str_isi(conn_header(c, "x-amz-checksum-mode"), "ENABLED"))
         reply_sum(c, &o->m);
     return NULL;
 }

@@ -9,25 +9,28 @@
  *   cc -std=c99 -Wall -Wextra -Wshadow -Wconversion -Werror -O2 -o unit test/unit.c
  */
 #define main s3up_main
-#define link unit_link /* some file systems have none */
+#define linkat unit_link /* some file systems have none */
 #include "../s3up.c"
 #undef main
-#undef link
+#undef linkat
 
 #include "check.h"
 
 #include <dirent.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
 static int unit_link_error;
 
 int
-unit_link(const char *from, const char *to)
+unit_link(int from_folder, const char *from, int to_folder, const char *to, int flags)
 {
     errno = unit_link_error;
-    return unit_link_error ? -1 : linkat(AT_FDCWD, from, AT_FDCWD, to, 0);
+    return unit_link_error
+               ? -1
+               : (int)syscall(SYS_linkat, from_folder, from, to_folder, to, flags);
 }
 
 #define GUARD_ROOM ((size_t)1 << 18)
@@ -3993,10 +3996,10 @@ test_sign_refused(void)
     buf_free(&out);
 }
 
-/* ===== ROOM 14 transfer ===== */
+/* ===== ROOM 12 part ===== */
 
 static void
-test_name(void)
+test_publish(void)
 {
     static const struct {
         int links; /* why there can be none */
@@ -4008,18 +4011,24 @@ test_name(void)
         {EPERM, true, false, S3UP_OK},  {EPERM, true, true, S3UP_EXISTS},
         {ENOSYS, true, false, S3UP_OK}, {EOPNOTSUPP, true, true, S3UP_EXISTS},
     };
-    const char *temp = in_folder("temp"), *path = in_folder("path");
+    const char *path = in_folder("path"), *temp = in_folder("path.s3up-part");
+    struct part_name name = {path, AT_FDCWD, 0};
+    struct part_place place;
+    struct fail none = {S3UP_OK, ""};
 
+    CHECK_NUM(part_find(&place, &name, &none), 0);
+    CHECK_STR(place.name, "path");
+    CHECK_STR(place.temp, "path.s3up-part");
     for (size_t i = 0; i < COUNT(t); i++) {
         struct fail f = {S3UP_OK, ""};
         int rc;
 
-        CASE("xfer_name, line %lu", (unsigned long)i);
+        CASE("part_publish, line %lu", (unsigned long)i);
         file_make(temp, SPAN("new"));
         if (t[i].taken)
             file_make(path, SPAN("old"));
         unit_link_error = t[i].links;
-        rc = xfer_name(temp, path, t[i].no_clobber, &f);
+        rc = part_publish(&place, t[i].no_clobber, &f);
         unit_link_error = 0;
         CHECK_NUM(f.code, t[i].code);
         CHECK_NUM(rc, f.code == S3UP_OK ? 0 : -1);
@@ -4027,16 +4036,17 @@ test_name(void)
         CHECK((unlink(temp) == 0) == (rc != 0));
         CHECK_NUM(unlink(path), 0);
     }
-    CASE("xfer_name of nothing");
+    CASE("part_publish of nothing");
     for (int clobber = 0; clobber < 2; clobber++) {
         struct fail f = {S3UP_OK, ""};
 
         unit_link_error = EPERM;
-        CHECK_NUM(xfer_name(temp, path, !clobber, &f), -1);
+        CHECK_NUM(part_publish(&place, !clobber, &f), -1);
         unit_link_error = 0;
         CHECK_NUM(f.code, S3UP_MISSING);
         CHECK(unlink(path) != 0);
     }
+    part_leave(&place);
 }
 
 /* ===== ROOM 17 command line ===== */
@@ -4305,7 +4315,7 @@ main(void)
     test_sign_again();
     test_sign_refused();
 
-    test_name();
+    test_publish();
 
     test_part_plan();
     test_distance();
