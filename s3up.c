@@ -10252,7 +10252,7 @@ xfer_fetch_part(struct xfer *x, struct xfer_get *g, const struct part_place *pla
 /* The owner and the mode of a file that is replaced go to the new one. What is refused
  * here stays as closed as it is. */
 static void
-xfer_inherit(int fd, const struct stat *old)
+xfer_own_as(int fd, const struct stat *old)
 {
     if (!S_ISREG(old->st_mode))
         return;
@@ -10293,7 +10293,7 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
     g->fd = part_make_temp(place, old.st_mode ? 0600 : 0666, f);
     if (g->fd < 0)
         return;
-    xfer_inherit(g->fd, &old);
+    xfer_own_as(g->fd, &old);
     if (xfer_get_to(x->st, g, f) == 0)
         (void)xfer_seal_file(g->fd, place->path, g->modified, f);
     if (f->code == S3UP_OK && part_publish(place, x->wish->no_clobber, f) == 0 &&
@@ -11306,7 +11306,7 @@ xfer_finish_down(struct xfer *x, struct xfer_up *up, struct fail *f)
         return -1;
     }
     s3_copy_name(up->etag, sizeof up->etag, span_of(up->proof.etag));
-    xfer_inherit(up->temp, &up->old);
+    xfer_own_as(up->temp, &up->old);
     if (xfer_seal_file(up->temp, up->place.path, up->modified, f) < 0 ||
         part_publish(&up->place, x->wish->no_clobber, f) < 0)
         return -1;
