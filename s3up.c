@@ -112,19 +112,20 @@
 #define CREW_ANSWERS  16      /* or answers */
 #define CREW_HOLD     10      /* rounds before another number is tried */
 #define CREW_ETAG     256     /* bytes of an ETag in an answer */
-#define CREW_ORDER    4194304 /* bytes of an order: a part of many small files */
-#define XFER_MTIME    "x-amz-meta-mtime" /* as rclone and others note a file's time */
-#define XFER_LOOK     200    /* milliseconds between two looks at what goes on */
-#define XFER_SYNC     999    /* and between two syncs of a journal */
-#define XFER_PARTING  700    /* milliseconds for an abort when we must stop */
-#define XFER_DEATHS   20     /* of workers, after which an upload is given up */
-#define CLI_SAMPLES   6      /* seconds over which a rate is shown */
-#define XFER_RENEWALS 3      /* of keys in a row that are refused again */
-#define CLI_RETRIES   8      /* attempts after the first, unless --retries says else */
-#define CRED_MAX      65536  /* bytes of one key, token or setting */
-#define CRED_WORDS    64     /* words of a credential_process */
-#define CRED_PATIENCE 60000  /* milliseconds that it may run */
-#define CRED_NO_EXEC  127    /* what a child says that could not start the program */
+#define CREW_ORDER    4194304 /* bytes of orders: a part may be of many small files */
+#define CREW_BATCH    32      /* orders that a worker gets at once, at most */
+#define CREW_BRIEF    20    /* milliseconds that they, and answers, may wait for others */
+#define XFER_LOOK     200   /* milliseconds between two looks at what goes on */
+#define XFER_SYNC     999   /* and between two syncs of a journal */
+#define XFER_PARTING  700   /* milliseconds for an abort when we must stop */
+#define XFER_DEATHS   20    /* of workers, after which an upload is given up */
+#define CLI_SAMPLES   6     /* seconds over which a rate is shown */
+#define XFER_RENEWALS 3     /* of keys in a row that are refused again */
+#define CLI_RETRIES   8     /* attempts after the first, unless --retries says else */
+#define CRED_MAX      65536 /* bytes of one key, token or setting */
+#define CRED_WORDS    64    /* words of a credential_process */
+#define CRED_PATIENCE 60000 /* milliseconds that it may run */
+#define CRED_NO_EXEC  127   /* what a child says that could not start the program */
 #define PRESIGN_MAX   604800 /* seconds that a presigned URL may live: seven days */
 #define PARTS_MAX     10000  /* of one upload, by the S3 specification */
 #define PART_LEAST    ((uint64_t)5 << 20) /* bytes of a part, but of the last */
@@ -8865,13 +8866,14 @@ struct part_sums {
 static int
 part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
 {
-    char *window = malloc(S3_WINDOW);
+    size_t room = s->length < S3_WINDOW ? (size_t)s->length : S3_WINDOW;
+    char *window = malloc(room + 1); /* for a small file no more than it needs */
 
     if (!window)
         return fail_set(f, S3UP_LATER, "no memory to read a part");
     for (int64_t done = 0; done < s->length && !os_stop && f->code == S3UP_OK;) {
         int64_t left = s->length - done;
-        size_t n = left < S3_WINDOW ? (size_t)left : S3_WINDOW;
+        size_t n = left < S3_WINDOW ? (size_t)left : room;
 
         (void)part_read(s, window, n, done, f);
         for (unsigned i = 0; i < sums->n && f->code == S3UP_OK; i++)
@@ -9043,7 +9045,9 @@ part_publish(const struct part_place *p, bool no_clobber, struct fail *f)
  *
  * In: a function that carries out an order. Out: the answers to orders, as they come.
  * Each worker is a fork with two pipes of its own: orders go in as a length and bytes,
- * answers come out as records of one size. Whoever waits sees at once that a worker has
+ * answers come out as records of one size, to which a failure adds its text. Orders that
+ * are carried out in no time go and come back many at once: the price of a pipe is that
+ * one process must wait for the other. Whoever waits sees at once that a worker has
  * died, because its pipe ends. A worker outlives neither its orders' pipe nor its parent,
  * and keeps nothing open that is not its own, so that no lock is held by an orphan. A
  * crew of one has no workers: the parent does the work itself.
@@ -9062,14 +9066,16 @@ struct crew_answer {
     uint64_t size;
     char etag[CREW_ETAG];
     unsigned char sum[JRN_SUM];
-    char text[FAIL_TEXT]; /* why it failed */
+    char text[FAIL_TEXT]; /* why it failed: sent only then */
 };
 
 struct crew_hand {
     pid_t pid; /* 0: there is no worker here */
     int orders, answers;
-    bool busy;
-    unsigned age; /* how many renewals of the keys it has seen */
+    unsigned busy;  /* orders that it has not answered */
+    unsigned batch; /* how many of them it may get at once */
+    int64_t since;  /* ticks, when it got them */
+    unsigned age;   /* how many renewals of the keys it has seen */
 };
 
 /* How many hands are at work when nobody says how many: found out by trying. */
@@ -9093,6 +9099,8 @@ struct crew {
     uint64_t moved; /* bytes, of all hands, in all */
     uint32_t slow;  /* as of the last look */
     uint32_t last[CREW_MOST], queue[CREW_MOST];
+    struct buf more;     /* orders that go along behind the next */
+    unsigned adds;       /* how many they are */
     const unsigned *age; /* of the keys that a new worker gets */
     bool full;           /* no more can be started */
     int also;            /* a descriptor whose input ends a wait, too; or -1 */
@@ -9109,6 +9117,7 @@ static int
 crew_open(struct crew *c, unsigned most, bool fixed, struct fail *f)
 {
     c->most = most < CREW_MOST ? most : CREW_MOST;
+    c->more = buf_upto(CREW_ORDER);
     c->pace = (struct crew_pace){.fixed = fixed || most == 1, .ceiling = c->most};
     c->pace.limit = c->pace.best =
         c->pace.fixed || most < CREW_FIRST ? c->most : CREW_FIRST;
@@ -9127,27 +9136,52 @@ crew_read(int fd, void *data, size_t n)
     return os_read(fd, data, n, -1) == (ssize_t)n;
 }
 
+/* Carries out orders that came together. Answers wait for each other a moment. */
+static bool
+crew_obey(struct crew *c, unsigned hand, struct span orders, struct buf *out, int answers)
+{
+    int64_t since = os_ticks();
+    uint32_t n;
+
+    buf_clear(out);
+    while (orders.n) {
+        struct crew_answer a = {.code = S3UP_OK};
+
+        memcpy(&n, orders.p, sizeof n);
+        orders = span_after(orders, sizeof n);
+        c->meter[hand].body = 0;
+        if (!c->work(c->context, hand, span_first(orders, n), &a))
+            return false;
+        orders = span_after(orders, n);
+        buf_add(out, &a,
+                a.code == S3UP_OK ? offsetof(struct crew_answer, text) : sizeof a);
+        if (orders.n && os_ticks() - since < CREW_BRIEF)
+            continue;
+        if (out->bad || !os_write(answers, out->p, out->n))
+            return false;
+        buf_clear(out);
+        since = os_ticks();
+    }
+    return true;
+}
+
 /* The life of a worker. */
 static void
 crew_serve(struct crew *c, unsigned hand, int orders, int answers)
 {
-    struct buf order = buf_upto(CREW_ORDER);
+    struct buf in = buf_upto(2 * CREW_ORDER), out = buf_upto(CREW_ORDER);
     uint32_t n;
 
-    while (crew_read(orders, &n, sizeof n) && n && n < CREW_ORDER) {
-        struct crew_answer a = {.code = S3UP_OK};
-
-        buf_clear(&order);
-        if (!buf_need(&order, n) || !crew_read(orders, order.p, n))
+    while (crew_read(orders, &n, sizeof n) && n && n < in.max) {
+        buf_clear(&in);
+        if (!buf_need(&in, n) || !crew_read(orders, in.p, n))
             break;
-        order.n = n;
-        c->meter[hand].body = 0;
-        if (!c->work(c->context, hand, buf_span(&order), &a))
-            break;
-        if (!os_write(answers, &a, sizeof a))
+        in.n = n;
+        if (!crew_obey(c, hand, buf_span(&in), &out, answers))
             break;
     }
-    buf_free(&order);
+    buf_free(&in);
+    buf_free(&out);
 }
 
 /* What a fork must do before anything else: it dies with its parent, leaves stops to it,
@@ -9199,7 +9233,8 @@ crew_hire(struct crew *c, unsigned hand, struct fail *f)
     (void)close(answers[1]);
     h->orders = orders[1];
     h->answers = answers[0];
-    h->busy = false;
+    h->busy = 0;
+    h->batch = 1;
     h->age = *c->age;
     if (h->pid > 0)
         return 0;
@@ -9225,7 +9260,7 @@ crew_dismiss(struct crew *c, unsigned hand)
     while (waitpid(h->pid, NULL, 0) < 0 && errno == EINTR)
         continue;
     h->pid = 0;
-    h->busy = false;
+    h->busy = 0;
     c->meter[hand].body = 0;
 }
 
@@ -9236,6 +9271,7 @@ crew_close(struct crew *c)
         crew_dismiss(c, i);
     if (c->meter)
         (void)munmap(c->meter, CREW_MOST * sizeof *c->meter);
+    buf_free(&c->more);
     c->meter = NULL;
     c->most = 0;
 }
@@ -9246,7 +9282,7 @@ crew_busy(const struct crew *c)
     unsigned n = 0;
 
     for (unsigned i = 0; i < c->most; i++)
-        n += c->hand[i].busy;
+        n += c->hand[i].busy != 0;
     return n;
 }
 
@@ -9273,6 +9309,42 @@ crew_idle(struct crew *c)
     return place;
 }
 
+/* May an idle hand get one order more, beside the one that it will be given and those
+ * that go along? */
+static bool
+crew_takes(const struct crew *c, unsigned hand)
+{
+    return c->hand[hand].pid && c->adds + 1 < c->hand[hand].batch;
+}
+
+/* The order goes along behind the next that is given. False: no memory. */
+static bool
+crew_add(struct crew *c, struct span order)
+{
+    struct buf *more = &c->more;
+    uint32_t n = (uint32_t)order.n;
+    size_t before = more->n;
+
+    buf_add(more, &n, sizeof n);
+    buf_put(more, order);
+    c->adds += !more->bad;
+    if (!more->bad)
+        return true;
+    more->bad = false;
+    more->n = before;
+    return false;
+}
+
+/* Writes an order, and those that go along behind it. */
+static bool
+crew_send(struct crew *c, int fd, struct span order)
+{
+    uint32_t n = (uint32_t)order.n, all = (uint32_t)(c->more.n + sizeof n + order.n);
+
+    return os_write(fd, &all, sizeof all) && os_write(fd, &n, sizeof n) &&
+           os_write(fd, order.p, order.n) && os_write(fd, c->more.p, c->more.n);
+}
+
 /* Gives an order to an idle hand, and tells which hand took it: CREW_MOST if none can be
  * had now. A crew of one carries it out at once. */
 static unsigned
@@ -9280,7 +9352,6 @@ crew_give(struct crew *c, unsigned hand, struct span order)
 {
     struct crew_hand *h = &c->hand[hand];
     struct fail f = {S3UP_OK, ""};
-    uint32_t n = (uint32_t)order.n;
 
     if (c->most > 1 && !h->pid && crew_hire(c, hand, &f) < 0) {
         if (!c->full)
@@ -9293,17 +9364,44 @@ crew_give(struct crew *c, unsigned hand, struct span order)
         h = c->hand;
     }
     c->meter[hand].body = 0;
-    h->busy = true;
+    h->busy = c->adds + 1;
+    h->since = os_ticks();
     if (c->most == 1) {
         c->own = (struct crew_answer){.code = S3UP_OK};
         h->age = *c->age;
         (void)c->work(c->context, hand, order, &c->own);
         return hand;
     }
-    /* If it is dead already, its other pipe will tell. */
-    if (os_write(h->orders, &n, sizeof n))
-        (void)os_write(h->orders, order.p, order.n);
+    (void)crew_send(c, h->orders, order); /* if it is dead, its other pipe will tell */
+    buf_clear(&c->more);
+    c->adds = 0;
     return hand;
+}
+
+/* Reads one answer of a hand. When it is the last, that tells how many orders the hand
+ * may get next time: more if they took no time, so that nobody waits long behind them. */
+static bool
+crew_hear(struct crew *c, unsigned hand, struct crew_answer *a)
+{
+    struct crew_hand *h = &c->hand[hand];
+    int64_t took;
+
+    if (!crew_read(h->answers, a, offsetof(struct crew_answer, text)))
+        return false;
+    a->text[0] = 0;
+    if (a->code != S3UP_OK && !crew_read(h->answers, a->text, sizeof a->text))
+        return false;
+    a->etag[sizeof a->etag - 1] = a->text[sizeof a->text - 1] = 0;
+    c->pace.answers++;
+    if (--h->busy)
+        return true;
+    took = os_ticks() - h->since;
+    if (took > CREW_BRIEF)
+        h->batch = (h->batch + 1) / 2;
+    else if (2 * took < CREW_BRIEF && h->batch < CREW_BATCH)
+        h->batch *= 2;
+    c->meter[hand].body = 0;
+    return true;
 }
 
 /* Waits for an answer, not longer than so many milliseconds. Which hand it came from, or
@@ -9315,7 +9413,7 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
     unsigned hand[CREW_MOST], n = 0;
 
     if (c->most == 1 && c->hand[0].busy) {
-        c->hand[0].busy = false;
+        c->hand[0].busy = 0;
         *a = c->own;
         return 0;
     }
@@ -9328,19 +9426,12 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
     if ((os_stop && milliseconds) || poll(set, n + 1, milliseconds) <= 0)
         return CREW_MOST;
     for (unsigned i = 0; i < n; i++) {
-        struct crew_hand *h = &c->hand[hand[i]];
-
         if (!set[i].revents)
             continue;
-        if (crew_read(h->answers, a, sizeof *a)) {
-            h->busy = false;
-            c->pace.answers++;
-            a->etag[sizeof a->etag - 1] = a->text[sizeof a->text - 1] = 0;
-        } else {
+        if (!crew_hear(c, hand[i], a)) {
             *a = (struct crew_answer){.code = S3UP_LATER, .died = true};
             crew_dismiss(c, hand[i]);
         }
-        c->meter[hand[i]].body = 0;
         return hand[i];
     }
     return CREW_MOST;
@@ -9483,6 +9574,8 @@ struct xfer_wish {
     int64_t from, length;          /* from < 0: the last bytes; length 0: to the end */
 };
 
+#define XFER_MTIME "x-amz-meta-mtime" /* as rclone and others note a file's time */
+
 /* How bytes are summed on their way. */
 struct xfer_sums {
     bool is_unsigned; /* the request's signature does not cover the body */
@@ -9612,8 +9705,10 @@ struct xfer {
     int64_t since;       /* when the run began: what is younger was written by it */
     struct xfer_up *ups; /* under way */
     uint32_t serial;     /* of the last that was begun */
-    struct {
+    struct xfer_doing {
         uint32_t serial, number;
+        uint32_t next[CREW_BATCH]; /* serials of whole files that it sends after that */
+        unsigned at, n;            /* the first of them, and behind the last */
     } doing[CREW_MOST];
     /* The next file to be sent; false when there are no more. */
     bool (*next)(void *owner, struct xfer_item *item);
@@ -10722,6 +10817,27 @@ xfer_abort(struct xfer *x, struct xfer_up *up)
     up->orphan = false;
 }
 
+/* A hand has come to the end of an order: which is it at now? */
+static void
+xfer_step(struct xfer_doing *d)
+{
+    d->serial = d->at < d->n ? d->next[d->at++] : 0;
+    d->number = 1;
+}
+
+/* What a worker that is gone was to send later, somebody else must send. */
+static void
+xfer_inherit(struct xfer *x, struct xfer_doing *d)
+{
+    for (xfer_step(d); d->serial; xfer_step(d))
+        for (struct xfer_up *up = x->ups; up; up = up->next)
+            if (up->serial == d->serial) {
+                up->given[1] = 0;
+                up->ahead = 1;
+                up->flying--;
+            }
+}
+
 /* What a worker that was ended has left. */
 static void
 xfer_clean_up(struct xfer_up *up)
@@ -10748,6 +10864,7 @@ xfer_recall(struct xfer *x, struct xfer_up *up)
         if (x->crew.hand[i].busy && x->doing[i].serial == up->serial) {
             crew_dismiss(&x->crew, i);
             any = true;
+            xfer_inherit(x, &x->doing[i]);
         }
     if (any && up->down && up->whole)
         xfer_clean_up(up);
@@ -11966,23 +12083,66 @@ xfer_next_part(struct xfer_up *up)
     return 0;
 }
 
+/* The next upload of which something must be sent, and what; or NULL. */
+static struct xfer_up *
+xfer_next_up(struct xfer *x, unsigned *number)
+{
+    struct xfer_up *up = x->ups;
+
+    while (up && !(*number = xfer_next_part(up)))
+        up = up->next;
+    return up;
+}
+
+/* A small file, whose order may wait behind others. */
+static bool
+xfer_is_small(const struct xfer_up *up)
+{
+    return up->whole && up->files == 1 && up->plan.size >= 0 &&
+           up->plan.size <= S3_WINDOW;
+}
+
+/* Small files that come next go along behind a small one, as many as the hand takes. */
+static void
+xfer_gather(struct xfer *x, unsigned hand)
+{
+    struct xfer_doing *d = &x->doing[hand];
+    struct buf order = buf_upto(CREW_ORDER);
+
+    while (crew_takes(&x->crew, hand)) {
+        struct xfer_up *up;
+        unsigned number;
+
+        while (!(up = xfer_next_up(x, &number)) && !os_stop && xfer_begin(x))
+            continue;
+        if (!up || !xfer_is_small(up))
+            break;
+        buf_clear(&order);
+        xfer_put_order(x, up, number, &order);
+        if (order.bad || !crew_add(&x->crew, buf_span(&order)))
+            break;
+        up->given[number] = 1;
+        up->flying++;
+        d->next[d->n++] = up->serial;
+    }
+    buf_free(&order);
+}
+
 /* Gives work to whoever has none. */
 static void
 xfer_feed(struct xfer *x)
 {
     struct buf order = buf_upto(CREW_ORDER);
-    unsigned hand;
+    unsigned hand, took;
 
     /* Until the store has taken something, one worker is enough to find out whether it
      * does. */
     while (!x->hopeless && !os_stop && (x->proven || !crew_busy(&x->crew)) &&
            (hand = crew_idle(&x->crew)) != CREW_MOST) {
         struct fail f = {S3UP_OK, ""};
-        struct xfer_up *up = x->ups;
         unsigned number = 0;
+        struct xfer_up *up = xfer_next_up(x, &number);
 
-        while (up && !(number = xfer_next_part(up)))
-            up = up->next;
         if (!up) {
             if (!xfer_begin(x))
                 break;
@@ -11996,13 +12156,19 @@ xfer_feed(struct xfer *x)
             continue;
         }
         crew_share(&x->crew, x->wish->rate); /* whoever begins now must not run ahead */
-        hand = crew_give(&x->crew, hand, buf_span(&order));
-        if (hand == CREW_MOST)
-            break;
         up->given[number] = 1;
         up->flying++;
-        x->doing[hand].serial = up->serial;
-        x->doing[hand].number = number;
+        x->doing[hand] = (struct xfer_doing){.serial = up->serial, .number = number};
+        if (xfer_is_small(up))
+            xfer_gather(x, hand);
+        took = crew_give(&x->crew, hand, buf_span(&order));
+        if (took == CREW_MOST) { /* there is no worker, so nothing was gathered */
+            up->given[number] = 0;
+            up->flying--;
+            break;
+        }
+        if (took != hand)
+            x->doing[took] = x->doing[hand];
     }
     crew_share(&x->crew, x->wish->rate);
     buf_free(&order);
@@ -12028,11 +12194,10 @@ static int
 xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
               const struct crew_answer *a)
 {
-    unsigned number = x->doing[hand].number;
     struct fail f = {S3UP_OK, ""};
 
-    up->given[number] = 0;
-    up->ahead = number < up->ahead ? number : up->ahead;
+    up->given[a->number] = 0;
+    up->ahead = a->number < up->ahead ? a->number : up->ahead;
     if (a->died && ++up->deaths > XFER_DEATHS) {
         (void)fail_set(&f, S3UP_LATER, "%s: workers keep dying", up->file[0].path);
     } else if (a->died) {
@@ -12104,13 +12269,19 @@ xfer_sent(struct xfer *x, struct xfer_up *up, const struct crew_answer *a)
 }
 
 static void
-xfer_take(struct xfer *x, unsigned hand, const struct crew_answer *a)
+xfer_take(struct xfer *x, unsigned hand, struct crew_answer *a)
 {
+    struct xfer_doing *d = &x->doing[hand];
     struct xfer_up *up = x->ups;
     struct fail none = {S3UP_OK, ""};
 
-    while (up && up->serial != x->doing[hand].serial)
+    while (up && up->serial != d->serial)
         up = up->next;
+    a->number = d->number; /* the dead do not say it */
+    if (a->died)
+        xfer_inherit(x, d);
+    else
+        xfer_step(d);
     if (!up)
         return;
     up->flying--;
@@ -12180,6 +12351,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
             break;
         x->crew.also =
             first && first->stream && xfer_has_room(first) ? first->stream->fd : -1;
+        crew_adapt(&x->crew); /* now that all who can be at work are */
         hand = crew_wait(&x->crew, XFER_LOOK, &a);
         if (hand != CREW_MOST)
             xfer_take(x, hand, &a);
@@ -12188,7 +12360,6 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
         for (struct xfer_up *up = x->ups; up; up = up->next)
             if (os_ticks() - up->journal.synced >= XFER_SYNC)
                 (void)jrn_sync(&up->journal, &unread);
-        crew_adapt(&x->crew);
         if (x->tick)
             x->tick(x->owner);
         (void)s3_renew(x->st, false); /* before they expire */
@@ -12197,6 +12368,8 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     while (os_stop && (hand = crew_wait(&x->crew, 0, &a)) != CREW_MOST)
         if (a.code == S3UP_OK && !a.died)
             xfer_take(x, hand, &a);
+        else
+            xfer_step(&x->doing[hand]);
     while (x->ups) {
         struct fail why = {S3UP_OK, ""};
 

@@ -1284,6 +1284,44 @@ sec_clean() {
     is "$(uploads_at clean)" 0
 }
 
+wait_for_most() { # all but those that one worker may have before it
+    [ "$(op PutObject)" -gt 960 ]
+}
+
+# Many small files, which go to a worker many at once.
+sec_many() {
+    own
+    mkdir m
+    for i in $(seq 1000); do echo "$i" >"m/$i"; done
+    # Workers die in the middle of it: what they had not done, others do.
+    fault 'PutObject */777 stall=60 n=1'
+    begin put -q -j 3 m/* s3://bkt/many/
+    until_so wait_for_most || fail "a worker that waits stops the others"
+    # shellcheck disable=SC2046
+    kill -s KILL $(workers)
+    ended 0
+    calm
+    is "$("$S3UP" ls s3://bkt/many/ | grep -c .)" 1000
+    is "$(grep -c . state/ledger.jsonl) $(sort -u state/ledger.jsonl | grep -c .)" '1000 1000'
+    check same m/777 s3://bkt/many/777
+    # Those that are refused, in the midst of others, are those that are named.
+    fault 'PutObject */2?3 access-denied'
+    ends 1 put -j 3 m/* s3://bkt/many/
+    calm
+    is "$(grep -c 'error: .*many/2.3[^0-9]' "$T/err")" 10
+    err '990 files' 'failed: 10'
+    # Of a signal nothing but the rest is left over.
+    rm -r state
+    fault 'PutObject * stall=0.01'
+    begin put -q -j 3 m/* s3://bkt/term/
+    until_so grep -q . state/ledger.jsonl 2>/dev/null
+    kill -s TERM "$pid"
+    ended 143
+    calm
+    check test "$(grep -c . state/ledger.jsonl)" -le "$("$S3UP" ls s3://bkt/term/ | grep -c .)"
+    is "$(($(grep -c . state/ledger.jsonl) + $(grep -c 'was not sent' "$T/err")))" 1000
+}
+
 # ---- running all of it ----
 
 export AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY=$SECRET
