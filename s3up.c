@@ -121,6 +121,7 @@
 #define XFER_DEATHS   20    /* of workers, after which an upload is given up */
 #define CLI_SAMPLES   6     /* seconds over which a rate is shown */
 #define XFER_RENEWALS 3     /* of keys in a row that are refused again */
+#define CLI_GLOBS     64    /* patterns of names */
 #define CLI_RETRIES   8     /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536 /* bytes of one key, token or setting */
 #define CRED_WORDS    64    /* words of a credential_process */
@@ -148,6 +149,7 @@
 #define JRN_GLANCE    2        /* milliseconds between two attempts to lock it */
 #define JRN_TRIES     100      /* to lock a file before it is removed or moved away */
 #define LOG_WIPE      "\r\033[K" /* to the line's begin, and nothing behind it */
+#define OS_DEPTH      256        /* folders in each other */
 #define OS_SMALL      100000     /* bytes of a file that should have a few lines */
 #define NET_ADDRESSES 16         /* of one host that are tried */
 #define NET_STAGGER   250     /* milliseconds before the next address is tried as well */
@@ -394,6 +396,18 @@ buf_clear(struct buf *b)
     b->bad = 0;
     if (b->p)
         b->p[0] = 0;
+}
+
+/* Only the first n bytes stay. */
+static void
+buf_cut(struct buf *b, size_t n)
+{
+    if (n == 0 || b->bad) {
+        buf_clear(b);
+    } else {
+        b->n = n;
+        b->p[n] = 0;
+    }
 }
 
 static struct span
@@ -1958,6 +1972,106 @@ os_walk(int root, const char *path, bool make)
         at = below;
     }
     return at;
+}
+
+/* A walk through a tree of folders, entry by entry, in whatever order they lie there. */
+struct os_tree {
+    struct os_level {
+        DIR *dir;
+        size_t n; /* bytes of the path that lead here */
+        dev_t device;
+        ino_t inode;
+    } level[OS_DEPTH];
+    unsigned depth;
+    bool follow;      /* links */
+    struct buf path;  /* of the entry, from the root on */
+    struct stat info; /* what it is */
+};
+
+/* Goes into a folder; errno if that is refused. */
+static bool
+os_tree_enter(struct os_tree *t, int parent, const char *name)
+{
+    int flags = O_RDONLY | O_DIRECTORY | (t->follow || !t->depth ? 0 : O_NOFOLLOW);
+    struct os_level *l = &t->level[t->depth];
+    struct stat info;
+    int fd, why;
+
+    errno = ENAMETOOLONG;
+    fd = t->depth < OS_DEPTH && !t->path.bad ? os_open_in(parent, name, flags, 0) : -1;
+    if (fd < 0)
+        return false;
+    *l = (struct os_level){.dir = NULL};
+    if (fstat(fd, &info) == 0) {
+        *l = (struct os_level){fdopendir(fd), t->path.n, info.st_dev, info.st_ino};
+        for (unsigned i = 0; i < t->depth && t->follow; i++)
+            if (t->level[i].inode == l->inode && t->level[i].device == l->device) {
+                errno = ELOOP;
+                (void)closedir(l->dir);
+                return false;
+            }
+    }
+    if (l->dir) {
+        t->depth++;
+        return true;
+    }
+    why = errno;
+    (void)close(fd);
+    errno = why;
+    return false;
+}
+
+/* Goes into the folder that the entry at hand is. */
+static bool
+os_tree_descend(struct os_tree *t)
+{
+    const struct os_level *l = &t->level[t->depth - 1];
+
+    return os_tree_enter(t, dirfd(l->dir), t->path.p + l->n + (l->n != 0));
+}
+
+/* The next entry: 1; -1 and errno: it, or the folder that it is in, cannot be read; 0:
+ * there are no more. A folder is entered only if os_tree_descend is called. */
+static int
+os_tree_next(struct os_tree *t)
+{
+    while (t->depth) {
+        struct os_level *l = &t->level[t->depth - 1];
+        struct dirent *entry;
+
+        buf_cut(&t->path, l->n);
+        errno = 0;
+        entry = readdir(l->dir);
+        if (entry && (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")))
+            continue;
+        if (!entry) {
+            int why = errno;
+
+            (void)closedir(l->dir);
+            t->depth--;
+            errno = why;
+            if (why)
+                return -1;
+            continue;
+        }
+        if (l->n)
+            buf_char(&t->path, '/');
+        buf_str(&t->path, entry->d_name);
+        errno = ENAMETOOLONG;
+        return !t->path.bad && fstatat(dirfd(l->dir), entry->d_name, &t->info,
+                                       t->follow ? 0 : AT_SYMLINK_NOFOLLOW) == 0
+                   ? 1
+                   : -1;
+    }
+    return 0;
+}
+
+static void
+os_tree_close(struct os_tree *t)
+{
+    while (t->depth)
+        (void)closedir(t->level[--t->depth].dir);
+    buf_free(&t->path);
 }
 
 /* What a folder says about its files survives a power cut from now on. Some network file
@@ -8725,7 +8839,9 @@ part_open(struct part_file *p, const struct part_name *name, struct fail *f)
     if (fstat(p->fd, &info) != 0)
         (void)fail_sys(f, "examine", path);
     else if (S_ISDIR(info.st_mode))
-        (void)fail_set(f, S3UP_USAGE, "%s is a folder: name the files in it", path);
+        (void)fail_set(f, S3UP_USAGE,
+                       "%s is a folder: name the files in it, or send all of it with -r",
+                       path);
     else if (!S_ISREG(info.st_mode))
         (void)fail_set(f, S3UP_USAGE, "%s is not a plain file", path);
     else if (!part_settle(p->fd, &p->id))
@@ -9015,6 +9131,18 @@ part_examine(const struct part_place *p, bool no_clobber, struct stat *old,
     return 0;
 }
 
+/* Opens the file that has the final name already, to look at it. */
+static int
+part_open_there(const struct part_place *p, struct part_file *there)
+{
+    *there = (struct part_file){.path = p->path};
+    there->fd = os_open_in(p->folder, p->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    if (there->fd >= 0 && os_identify(there->fd, &there->id))
+        return 0;
+    part_close(there);
+    return -1;
+}
+
 /* Gives a finished temporary file its name. Where it must not replace another, a link is
  * made, which fails if the name is taken, by whomever. FAT and its like have no links:
  * there the name is taken by an empty file, and that is replaced. */
@@ -9059,6 +9187,7 @@ struct crew_answer {
     bool keys;           /* it failed because of the keys */
     bool gone;           /* the store does not know the upload */
     bool changed;        /* the object is another than it was */
+    bool same;           /* there was nothing to do: it is there already */
     bool large;          /* it is to be fetched in parts */
     bool whole_only;     /* the store does not send parts of it */
     bool died;           /* no answer: the worker is gone */
@@ -9565,6 +9694,7 @@ struct xfer_wish {
     enum xfer_checksum { XFER_AUTO, XFER_NONE, XFER_KIND } checksum;
     enum sum_kind kind; /* if XFER_KIND */
     bool no_clobber, restart;
+    bool if_changed;               /* what is there already, the same, is passed over */
     uint64_t part_size, threshold; /* from the threshold on, a file is sent in parts */
     bool jobs_fixed;               /* as many workers as were asked for, not fewer */
     uint64_t rate;                 /* bytes a second, of all workers; 0: no limit */
@@ -9667,6 +9797,7 @@ struct xfer_up {
     struct stat old;         /* the file that it replaces */
     bool again;              /* it has started over once */
     bool same;               /* the files are what they were when their parts were sent */
+    bool kept;               /* there was nothing to do */
     bool orphan;             /* the store has an upload that no journal tells of */
     unsigned ahead;          /* the least number that may still have to be given */
     unsigned flying;         /* orders that are being carried out */
@@ -9685,6 +9816,7 @@ struct xfer_event {
         XFER_RETRY,
         XFER_OVER,
         XFER_DONE,
+        XFER_SAME,
         XFER_FAILED
     } kind;
     const struct xfer_up *up;
@@ -9793,6 +9925,20 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
         call->payload = seal->hex;
     }
     return 0;
+}
+
+/* The time of a file, for the object's metadata. False if it cannot be told so. */
+static bool
+xfer_put_mtime(struct buf *out, struct os_time t)
+{
+    if (t.s < 0)
+        return false;
+    buf_num(out, (uint64_t)t.s);
+    if (t.ns)
+        buf_char(out, '.');
+    for (int32_t unit = 100000000; unit && t.ns; unit /= 10)
+        buf_char(out, (char)('0' + t.ns / unit % 10));
+    return true;
 }
 
 /* ---- one request: a whole object, or a part of one ---- */
@@ -9955,6 +10101,7 @@ struct xfer_get {
     struct sum md5, sum;
     unsigned char digest[JRN_SUM]; /* the sum, at the end */
     struct os_time modified;       /* of the file that was stored; ns < 0: not known */
+    bool in_tree;                  /* the file is one of many */
     bool begun;                    /* the last request was answered */
     bool endless; /* it ends where the connection ends, wherever that is */
     bool full;    /* fd takes no more: no new attempt would mend that */
@@ -10252,6 +10399,45 @@ xfer_look_at(struct store *st, struct xfer_get *g, const struct xfer_wish *w,
     return 0;
 }
 
+/* Is the file what the store has? The same size and the time that was noted with it say
+ * so, else a checksum. */
+static bool
+xfer_matches(const struct part_file *file, int64_t size, const struct xfer_proof *p,
+             struct os_time noted)
+{
+    struct xfer_get g = {.proof = *p};
+    struct part_stretch s = {file, 1, 0, file->id.size, NULL};
+    struct part_sums sums = {.n = 0};
+    struct fail unread = {S3UP_OK, ""};
+    struct os_time is = file->id.modified;
+
+    if (file->id.size != size)
+        return false;
+    if (noted.ns >= 0 && noted.s == is.s && (noted.ns == is.ns || !noted.ns || !is.ns))
+        return true; /* some file systems know no fractions */
+    if (p->is_md5)
+        sum_init(&sums.at[sums.n++], SUM_MD5);
+    if (p->has_sum)
+        sum_init(&sums.at[sums.n++], p->kind);
+    return sums.n && part_sum(&s, &sums, &unread) == 0 &&
+           xfer_check_sums(&g, sums.digest[0], sums.digest[sums.n - 1], &unread) == 0;
+}
+
+/* Asks the store for that. What cannot be found out is no match. */
+static bool
+xfer_is_same(struct store *st, struct span bucket, struct span key,
+             const struct part_file *file)
+{
+    struct s3_call call = s3_to("HeadObject", "HEAD", bucket, key);
+    struct fail unread = {S3UP_OK, ""};
+    struct xfer_proof proof;
+
+    if (xfer_ask(st, &call, &unread) < 0)
+        return false;
+    xfer_learn(st, &proof);
+    return xfer_matches(file, st->conn.head.length, &proof, xfer_modified(st));
+}
+
 /* ---- orders ---- */
 
 /* What a worker is told. Behind it come the key, the upload id (empty: a whole object) or
@@ -10296,6 +10482,7 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
     struct s3_call call = s3_to("PutObject", "PUT", x->bucket, key);
     struct part_file *file = calloc(o->files + 1, sizeof *file);
     struct part_stretch s = {file, o->files, o->at, o->length, x->ring};
+    struct buf mtime = buf_upto(64);
     struct fail f = {S3UP_OK, ""};
     unsigned opened = 0;
 
@@ -10310,17 +10497,22 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
     }
     if (f.code != S3UP_OK) {
         (void)xfer_answer(a, &f);
+    } else if (id.n) {
+        xfer_send_part(x, &s, &call, id, a);
+    } else if (x->wish->if_changed && o->files == 1 &&
+               xfer_is_same(x->st, x->bucket, key, file)) {
+        a->same = true;
     } else {
         if (type.n)
             s3_header(&call, "content-type", type);
-        if (id.n)
-            xfer_send_part(x, &s, &call, id, a);
-        else
-            xfer_send_whole(x, &s, &call, a);
+        if (o->files == 1 && xfer_put_mtime(&mtime, file->id.modified))
+            s3_header(&call, XFER_MTIME, buf_span(&mtime));
+        xfer_send_whole(x, &s, &call, a);
     }
     for (unsigned i = 0; i < opened; i++)
         part_close(&file[i]);
     free(file);
+    buf_free(&mtime);
 }
 
 /* Fetches a stretch into the file that the parent has made for it. It is on disk before
@@ -10372,9 +10564,11 @@ xfer_seal_file(int fd, const char *path, struct os_time modified, struct fail *f
  * under its own. */
 static void
 xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *place,
-                 bool in_tree, struct fail *f)
+                 struct crew_answer *a, struct fail *f)
 {
+    struct part_file there;
     struct stat old;
+    bool in_tree = g->in_tree;
 
     if (part_examine(place, x->wish->no_clobber, &old, f) < 0)
         return;
@@ -10384,6 +10578,14 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
         (void)fail_set(f, S3UP_SKIPPED, "%s was just written: two keys have one path",
                        place->path);
         return;
+    }
+    if (x->wish->if_changed && part_open_there(place, &there) == 0) {
+        a->same = xfer_is_same(x->st, x->bucket, g->key, &there);
+        part_close(&there);
+        g->done = there.id.size;
+        if (a->same)
+            return;
+        g->done = 0;
     }
     g->fd = part_make_temp(place, old.st_mode ? 0600 : 0666, f);
     if (g->fd < 0)
@@ -10415,13 +10617,14 @@ xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
     (void)xfer_unpack(&rest);
     name.path = g.path = xfer_unpack(&rest).p;
     memcpy(&was, xfer_unpack(&rest).p, sizeof was);
+    g.in_tree = o->root != AT_FDCWD;
     g.total = o->total;
     g.place = o->place;
     g.limit = o->whole ? o->total : 0;
     g.has_kind = !o->whole;
     g.kind = o->kind;
     if (part_find(&place, &name, &f) == 0 && o->whole)
-        xfer_fetch_whole(x, &g, &place, o->root != AT_FDCWD, &f);
+        xfer_fetch_whole(x, &g, &place, a, &f);
     else if (f.code == S3UP_OK)
         xfer_fetch_part(x, &g, &place, &was, &f);
     part_leave(&place);
@@ -10748,7 +10951,9 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
     struct s3_call call =
         s3_to("CreateMultipartUpload", "POST", x->bucket, buf_span(&up->key));
     const char *algorithm = x->sums.has_kind ? xfer_names[x->sums.kind].algorithm : NULL;
+    struct buf mtime = buf_upto(64);
     struct fail now = {S3UP_OK, ""};
+    int rc;
 
     jrn_forget(&up->facts);
     s3_copy_name(up->facts.checksum, sizeof up->facts.checksum,
@@ -10764,6 +10969,8 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
     }
     if (up->type)
         s3_header(&call, "content-type", span_of(up->type));
+    if (up->files == 1 && xfer_put_mtime(&mtime, up->file[0].id.modified))
+        s3_header(&call, XFER_MTIME, buf_span(&mtime));
     for (unsigned i = 0; i < x->wish->n; i++)
         s3_header(&call, x->wish->heads[i].name, x->wish->heads[i].value);
     s3_header(&call, "x-amz-meta-s3up-id", span_of(up->facts.id));
@@ -10771,7 +10978,9 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
         s3_header(&call, "x-amz-checksum-algorithm", span_of(algorithm));
     if (algorithm && x->sums.kind == SUM_CRC64NVME)
         s3_header(&call, "x-amz-checksum-type", SPAN("FULL_OBJECT"));
-    if (s3_create_upload(x->st, &call, &up->facts.upload, f) < 0)
+    rc = s3_create_upload(x->st, &call, &up->facts.upload, f);
+    buf_free(&mtime);
+    if (rc < 0)
         return -1;
     x->proven = true;
     now = (struct fail){S3UP_OK, ""};
@@ -11364,14 +11573,22 @@ static int
 xfer_open_down(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
     struct part_name name = xfer_name(up, 0);
+    struct part_file there;
     int found = 0;
 
     up->ahead = 1;
-    if (xfer_head(x, up, f) < 0 ||
-        part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
+    if (xfer_head(x, up, f) < 0)
+        return -1;
+    if (part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
         (up->place.folder < 0 && part_find(&up->place, &name, f) < 0) ||
         part_examine(&up->place, x->wish->no_clobber, &up->old, f) < 0)
         return -1;
+    if (x->wish->if_changed && part_open_there(&up->place, &there) == 0) {
+        up->kept = xfer_matches(&there, up->plan.size, &up->proof, up->modified);
+        part_close(&there);
+        if (up->kept)
+            return 0;
+    }
     if (up->journal.fd < 0)
         found = xfer_open_journal(x, up, f);
     if (found > 0 && !x->wish->restart)
@@ -11479,6 +11696,8 @@ xfer_start_parts(struct xfer *x, struct xfer_up *up, struct fail *f)
     up->whole = false;
     if (xfer_make_notes(up, f) < 0 || xfer_open_down(x, up, f) < 0)
         return -1;
+    if (up->kept)
+        return 1;
     if (!up->plan.size) /* there is no range in nothing */
         return xfer_all_at_once(up, f);
     if (jrn_count(&up->facts) < up->plan.n)
@@ -11718,9 +11937,10 @@ xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
     xfer_recall(x, up);
     if (f->code == S3UP_OK) {
         jrn_remove(&up->journal);
-        if (!up->down)
+        if (!up->down && !up->kept)
             xfer_remember(x, up);
-        xfer_say(x, (struct xfer_event){.kind = XFER_DONE, .up = up});
+        xfer_say(x,
+                 (struct xfer_event){.kind = up->kept ? XFER_SAME : XFER_DONE, .up = up});
     } else {
         struct fail unread = {S3UP_OK, ""};
 
@@ -11806,6 +12026,21 @@ xfer_open_upload(struct xfer *x, struct xfer_up *up, struct fail *f)
     return 0;
 }
 
+/* A large file that is to be sent only if it was changed: has the store the same? */
+static bool
+xfer_is_kept(struct xfer *x, struct xfer_up *up)
+{
+    struct part_name name = xfer_name(up, 0);
+    struct fail unread = {S3UP_OK, ""};
+    struct part_file file;
+
+    if (!x->wish->if_changed || up->files != 1 || part_open(&file, &name, &unread) < 0)
+        return false;
+    up->kept = xfer_is_same(x->st, x->bucket, buf_span(&up->key), &file);
+    part_close(&file);
+    return up->kept;
+}
+
 /* A file was looked at: how will it go? 1: it is stored already. */
 static int
 xfer_start(struct xfer *x, struct xfer_up *up, struct fail *f)
@@ -11819,7 +12054,7 @@ xfer_start(struct xfer *x, struct xfer_up *up, struct fail *f)
     if (up->whole)
         up->plan.n = 1;
     else
-        rc = xfer_open_upload(x, up, f);
+        rc = xfer_is_kept(x, up) ? 1 : xfer_open_upload(x, up, f);
     if (rc == 0 && !up->whole && jrn_count(&up->facts) == up->plan.n) {
         rc = xfer_complete(x, up, f); /* only that was missing */
         rc = rc < 0 ? rc : !rc;
@@ -11992,6 +12227,7 @@ xfer_begin(struct xfer *x)
     up->root = item.root;
     up->below = item.below;
     up->temp = up->place.folder = -1;
+    up->plan.size = item.size;
     for (; up->files < item.files; up->files++) {
         up->file[up->files].path = strdup(item.path[up->files]);
         if (!up->file[up->files].path)
@@ -12297,6 +12533,7 @@ xfer_take(struct xfer *x, unsigned hand, struct crew_answer *a)
             xfer_end(x, up, &none);
     } else if (up->whole) {
         s3_copy_name(up->etag, sizeof up->etag, span_of(a->etag));
+        up->kept = a->same;
         if (up->down)
             up->plan.size = (int64_t)a->size;
         xfer_end(x, up, &none);
@@ -12409,6 +12646,12 @@ xfer_give_up(struct store *st, struct jrn *j, const struct jrn_facts *k, struct 
  * write its line; to add a verb, write its function and its line.
  */
 
+/* Patterns of names, from an option that may be repeated. */
+struct cli_globs {
+    const char *at[CLI_GLOBS];
+    unsigned n;
+};
+
 /* What the options and the environment say. */
 struct cli {
     const char *verb; /* for messages */
@@ -12418,7 +12661,8 @@ struct cli {
     uint64_t retries, timeout, lifetime, older; /* the last three in seconds */
     uint64_t part_size, threshold, expected;    /* bytes; 0: not said */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
-    bool restart, concat, parts, force, no_progress;
+    bool restart, concat, parts, force, no_progress, follow, if_changed;
+    struct cli_globs include, exclude;
     struct s3_pair heads[S3_PAIRS]; /* that the object shall have */
     unsigned n;
     struct buf text; /* holds what heads point into; never moves: made at full size */
@@ -12456,6 +12700,7 @@ enum cli_kind {
     CLI_RATE,   /* const char *, see cli_rate */
     CLI_FIELD,  /* a header field of the object: its name is in `field` */
     CLI_META,   /* NAME=VALUE: x-amz-meta-NAME */
+    CLI_GLOB,   /* one more of struct cli_globs */
     CLI_RAW     /* NAME: VALUE as it is */
 };
 
@@ -12558,8 +12803,16 @@ static const struct cli_option {
      "x-amz-tagging"},
     {"header", NULL, 0, CLI_RAW, 0, ON_PUT, "'NAME: VALUE'",
      "any other field of the request; may be repeated", NULL},
-    {"recursive", NULL, 'r', CLI_FLAG, CLI_AT(recursive), ON_LS, NULL,
-     "list what lies below, too", NULL},
+    {"recursive", NULL, 'r', CLI_FLAG, CLI_AT(recursive), ON_LS | ON_PUT | ON_GET, NULL,
+     "what lies below, too: whole folders, all keys behind a prefix", NULL},
+    {"include", NULL, 0, CLI_GLOB, CLI_AT(include), ON_PUT | ON_GET, "PATTERN",
+     "of a folder only the files that match; may be repeated", NULL},
+    {"exclude", NULL, 0, CLI_GLOB, CLI_AT(exclude), ON_PUT | ON_GET, "PATTERN",
+     "not the files and folders that match; may be repeated", NULL},
+    {"follow", "follow-symlinks", 0, CLI_FLAG, CLI_AT(follow), ON_PUT, NULL,
+     "in a folder, take what symbolic links stand for", NULL},
+    {"if-changed", NULL, 0, CLI_FLAG, CLI_AT(if_changed), ON_PUT | ON_GET, NULL,
+     "pass over what is there already: same size and time, or same checksum", NULL},
     {"human", "human-readable", 0, CLI_FLAG, CLI_AT(human), ON_LS, NULL,
      "sizes for people: 1.5G instead of 1610612736", NULL},
     {"get", NULL, 0, CLI_FLAG, CLI_AT(get), ON_PRESIGN, NULL,
@@ -12763,6 +13016,7 @@ static const char *
 cli_set(struct cli *c, const struct cli_option *o, const char *value)
 {
     void *at = (char *)c + o->at;
+    struct cli_globs *globs = at;
     struct span v = span_of(value), name;
     uint64_t rate;
 
@@ -12788,6 +13042,11 @@ cli_set(struct cli *c, const struct cli_option *o, const char *value)
         return num_age(v, at) && *(uint64_t *)at > 0 && *(uint64_t *)at < UINT32_MAX
                    ? NULL
                    : "it must be more than nothing, as in 30s, 5m, 12h or 7d";
+    case CLI_GLOB:
+        if (globs->n == CLI_GLOBS)
+            return "there are too many patterns";
+        globs->at[globs->n++] = value;
+        return NULL;
     case CLI_FIELD:
         return cli_add_field(c, "", span_of(o->field), v);
     case CLI_META:
@@ -13182,7 +13441,8 @@ cli_did(const struct cli *c, const char *event, const char *what)
 
 /* What several transfers came to: their common code if all failed alike, else "some". */
 struct cli_tally {
-    int done, failed, code;
+    int done, failed, skipped, same; /* what was skipped counts as failed, too */
+    int code;
     bool mixed;
 };
 
@@ -13193,6 +13453,7 @@ cli_count(struct cli_tally *t, int code)
         t->done++;
         return;
     }
+    t->skipped += code == S3UP_SKIPPED;
     t->mixed |= t->failed && t->code != code;
     t->code = code;
     t->failed++;
@@ -13205,7 +13466,9 @@ cli_outcome(const struct cli_tally *t)
         return S3UP_OK;
     if (os_stop)
         return 128 + (int)os_stop;
-    return t->mixed || t->done ? S3UP_SOME : t->code;
+    if (t->failed == t->skipped)
+        return S3UP_SKIPPED;
+    return t->mixed || t->done || t->same ? S3UP_SOME : t->code;
 }
 
 /* After these no other request of this run can fare better: the network is left alone. */
@@ -13444,6 +13707,15 @@ struct cli_run {
     bool is_drawing; /* there is a terminal to draw on */
     bool hopeless;   /* what failed once would fail again */
     const char *path;
+    int *roots; /* of the words that are folders; -1 for those that are none */
+    struct os_tree tree;
+    bool in_tree;         /* that is under way */
+    unsigned below;       /* where in the target that begins what is below the root */
+    struct store *lister; /* a connection for lists, beside the one for all else */
+    struct s3_list list;
+    struct buf prefix;
+    int root;
+    uint64_t seen; /* keys that were listed */
 };
 
 /* From where to where: texts for people and events. */
@@ -13696,6 +13968,19 @@ cli_tick(void *owner)
     buf_free(&line);
 }
 
+/* There was nothing to do. */
+static void
+cli_unchanged(const struct cli *c, const char *from, const char *to)
+{
+    struct buf line;
+
+    if (!c->json) /* the last line says how many there were */
+        return;
+    line = cli_event("unchanged", from);
+    cli_json_text(&line, "target", span_of(to));
+    cli_event_end(&line, false);
+}
+
 static void
 cli_hear(void *owner, const struct xfer_event *e)
 {
@@ -13715,6 +14000,9 @@ cli_hear(void *owner, const struct xfer_event *e)
         r->total = e->up->down && r->last == 1 ? (uint64_t)e->up->plan.size : r->total;
     if (e->kind == XFER_FAILED) {
         cli_count(&r->tally, cli_failed(r->cli, e->fail, way.from, false));
+    } else if (e->kind == XFER_SAME) {
+        r->tally.same++;
+        cli_unchanged(r->cli, way.from, way.to);
     } else if (e->kind == XFER_DONE) {
         r->bytes += (uint64_t)e->up->plan.size;
         cli_count(&r->tally, S3UP_OK);
@@ -13783,6 +14071,147 @@ cli_stream(const struct cli_run *r, struct xfer_item *item, struct fail *f)
                                                 : 0;
 }
 
+/* Does a pattern match? One with a slash is held against the whole path below the root,
+ * one without against the last name alone. */
+static bool
+cli_matches(const struct cli_globs *g, struct span path)
+{
+    for (unsigned i = 0; i < g->n; i++)
+        if (span_glob(span_of(g->at[i]), strchr(g->at[i], '/') ? path : cli_base(path)))
+            return true;
+    return false;
+}
+
+static bool
+cli_wants(const struct cli *c, struct span path, bool folder)
+{
+    return !cli_matches(&c->exclude, path) &&
+           (folder || !c->include.n || cli_matches(&c->include, path));
+}
+
+/* Passes something over, and says why. */
+static void
+cli_skip(struct cli_run *r, const char *what, const char *why)
+{
+    struct buf line;
+
+    cli_count(&r->tally, S3UP_SKIPPED);
+    log_say(LOG_WARN, "%s was skipped: %s", what, why);
+    if (!r->cli->json)
+        return;
+    line = cli_event("skipped", what);
+    cli_json_text(&line, "reason", span_of(why));
+    cli_event_end(&line, r->to_stdout);
+}
+
+/* The next file of the folder at hand goes into r->target; false: there are no more. */
+static bool
+cli_next_file(struct cli_run *r, const char *word)
+{
+    const struct cli *c = r->cli;
+    int got;
+
+    while (!os_stop && (got = os_tree_next(&r->tree)) != 0) {
+        int why = errno;
+        struct fail f = {S3UP_OK, ""};
+        struct span path = buf_span(&r->tree.path);
+        bool folder = got > 0 && S_ISDIR(r->tree.info.st_mode);
+
+        buf_clear(&r->target);
+        buf_str(&r->target, word);
+        if (r->target.p[r->target.n - 1] != '/')
+            buf_char(&r->target, '/');
+        r->below = (unsigned)r->target.n;
+        buf_put(&r->target, path);
+        if (!cli_wants(c, path, folder))
+            continue;
+        if (got > 0 && S_ISREG(r->tree.info.st_mode))
+            return true;
+        if (got > 0 && S_ISLNK(r->tree.info.st_mode)) {
+            cli_skip(r, buf_text(&r->target),
+                     "it is a symbolic link; --follow takes what it stands for");
+            continue;
+        }
+        if (got > 0 && !folder) {
+            cli_skip(r, buf_text(&r->target), "it is no plain file");
+            continue;
+        }
+        if (folder && os_tree_descend(&r->tree))
+            continue;
+        errno = got < 0 ? why : errno;
+        (void)fail_sys(&f, "read", buf_text(&r->target));
+        cli_count(&r->tally, cli_failed(c, &f, buf_text(&r->target), false));
+    }
+    return false;
+}
+
+/* The key of a file in a tree: the prefix, the folder's name if there are several, and
+ * what is below it. */
+static bool
+cli_tree_key(struct cli_run *r, const char *word, struct fail *f)
+{
+    struct span base = span_of(word);
+
+    while (base.n && base.p[base.n - 1] == '/')
+        base.n--;
+    base = cli_base(base);
+    buf_put(&r->key, r->given);
+    if (r->given.n && r->given.p[r->given.n - 1] != '/')
+        buf_char(&r->key, '/');
+    if (r->cli->count > 2) {
+        buf_put(&r->key, base);
+        buf_char(&r->key, '/');
+    }
+    buf_put(&r->key, span_after(buf_span(&r->target), r->below));
+    if (!r->key.bad && r->key.n <= KEY_MAX)
+        return true;
+    return fail_set(f, S3UP_USAGE,
+                    "%s: the key is longer than %d bytes, the most that a key can have",
+                    buf_text(&r->target), KEY_MAX) == 0;
+}
+
+/* The next file of the words, and of the folders among them; NULL: there are no more. */
+static const char *
+cli_next_path(struct cli_run *r, struct xfer_item *item, struct fail *f)
+{
+    const struct cli *c = r->cli;
+
+    while (r->at < r->last && r->roots && r->roots[r->at] >= 0) {
+        const char *word = r->words[r->at];
+        int root = r->roots[r->at];
+
+        if (!r->in_tree) {
+            r->tree = (struct os_tree){.follow = c->follow, .path = buf_upto(PATH_MAX)};
+            r->in_tree = os_tree_enter(&r->tree, root, ".");
+            if (!r->in_tree)
+                (void)fail_sys(f, "read", word);
+        }
+        if (r->in_tree && cli_next_file(r, word)) {
+            item->files = 1;
+            item->root = c->follow ? AT_FDCWD : root;
+            item->below = c->follow ? 0 : r->below;
+            (void)cli_tree_key(r, word, f);
+            return buf_text(&r->target);
+        }
+        os_tree_close(&r->tree);
+        r->in_tree = false;
+        r->at++;
+        if (f->code != S3UP_OK)
+            return word;
+    }
+    if (r->at >= r->last)
+        return NULL;
+    item->files = c->concat ? (unsigned)(r->last - r->at) : 1;
+    r->path = r->words[r->at];
+    if (!strcmp(r->path, "-"))
+        (void)cli_stream(r, item, f);
+    if (f->code == S3UP_OK)
+        (void)cli_put_key(r->path, r->given, c->count > 2 && !c->concat, &r->key, f);
+    item->path = (const char *const *)&r->words[r->at];
+    r->at = c->concat ? r->last : r->at + 1;
+    return r->path;
+}
+
 /* Gives the next file to the crew. What can be said before anything is sent is said
  * here. */
 static bool
@@ -13791,43 +14220,60 @@ cli_next(void *owner, struct xfer_item *item)
     struct cli_run *r = ((struct cli_store *)owner)->run;
     const struct cli *c = r->cli;
 
-    for (; r->at < r->last; r->at = c->concat ? r->last : r->at + 1) {
-        const char *path = r->words[r->at];
-        struct part_name name = {path, AT_FDCWD, 0};
+    for (;;) {
         struct fail f = {S3UP_OK, ""};
         struct part_file file;
+        struct part_name name;
 
         buf_clear(&r->key);
-        *item = (struct xfer_item){.path = (const char *const *)&r->words[r->at],
-                                   .files = c->concat ? (unsigned)(r->last - r->at) : 1,
-                                   .type = cli_media_type(span_of(path)),
-                                   .root = AT_FDCWD,
-                                   .fd = -1};
-        if (!strcmp(path, "-"))
-            (void)cli_stream(r, item, &f);
+        *item = (struct xfer_item){.path = &r->path, .root = AT_FDCWD, .fd = -1};
+        r->path = cli_next_path(r, item, &f);
+        if (!r->path || os_stop)
+            return false;
+        if (item->files)
+            item->type = cli_media_type(span_of(r->path));
         for (unsigned i = 0; i < c->n; i++)
             if (!strcmp(c->heads[i].name, "content-type"))
                 item->type = NULL;
-        if (f.code == S3UP_OK &&
-            cli_put_key(path, r->given, c->count > 2 && !c->concat, &r->key, &f) &&
-            c->dry_run && (!item->files || part_open(&file, &name, &f) == 0)) {
-            buf_clear(&r->target);
-            cli_put_uri(&r->target, r->bucket, buf_span(&r->key));
+        name = (struct part_name){r->path, item->root, item->below};
+        if (f.code == S3UP_OK && c->dry_run &&
+            (!item->files || part_open(&file, &name, &f) == 0)) {
+            struct buf uri = buf_upto(8 * KEY_MAX);
+
+            cli_put_uri(&uri, r->bucket, buf_span(&r->key));
             if (item->files)
                 part_close(&file);
-            cli_done(c, path, buf_text(&r->target), 0, "");
+            cli_done(c, r->path, buf_text(&uri), 0, "");
             cli_count(&r->tally, S3UP_OK);
+            buf_free(&uri);
             continue;
         }
         if (f.code != S3UP_OK) {
-            cli_count(&r->tally, cli_failed(c, &f, path, false));
+            cli_count(&r->tally, cli_failed(c, &f, r->path, false));
             continue;
         }
         item->key = buf_span(&r->key);
-        r->at = c->concat ? r->last : r->at + 1;
         return true;
     }
-    return false;
+}
+
+/* Opens the folders among the words, before there are workers, who need them, too. */
+static int
+cli_open_roots(struct cli_run *r, struct fail *f)
+{
+    struct stat info;
+
+    os_open_many();
+    r->roots = calloc((size_t)r->last, sizeof *r->roots);
+    if (!r->roots)
+        return fail_set(f, S3UP_LATER, "no memory");
+    for (int i = 0; i < r->last; i++)
+        r->roots[i] = -1;
+    for (int i = 0; i < r->last; i++)
+        if (stat(r->words[i], &info) == 0 && S_ISDIR(info.st_mode) &&
+            (r->roots[i] = os_open(r->words[i], O_RDONLY | O_DIRECTORY, 0)) < 0)
+            return fail_sys(f, "read", r->words[i]);
+    return 0;
 }
 
 /* How many workers: as asked, but no more than memory has room for what they read, since
@@ -13853,7 +14299,7 @@ cli_is_small(const struct cli_run *r)
 {
     struct stat info;
 
-    return r->last == 1 && stat(r->words[0], &info) == 0 &&
+    return r->last == 1 && stat(r->words[0], &info) == 0 && S_ISREG(info.st_mode) &&
            ((uint64_t)info.st_size <= r->wish.threshold ||
             (uint64_t)info.st_size <= r->wish.part_size);
 }
@@ -13868,6 +14314,8 @@ cli_total(const struct cli_run *r)
     for (int i = 0; i < r->last; i++)
         if (!strcmp(r->words[i], "-"))
             return r->cli->expected;
+        else if (r->roots && r->roots[i] >= 0)
+            return 0;
         else if (stat(r->words[i], &info) == 0 && S_ISREG(info.st_mode))
             total += (uint64_t)info.st_size;
     return total;
@@ -13900,7 +14348,8 @@ cli_summary(const struct cli_run *r)
     int64_t took = os_ticks() - r->begun;
 
     log_draw(SPAN(""));
-    if (!r->cli->json && (r->tally.done + r->tally.failed > 1 || r->parts)) {
+    if (!r->cli->json &&
+        (r->tally.done + r->tally.failed + r->tally.same > 1 || r->parts)) {
         buf_num(&line, (uint64_t)r->tally.done);
         buf_str(&line, r->tally.done == 1 ? " file, " : " files, ");
         num_put_size(&line, r->bytes);
@@ -13918,9 +14367,17 @@ cli_summary(const struct cli_run *r)
             buf_str(&line, ", retries: ");
             buf_num(&line, r->retries);
         }
-        if (r->tally.failed) {
+        if (r->tally.same) {
+            buf_str(&line, ", unchanged: ");
+            buf_num(&line, (uint64_t)r->tally.same);
+        }
+        if (r->tally.skipped) {
+            buf_str(&line, ", skipped: ");
+            buf_num(&line, (uint64_t)r->tally.skipped);
+        }
+        if (r->tally.failed > r->tally.skipped) {
             buf_str(&line, ", failed: ");
-            buf_num(&line, (uint64_t)r->tally.failed);
+            buf_num(&line, (uint64_t)(r->tally.failed - r->tally.skipped));
         }
         log_say(LOG_NOTE, "%s", buf_text(&line));
     }
@@ -13932,7 +14389,9 @@ cli_summary(const struct cli_run *r)
     json_key(&line, "event");
     json_put(&line, SPAN("summary"));
     cli_event_number(&line, "done", (uint64_t)r->tally.done);
-    cli_event_number(&line, "failed", (uint64_t)r->tally.failed);
+    cli_event_number(&line, "unchanged", (uint64_t)r->tally.same);
+    cli_event_number(&line, "skipped", (uint64_t)r->tally.skipped);
+    cli_event_number(&line, "failed", (uint64_t)(r->tally.failed - r->tally.skipped));
     cli_event_number(&line, "bytes", r->bytes);
     cli_event_number(&line, "bytes_resumed", r->resumed);
     cli_event_number(&line, "retries", r->retries);
@@ -14012,6 +14471,7 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
                             .n = c->n,
                             .no_clobber = c->no_clobber,
                             .restart = c->restart,
+                            .if_changed = c->if_changed,
                             .part_size = c->part_size,
                             .jobs_fixed = c->jobs && strcmp(c->jobs, "auto") != 0,
                             .journal = c->journal};
@@ -14204,6 +14664,11 @@ cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
         code = code ? code : cli_failed(r->cli, f, r->cli->metrics, false);
     s->run = NULL;
     st->config.tick = NULL;
+    for (int i = 0; i < r->last && r->roots; i++)
+        if (r->roots[i] >= 0)
+            (void)close(r->roots[i]);
+    free(r->roots);
+    os_tree_close(&r->tree);
     buf_free(&r->key);
     buf_free(&r->target);
     buf_free(&r->folder);
@@ -14230,6 +14695,8 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
             return -1;
     if (c->concat)
         os_open_many(); /* a part may lie in thousands of files */
+    if (c->recursive && cli_open_roots(&run, f) < 0)
+        return -1;
     cli_begin_run(&run, st);
     if ((c->spool && !c->dry_run ? cli_put_spool(&run, st, f)
                                  : cli_run_words(&run, st, f)) == 0)
@@ -14923,7 +15390,7 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
 {
     struct buf folder = buf_upto(PATH_MAX), all = buf_upto(S3_REPLY),
                spared = buf_upto(JRN_MOST);
-    struct cli_tally tally = {0, 0, 0, false};
+    struct cli_tally tally = {.code = 0};
     struct span bucket, prefix, rest;
     struct cli_upload u;
     int rc = -1;
@@ -15127,7 +15594,7 @@ cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
 static int
 cli_rm(const struct cli *c, struct store *st, struct fail *f)
 {
-    struct cli_tally tally = {0, 0, 0, false};
+    struct cli_tally tally = {.code = 0};
     struct cli_batch *batch = malloc(sizeof *batch);
     struct span bucket, key;
 
