@@ -9833,10 +9833,10 @@ struct xfer {
     struct span bucket;
     struct crew crew;
     struct jrn_ledger ledger;
-    const char *ring;    /* of the stream, if there is one */
-    int64_t since;       /* when the run began: what is younger was written by it */
-    struct xfer_up *ups; /* under way */
-    uint32_t serial;     /* of the last that was begun */
+    const char *ring;     /* of the stream, if there is one */
+    struct os_time since; /* when the run began: what is younger was written by it */
+    struct xfer_up *ups;  /* under way */
+    uint32_t serial;      /* of the last that was begun */
     struct xfer_doing {
         uint32_t serial, number;
         uint32_t next[CREW_BATCH]; /* serials of whole files that it sends after that */
@@ -10574,7 +10574,9 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
         return;
     /* What was written a moment ago came from another key of this tree, on a file system
      * that takes their names for one. */
-    if (in_tree && old.st_mode && old.st_ctim.tv_sec >= x->since) {
+    if (in_tree && old.st_mode &&
+        (old.st_ctim.tv_sec > x->since.s ||
+         (old.st_ctim.tv_sec == x->since.s && old.st_ctim.tv_nsec > x->since.ns))) {
         (void)fail_set(f, S3UP_SKIPPED, "%s was just written: two keys have one path",
                        place->path);
         return;
@@ -12578,6 +12580,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     x->crew.age = &x->st->age;
     x->ledger =
         (struct jrn_ledger){.folder = x->wish->folder, .lines = buf_upto(S3_REPLY)};
+    x->since = os_now();
     if (crew_open(&x->crew, jobs, x->wish->jobs_fixed, f) < 0)
         return -1;
     for (xfer_feed(x); (crew_busy(&x->crew) || x->ring) && !os_stop; xfer_feed(x)) {
@@ -13215,7 +13218,9 @@ cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
 /* All that a verb needs to speak to a store. */
 struct cli_store {
     const struct cli *cli;
-    struct cli_run *run; /* the uploads that go on, if there are any */
+    struct cli_run *run; /* the transfers that go on, if there are any */
+    struct store lister; /* a connection for lists, while the other fetches */
+    bool has_lister;
     struct profile profile;
     struct creds creds;
     struct store store;
@@ -13273,6 +13278,8 @@ static void
 cli_close(struct cli_store *s)
 {
     s3_close(&s->store);
+    if (s->has_lister)
+        s3_close(&s->lister);
     cred_free(&s->creds);
     profile_free(&s->profile);
 }
@@ -13306,7 +13313,10 @@ cli_renew(void *owner, struct s3_config *k)
     if (newer) {
         cred_free(&s->creds);
         s->creds = keys;
-        cli_use_keys(&s->creds, k);
+        cli_use_keys(&s->creds, &s->store.config);
+        if (s->has_lister)
+            cli_use_keys(&s->creds, &s->lister.config);
+        s->store.age += k != &s->store.config; /* workers have old ones, too */
         log_say(LOG_NOTE, "the keys were replaced: going on with the new ones");
     } else {
         cred_free(&keys);
@@ -13709,13 +13719,13 @@ struct cli_run {
     const char *path;
     int *roots; /* of the words that are folders; -1 for those that are none */
     struct os_tree tree;
-    bool in_tree;         /* that is under way */
-    unsigned below;       /* where in the target that begins what is below the root */
-    struct store *lister; /* a connection for lists, beside the one for all else */
+    bool in_tree;   /* that is under way */
+    unsigned below; /* where in the target that begins what is below the root */
     struct s3_list list;
-    struct buf prefix;
-    int root;
-    uint64_t seen; /* keys that were listed */
+    struct buf prefix; /* what is listed */
+    int root;          /* the folder that a tree of objects goes to; -1: there is none */
+    uint64_t seen;     /* keys that were listed */
+    bool several;      /* trees, each of which gets a folder of its own */
 };
 
 /* From where to where: texts for people and events. */
@@ -13997,7 +14007,9 @@ cli_hear(void *owner, const struct xfer_event *e)
         log_say(LOG_WARN, "%s: starting over: %s", e->up->file[0].path, e->text);
     /* Only a download of one object finds out by itself how much it is. */
     if (e->kind == XFER_START || e->kind == XFER_RESUME)
-        r->total = e->up->down && r->last == 1 ? (uint64_t)e->up->plan.size : r->total;
+        r->total = e->up->down && r->last == 1 && !r->cli->recursive
+                       ? (uint64_t)e->up->plan.size
+                       : r->total;
     if (e->kind == XFER_FAILED) {
         cli_count(&r->tally, cli_failed(r->cli, e->fail, way.from, false));
     } else if (e->kind == XFER_SAME) {
@@ -14639,6 +14651,7 @@ cli_begin_run(struct cli_run *r, struct store *st)
     const struct cli *c = r->cli;
     struct cli_store *s = st->config.owner;
 
+    r->prefix = buf_upto(4 * KEY_MAX);
     r->key = buf_upto(4 * KEY_MAX);
     r->target = buf_upto(8 * KEY_MAX);
     r->folder = buf_upto(PATH_MAX);
@@ -14669,6 +14682,9 @@ cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
             (void)close(r->roots[i]);
     free(r->roots);
     os_tree_close(&r->tree);
+    if (r->root >= 0)
+        (void)close(r->root);
+    buf_free(&r->prefix);
     buf_free(&r->key);
     buf_free(&r->target);
     buf_free(&r->folder);
@@ -14679,7 +14695,7 @@ static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
     struct cli_run run = {
-        .cli = c, .words = c->words, .last = c->count - 1, .next = cli_next};
+        .cli = c, .words = c->words, .last = c->count - 1, .next = cli_next, .root = -1};
     int code = -1;
 
     if (c->count < 2)
@@ -14802,6 +14818,162 @@ cli_get_place(struct cli_run *r, struct fail *f)
     return 0;
 }
 
+/* Why a key cannot become a path below a folder; NULL: it can. */
+static const char *
+cli_no_path(struct span key)
+{
+    struct span name;
+
+    if (!key.n)
+        return "it is the prefix itself, and has no name";
+    if (span_has(key, 0))
+        return "there is a NUL in its key";
+    for (bool more = true; more;) {
+        more = span_has(key, '/');
+        (void)span_cut(&key, '/', &name);
+        if (!name.n)
+            return more ? "its key has an empty folder name" : "its key names a folder";
+        if (span_is(name, ".") || span_is(name, ".."))
+            return "its key would lead out of the folder";
+        if (name.n > NAME_MAX)
+            return "a name in its key is longer than file systems allow";
+    }
+    return NULL;
+}
+
+/* Begins the list of what is behind the prefix that a word names. What is fetched of
+ * several goes into folders of their names. */
+static void
+cli_begin_list(struct cli_run *r, const char *word, struct fail *f)
+{
+    struct span key;
+
+    buf_clear(&r->prefix);
+    (void)cli_uri(word, &r->bucket, &key, f);
+    buf_put(&r->prefix, key);
+    if (key.n && key.p[key.n - 1] != '/')
+        buf_char(&r->prefix, '/');
+    s3_list_begin(&r->list, S3_OBJECTS, r->bucket);
+    r->list.prefix = buf_span(&r->prefix);
+    r->in_tree = true;
+    r->seen = 0;
+}
+
+/* Where the object of the list's entry goes; false: nowhere. */
+static bool
+cli_place_object(struct cli_run *r)
+{
+    struct span key = buf_span(&r->list.entry.name), prefix = buf_span(&r->prefix), rest,
+                base;
+    struct buf uri = buf_upto(8 * KEY_MAX);
+    const char *why;
+    int folder;
+
+    rest = span_starts(key, buf_text(&r->prefix)) ? span_after(key, prefix.n) : key;
+    if (!cli_wants(r->cli, rest, false))
+        return false;
+    buf_clear(&r->target);
+    buf_str(&r->target, r->to);
+    if (r->target.p[r->target.n - 1] != '/')
+        buf_char(&r->target, '/');
+    r->below = (unsigned)r->target.n;
+    if (r->several && prefix.n) {
+        base = cli_base(span_first(prefix, prefix.n - 1));
+        buf_put(&r->target, base);
+        buf_char(&r->target, '/');
+    }
+    buf_put(&r->target, rest);
+    why = cli_no_path(rest);
+    if (why && rest.n && rest.p[rest.n - 1] == '/' && !r->list.entry.size &&
+        !cli_no_path(span_first(rest, rest.n - 1))) { /* as consoles mark folders */
+        folder = r->cli->dry_run
+                     ? -1
+                     : os_walk(r->root, buf_text(&r->target) + r->below, true);
+        if (folder >= 0)
+            (void)close(folder);
+        return false;
+    }
+    if (!why && r->target.bad)
+        why = "its path is too long";
+    if (!why)
+        return true;
+    if (rest.n ||
+        r->list.entry.size) { /* the prefix itself, empty, is such a mark, too */
+        cli_put_uri(&uri, r->bucket, key);
+        cli_skip(r, buf_text(&uri), why);
+        buf_free(&uri);
+    }
+    return false;
+}
+
+/* Gives the next object of the trees to the crew. */
+static bool
+cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
+{
+    while (r->at < r->last && !os_stop) {
+        const char *word = r->words[r->at];
+        struct fail f = {S3UP_OK, ""};
+        int more;
+
+        if (!r->in_tree)
+            cli_begin_list(r, word, &f);
+        more = s3_list_next(&s->lister, &r->list, &f);
+        r->seen += more > 0;
+        if (more > 0 && !cli_place_object(r))
+            continue;
+        if (more > 0 && !r->cli->dry_run) {
+            r->path = buf_text(&r->target);
+            *item = (struct xfer_item){.path = &r->path,
+                                       .files = 1,
+                                       .key = buf_span(&r->list.entry.name),
+                                       .down = true,
+                                       .size = (int64_t)r->list.entry.size,
+                                       .root = r->root,
+                                       .below = r->below};
+            return true;
+        }
+        if (more > 0) {
+            struct buf uri = buf_upto(8 * KEY_MAX);
+
+            cli_put_uri(&uri, r->bucket, buf_span(&r->list.entry.name));
+            cli_done(r->cli, buf_text(&uri), buf_text(&r->target), 0, "");
+            cli_count(&r->tally, S3UP_OK);
+            buf_free(&uri);
+            continue;
+        }
+        s3_list_end(&r->list);
+        r->in_tree = false;
+        r->at++;
+        if (!more && !r->seen && r->prefix.n)
+            (void)fail_set(&f, S3UP_MISSING, "nothing begins with %s", word);
+        if (f.code != S3UP_OK)
+            cli_count(&r->tally, cli_failed(r->cli, &f, word, false));
+    }
+    return false;
+}
+
+/* Opens the folder that a tree goes to, and a connection for lists. */
+static int
+cli_open_tree(struct cli_run *r, struct store *st, struct fail *f)
+{
+    struct cli_store *s = st->config.owner;
+    bool dry = r->cli->dry_run;
+
+    if (r->to_stdout || r->cli->journal || r->wish.slice)
+        return fail_set(f, S3UP_USAGE,
+                        "-r fetches into a folder, without --range and --journal");
+    if (!dry && !os_make_folders(r->to, 0777))
+        return fail_sys(f, "make the folder", r->to);
+    r->root = dry ? -1 : os_open(r->to, O_RDONLY | O_DIRECTORY, 0);
+    if (r->root < 0 && !dry)
+        return fail_sys(f, "write to", r->to);
+    if (s3_open(&s->lister, &st->config, f) < 0)
+        return -1;
+    s->has_lister = true;
+    s->lister.config.tick = NULL;
+    return 0;
+}
+
 /* Gives the next object to the crew. What goes where it has to go in one piece, and what
  * cannot go anywhere, is seen to here. */
 static bool
@@ -14810,6 +14982,8 @@ cli_next_get(void *owner, struct xfer_item *item)
     struct cli_store *s = owner;
     struct cli_run *r = s->run;
 
+    if (r->cli->recursive)
+        return cli_next_object(s, r, item);
     while (r->at < r->last && !os_stop && !r->hopeless) {
         const char *uri = r->words[r->at++];
         struct fail f = {S3UP_OK, ""};
@@ -14891,8 +15065,12 @@ cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
 static int
 cli_get(const struct cli *c, struct store *st, struct fail *f)
 {
-    struct cli_run run = {
-        .cli = c, .words = c->words, .last = c->count, .to = ".", .next = cli_next_get};
+    struct cli_run run = {.cli = c,
+                          .words = c->words,
+                          .last = c->count,
+                          .to = ".",
+                          .next = cli_next_get,
+                          .root = -1};
     struct span bucket, key;
     int code = -1;
 
@@ -14906,16 +15084,18 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
             f, S3UP_USAGE,
             "\"\" is no PATH: say . for this folder, or - for standard output");
     for (int i = 0; i < run.last; i++) /* all are looked at before any is fetched */
-        if (cli_uri(c->words[i], &bucket, &key, f) && !key.n)
+        if (cli_uri(c->words[i], &bucket, &key, f) && !key.n && !c->recursive)
             (void)fail_set(f, S3UP_USAGE, "%s names no object", c->words[i]);
-    if (f->code == S3UP_OK && !run.to_stdout)
+    run.several = run.last > 1;
+    if (f->code == S3UP_OK && !run.to_stdout && !c->recursive)
         (void)cli_differ(c->words, run.last, f);
     if (f->code != S3UP_OK || cli_wish(c, &run.wish, f) < 0 ||
         (c->range && cli_range(c->range, &run.wish, f) < 0) ||
         cli_jobs(c, run.wish.part_size, &run.jobs, f) < 0)
         return -1;
     cli_begin_run(&run, st);
-    if (cli_get_words(&run, st, f) == 0)
+    if ((!c->recursive || cli_open_tree(&run, st, f) == 0) &&
+        cli_get_words(&run, st, f) == 0)
         code = cli_outcome(&run.tally);
     return cli_end_run(&run, st, code, f);
 }
