@@ -88,7 +88,7 @@
     30000 /* milliseconds after which an idle connection is not tried again */
 #define HTTP_CONNECT                                                                     \
     20000 /* milliseconds for a name, a connection and a handshake, at most */
-#define S3_PAIRS      24 /* parameters, and extra header fields, of one call */
+#define S3_PAIRS      48 /* parameters, and extra header fields, of one call */
 #define S3_NAME       64 /* bytes of a bucket's or region's name and a NUL */
 #define S3_REGIONS    8 /* buckets outside of the configured region that are remembered */
 #define S3_REPLY      16777216 /* bytes of a reply: 1,000 keys, each byte as %XX */
@@ -132,7 +132,8 @@
 #define PART_LEAST    ((uint64_t)5 << 20) /* bytes of a part, but of the last */
 #define PART_MOST     ((uint64_t)5 << 30)
 #define PART_USUAL    ((uint64_t)16 << 20)
-#define PART_STREAM   ((uint64_t)8 << 20) /* of a stream: they lie in memory */
+#define PART_COPY     ((uint64_t)256 << 20) /* of what the store copies */
+#define PART_STREAM   ((uint64_t)8 << 20)   /* of a stream: they lie in memory */
 #define PART_TICKS    50   /* milliseconds that a file system's clock may stand still */
 #define PART_SETTLE   2100 /* milliseconds that a file may take until its time is old */
 #define JRN_VERSION   1
@@ -9694,7 +9695,8 @@ struct xfer_wish {
     enum xfer_checksum { XFER_AUTO, XFER_NONE, XFER_KIND } checksum;
     enum sum_kind kind; /* if XFER_KIND */
     bool no_clobber, restart;
-    bool if_changed;               /* what is there already, the same, is passed over */
+    bool if_changed; /* what is there already, the same, is passed over */
+    bool replace;    /* a copy gets the header fields alone, not those of its source */
     uint64_t part_size, threshold; /* from the threshold on, a file is sent in parts */
     bool jobs_fixed;               /* as many workers as were asked for, not fewer */
     uint64_t rate;                 /* bytes a second, of all workers; 0: no limit */
@@ -9741,9 +9743,11 @@ struct xfer_item {
     unsigned files; /* 0: a stream */
     struct span key;
     bool down;
-    int64_t size;     /* of the object; -1: not known */
-    int root;         /* the tree that the file is in; AT_FDCWD: it is in none */
-    unsigned below;   /* where in its path that begins what is below the root */
+    int64_t size;   /* of the object; -1: not known */
+    int root;       /* the tree that the file is in; AT_FDCWD: it is in none */
+    unsigned below; /* where in its path that begins what is below the root */
+    struct span from_bucket,
+        from_key;     /* of an object that is to be copied by the store */
     const char *type; /* the media type, or NULL */
     int fd;           /* of the stream */
     pid_t producer;   /* that must end well before the stream counts as whole; or 0 */
@@ -9769,8 +9773,17 @@ struct xfer_proof {
     char sum[2 * JRN_SUM]; /* in base 64 */
 };
 
+/* An object that the store itself makes another of. */
+struct xfer_copy {
+    struct buf source; /* as the store wants it: BUCKET/KEY, percent-encoded */
+    struct buf text;   /* holds what follows points into */
+    char etag[CREW_ETAG];
+    struct s3_pair head[S3_PAIRS]; /* that go with it */
+    unsigned n;
+};
+
 /* A file, or several in a row, on the way to one object; or an object on the way to a
- * file. */
+ * file, or to another object. */
 struct xfer_up {
     struct xfer_up *next;
     uint32_t serial;
@@ -9787,9 +9800,10 @@ struct xfer_up {
     bool down;                  /* it is a download: the rest is about that */
     int root;                   /* as in struct part_name */
     unsigned below;
-    bool whole_only; /* the store does not send parts of it */
-    int64_t from;    /* where in the object that begins what is fetched */
-    int64_t total;   /* and how large the object is */
+    struct xfer_copy *copy; /* NULL: it is none */
+    bool whole_only;        /* the store does not send parts of it */
+    int64_t from;           /* where in the object that begins what is fetched */
+    int64_t total;          /* and how large the object is */
     struct part_place place;
     int temp; /* the temporary file, locked */
     struct xfer_proof proof;
@@ -10444,7 +10458,7 @@ xfer_is_same(struct store *st, struct span bucket, struct span key,
  * the ETag, the media type, and of each file its path and its identity. */
 struct xfer_order {
     uint32_t number, files, below;
-    bool down, whole;
+    bool down, whole, copy;
     int root;
     enum sum_kind kind; /* of a stretch that is fetched */
     int64_t at, length, place, total;
@@ -10640,6 +10654,57 @@ xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
         (void)xfer_answer(a, &f);
 }
 
+/* Has the store copy an object, or a stretch of it. */
+static void
+xfer_work_copy(struct xfer *x, const struct xfer_order *o, struct span rest,
+               struct crew_answer *a)
+{
+    struct span key = xfer_unpack(&rest), id = xfer_unpack(&rest),
+                etag = xfer_unpack(&rest), source = xfer_unpack(&rest);
+    struct s3_call call =
+        s3_to(o->whole ? "CopyObject" : "UploadPartCopy", "PUT", x->bucket, key);
+    struct buf number = buf_upto(16), range = buf_upto(64), got = buf_upto(JRN_UPLOAD);
+    struct fail f = {S3UP_OK, ""};
+    const struct xfer_wish *w = x->wish;
+    int rc;
+
+    if (etag.n)
+        s3_header(&call, "x-amz-copy-source-if-match", etag);
+    if (o->whole) {
+        if (w->replace)
+            s3_header(&call, "x-amz-metadata-directive", SPAN("REPLACE"));
+        for (unsigned i = 0; i < w->n; i++) {
+            s3_header(&call, w->heads[i].name, w->heads[i].value);
+            if (!strcmp(w->heads[i].name, "x-amz-tagging"))
+                s3_header(&call, "x-amz-tagging-directive", SPAN("REPLACE"));
+        }
+        if (w->no_clobber)
+            s3_header(&call, "if-none-match", SPAN("*"));
+        rc = w->no_clobber ? xfer_taken(x->st, x->bucket, key, &f) : 0;
+        rc = rc < 0 ? rc : s3_copy_object(x->st, &call, source, &f);
+        if (rc == 0)
+            (void)s3_reply_text(x->st, "CopyObjectResult/ETag", &got);
+    } else {
+        s3_name_part(&call, id, o->number, &number);
+        buf_str(&range, "bytes=");
+        buf_num(&range, (uint64_t)o->at);
+        buf_char(&range, '-');
+        buf_num(&range, (uint64_t)(o->at + o->length - 1));
+        s3_header(&call, "x-amz-copy-source-range", buf_span(&range));
+        rc = s3_copy_part(x->st, &call, source, &got, &f);
+    }
+    if (rc == 0 && got.n >= sizeof a->etag)
+        (void)fail_set(&f, S3UP_LATER, "the store's ETag is %zu bytes long", got.n);
+    s3_copy_name(a->etag, sizeof a->etag, buf_span(&got));
+    if (rc < 0 && x->st->error.status == 412 && !w->no_clobber)
+        f = (struct fail){S3UP_SKIPPED, "the source changed while it was being copied"};
+    if (f.code != S3UP_OK)
+        (void)xfer_answer(a, &f);
+    buf_free(&number);
+    buf_free(&range);
+    buf_free(&got);
+}
+
 /* Carries an order out, in a worker or in the parent. */
 static bool
 xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a)
@@ -10655,6 +10720,8 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     x->st->error = (struct s3_error){.status = 0};
     if (head.down)
         xfer_work_down(x, &head, order, a);
+    else if (head.copy)
+        xfer_work_copy(x, &head, order, a);
     else
         xfer_work_up(x, &head, order, a);
     a->keys = a->code != S3UP_OK && s3_wants_keys(&x->st->error);
@@ -10704,6 +10771,11 @@ xfer_free(struct xfer_up *up)
     buf_free(&up->key);
     jrn_free(&up->facts);
     jrn_close(&up->journal);
+    if (up->copy) {
+        buf_free(&up->copy->source);
+        buf_free(&up->copy->text);
+        free(up->copy);
+    }
     part_leave(&up->place);
     if (up->temp >= 0)
         (void)close(up->temp); /* what counts was synced */
@@ -10952,7 +11024,8 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
     struct s3_call call =
         s3_to("CreateMultipartUpload", "POST", x->bucket, buf_span(&up->key));
-    const char *algorithm = x->sums.has_kind ? xfer_names[x->sums.kind].algorithm : NULL;
+    bool has_kind = x->sums.has_kind && !up->copy; /* we do not see what is copied */
+    const char *algorithm = has_kind ? xfer_names[x->sums.kind].algorithm : NULL;
     struct buf mtime = buf_upto(64);
     struct fail now = {S3UP_OK, ""};
     int rc;
@@ -10973,6 +11046,8 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
         s3_header(&call, "content-type", span_of(up->type));
     if (up->files == 1 && xfer_put_mtime(&mtime, up->file[0].id.modified))
         s3_header(&call, XFER_MTIME, buf_span(&mtime));
+    for (unsigned i = 0; up->copy && i < up->copy->n; i++)
+        s3_header(&call, up->copy->head[i].name, up->copy->head[i].value);
     for (unsigned i = 0; i < x->wish->n; i++)
         s3_header(&call, x->wish->heads[i].name, x->wish->heads[i].value);
     s3_header(&call, "x-amz-meta-s3up-id", span_of(up->facts.id));
@@ -11096,6 +11171,8 @@ xfer_over(struct xfer *x, struct xfer_up *up, const char *why, struct fail *f)
 
     xfer_recall(x, up);
     xfer_abort(x, up);
+    if (up->copy)
+        return fail_set(f, S3UP_LATER, "%s: %s", up->file[0].path, why);
     if (up->stream)
         return fail_set(f, S3UP_LATER,
                         "%s: %s, and what was read from a stream cannot be read again",
@@ -11746,8 +11823,9 @@ static void
 xfer_prepare(const struct xfer *x, const struct xfer_up *up, struct s3_call *call,
              struct buf *list, struct buf *text)
 {
-    bool listed = x->sums.has_kind && x->sums.kind != SUM_CRC64NVME &&
-                  xfer_names[x->sums.kind].element;
+    bool has_kind = x->sums.has_kind && !up->copy;
+    bool listed =
+        has_kind && x->sums.kind != SUM_CRC64NVME && xfer_names[x->sums.kind].element;
     unsigned char digest[8];
 
     for (unsigned n = 1; n <= up->plan.n; n++) {
@@ -11760,7 +11838,7 @@ xfer_prepare(const struct xfer *x, const struct xfer_up *up, struct s3_call *cal
         }
         s3_put_part(list, n, span_of(jrn_etag(&up->facts, n)), sum);
     }
-    if (x->sums.has_kind && x->sums.kind == SUM_CRC64NVME) {
+    if (has_kind && x->sums.kind == SUM_CRC64NVME) {
         xfer_join(up, SUM_CRC64NVME, digest);
         buf_clear(text);
         b64_put(text, digest, sizeof digest);
@@ -11905,6 +11983,12 @@ xfer_remember(struct xfer *x, const struct xfer_up *up)
 
 /* ---- the run ---- */
 
+static const char *
+xfer_done_to(const struct xfer_up *up)
+{
+    return up->down ? "fetched" : up->copy ? "copied" : "sent";
+}
+
 /* Why an upload that is under way ends with the run, and how it can go on. */
 static void
 xfer_left(const struct xfer_up *up, struct fail *f)
@@ -11913,10 +11997,10 @@ xfer_left(const struct xfer_up *up, struct fail *f)
 
     if (!os_stop)
         (void)fail_set(f, S3UP_DENIED, "%s was not %s, for the same reason", path,
-                       up->down ? "fetched" : "sent");
+                       xfer_done_to(up));
     else if (up->whole || up->orphan || up->journal.fd < 0)
         (void)fail_set(f, S3UP_INTERRUPTED, "%s was not %s: interrupted", path,
-                       up->down ? "fetched" : "sent");
+                       xfer_done_to(up));
     else
         (void)fail_set(f, S3UP_INTERRUPTED,
                        "%s: interrupted; %u of %u parts are there, and the same command "
@@ -11939,7 +12023,7 @@ xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
     xfer_recall(x, up);
     if (f->code == S3UP_OK) {
         jrn_remove(&up->journal);
-        if (!up->down && !up->kept)
+        if (!up->down && !up->copy && !up->kept)
             xfer_remember(x, up);
         xfer_say(x,
                  (struct xfer_event){.kind = up->kept ? XFER_SAME : XFER_DONE, .up = up});
@@ -12062,6 +12146,82 @@ xfer_start(struct xfer *x, struct xfer_up *up, struct fail *f)
         rc = rc < 0 ? rc : !rc;
     }
     return rc;
+}
+
+/* ---- a copy ---- */
+
+/* Header fields of the source that a new object is to have, too. The store does so itself
+ * if it makes the copy in one go. */
+static bool
+xfer_learn_heads(const struct store *st, struct xfer_copy *c)
+{
+    static const char *const kept[] = {"content-type",        "content-encoding",
+                                       "content-disposition", "content-language",
+                                       "cache-control",       "expires"};
+    const struct head *h = &st->conn.head;
+
+    if (!buf_need(&c->text, HEAD_MAX)) /* it never moves */
+        return false;
+    for (unsigned i = 0; i < h->n; i++) {
+        size_t at = c->text.n;
+        struct span value;
+        bool take;
+
+        for (size_t k = 0; k < h->at[i].name.n; k++)
+            buf_char(&c->text, span_lower(h->at[i].name.p[k]));
+        buf_char(&c->text, 0);
+        take = !strncmp(c->text.p + at, "x-amz-meta-", strlen("x-amz-meta-"));
+        for (size_t k = 0; k < sizeof kept / sizeof *kept; k++)
+            take |= !strcmp(c->text.p + at, kept[k]);
+        if (!take)
+            continue;
+        value = span_at(c->text.p + c->text.n, h->at[i].value.n);
+        buf_put(&c->text, h->at[i].value);
+        if (c->n == S3_PAIRS / 4 * 3 || c->text.bad)
+            return false;
+        c->head[c->n++] = (struct s3_pair){c->text.p + at, value};
+    }
+    return true;
+}
+
+/* The store is to copy an object: at once, or, if it is large, in parts. */
+static int
+xfer_start_copy(struct xfer *x, struct xfer_up *up, const struct xfer_item *item,
+                struct fail *f)
+{
+    struct xfer_get g = {.bucket = item->from_bucket, .key = item->from_key};
+    const struct xfer_wish *w = x->wish;
+    struct buf uri = buf_upto(8 * KEY_MAX);
+
+    buf_str(&uri, "s3://");
+    buf_put(&uri, item->from_bucket);
+    buf_char(&uri, '/');
+    buf_put(&uri, item->from_key);
+    up->file[0].path = strdup(buf_text(&uri));
+    buf_free(&uri);
+    up->copy = calloc(1, sizeof *up->copy);
+    if (!up->copy || !up->file[0].path)
+        return fail_set(f, S3UP_LATER, "no memory");
+    up->copy->source = buf_upto(8 * KEY_MAX);
+    up->copy->text = buf_upto(2 * HEAD_MAX);
+    url_put(&up->copy->source, item->from_bucket, "");
+    buf_char(&up->copy->source, '/');
+    url_put(&up->copy->source, item->from_key, "/");
+    if (xfer_look_at(x->st, &g, w, f) < 0)
+        return -1;
+    up->plan.size = g.total;
+    s3_copy_name(up->copy->etag, sizeof up->copy->etag, span_of(g.proof.etag));
+    up->whole = g.total <= (int64_t)w->threshold && g.total <= (int64_t)PART_MOST;
+    up->ahead = up->plan.n = 1;
+    if (xfer_make_notes(up, f) < 0 || up->whole)
+        return f->code == S3UP_OK ? 0 : -1;
+    if (!w->replace && !xfer_learn_heads(x->st, up->copy))
+        return fail_set(f, S3UP_USAGE, "%s has more metadata than can be copied in parts",
+                        up->file[0].path);
+    if (w->no_clobber && xfer_taken(x->st, x->bucket, buf_span(&up->key), f) < 0)
+        return -1;
+    return part_plan(&up->plan, g.total, w->part_size, f) < 0 ? -1
+                                                              : xfer_create(x, up, f);
 }
 
 /* ---- a stream ---- */
@@ -12237,7 +12397,9 @@ xfer_begin(struct xfer *x)
     }
     if (up->files < item.files || up->key.bad)
         rc = fail_set(&f, S3UP_LATER, "no memory");
-    if (rc == 0 && item.down)
+    if (rc == 0 && item.from_key.n)
+        rc = xfer_start_copy(x, up, &item, &f);
+    else if (rc == 0 && item.down)
         rc = xfer_start_down(x, up, item.size, &f);
     else if (rc == 0 && !item.files)
         rc = xfer_open_stream(x, up, &item, &f);
@@ -12275,12 +12437,18 @@ xfer_put_order(const struct xfer *x, const struct xfer_up *up, unsigned number,
                               .below = up->below,
                               .root = up->root,
                               .down = up->down,
+                              .copy = up->copy != NULL,
                               .whole = up->whole,
                               .length = up->plan.size};
     struct span tag = up->whole ? SPAN("") : buf_span(&up->facts.upload);
+    struct span type = span_of(up->type);
     unsigned first = 0;
 
-    if (up->down) {
+    if (up->copy) {
+        head.at = (int64_t)(number - 1) * up->plan.part;
+        head.length = part_length(&up->plan, number);
+        type = span_of(up->copy->etag);
+    } else if (up->down) {
         xfer_put_range(x, up, number, &head);
         tag = span_of(up->proof.etag);
     } else if (up->stream) {
@@ -12296,7 +12464,9 @@ xfer_put_order(const struct xfer *x, const struct xfer_up *up, unsigned number,
     buf_add(out, &head, sizeof head);
     xfer_pack(out, buf_span(&up->key));
     xfer_pack(out, tag);
-    xfer_pack(out, span_of(up->type));
+    xfer_pack(out, type);
+    if (up->copy)
+        xfer_pack(out, buf_span(&up->copy->source));
     for (unsigned i = first; i < first + head.files; i++) {
         xfer_pack(out, span_of(up->file[i].path));
         xfer_pack(out, span_at(&up->file[i].id, sizeof up->file[i].id));
@@ -12450,7 +12620,7 @@ xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
     } else if (up->down) {
         if (xfer_not_fetched(x, up, a, &f) == 1)
             return 1;
-    } else if (a->code == S3UP_SKIPPED) {
+    } else if (a->code == S3UP_SKIPPED && !up->copy) {
         if (xfer_changed(x, up, a, &f) == 1)
             return 1;
     } else if (a->gone && !up->whole) {
@@ -12473,7 +12643,7 @@ static void
 xfer_sent(struct xfer *x, struct xfer_up *up, const struct crew_answer *a)
 {
     enum sum_kind kind;
-    bool has_sum = xfer_known_kind(x, up, &kind);
+    bool has_sum = xfer_known_kind(x, up, &kind) && !up->copy;
     struct fail f = {S3UP_OK, ""};
     struct buf sum = buf_upto(4 * JRN_SUM);
 
@@ -12689,7 +12859,9 @@ enum {
     ON_ABORT = 1 << 11,
     ON_SWEEP = 1 << 12,
     ON_HISTORY = 1 << 13,
-    ON_NET = ON_PUT | ON_GET | ON_LS | ON_STAT | ON_RM | ON_MB | ON_RB | ON_UPLOADS |
+    ON_CP = 1 << 14,
+    ON_SEND = ON_PUT | ON_CP,
+    ON_NET = ON_SEND | ON_GET | ON_LS | ON_STAT | ON_RM | ON_MB | ON_RB | ON_UPLOADS |
              ON_ABORT | ON_SWEEP,
     ON_STORE = ON_NET | ON_PRESIGN
 };
@@ -12741,19 +12913,19 @@ static const struct cli_option {
     {"verbose", NULL, 'v', CLI_FLAG, CLI_AT(verbose), ON_STORE, NULL,
      "show the heads of requests and replies; secrets are masked", NULL},
     {"dry-run", "dryrun", 0, CLI_FLAG, CLI_AT(dry_run),
-     ON_PUT | ON_GET | ON_RM | ON_MB | ON_RB | ON_ABORT | ON_SWEEP, NULL,
+     ON_SEND | ON_GET | ON_RM | ON_MB | ON_RB | ON_ABORT | ON_SWEEP, NULL,
      "say what would be done, and do nothing", NULL},
-    {"no-clobber", "no-overwrite", 'n', CLI_FLAG, CLI_AT(no_clobber), ON_PUT | ON_GET,
+    {"no-clobber", "no-overwrite", 'n', CLI_FLAG, CLI_AT(no_clobber), ON_SEND | ON_GET,
      NULL, "never replace what exists already", NULL},
-    {"jobs", "concurrency", 'j', CLI_TEXT, CLI_AT(jobs), ON_PUT | ON_GET, "N",
+    {"jobs", "concurrency", 'j', CLI_TEXT, CLI_AT(jobs), ON_SEND | ON_GET, "N",
      "how many requests at a time, or auto (auto)", NULL},
-    {"part-size", NULL, 0, CLI_SIZE, CLI_AT(part_size), ON_PUT | ON_GET, "SIZE",
+    {"part-size", NULL, 0, CLI_SIZE, CLI_AT(part_size), ON_SEND | ON_GET, "SIZE",
      "of the parts that a large file is sent in (16M)", NULL},
-    {"threshold", NULL, 0, CLI_SIZE, CLI_AT(threshold), ON_PUT | ON_GET, "SIZE",
+    {"threshold", NULL, 0, CLI_SIZE, CLI_AT(threshold), ON_SEND | ON_GET, "SIZE",
      "files above it are sent in parts (the part size)", NULL},
     {"limit-rate", "bwlimit", 0, CLI_RATE, CLI_AT(rate), ON_PUT | ON_GET, "RATE",
      "bytes a second of all connections, or from when on: 08:00=512K,20:00=0", NULL},
-    {"no-progress", NULL, 0, CLI_FLAG, CLI_AT(no_progress), ON_PUT | ON_GET, NULL,
+    {"no-progress", NULL, 0, CLI_FLAG, CLI_AT(no_progress), ON_SEND | ON_GET, NULL,
      "draw no line on the terminal that shows how it goes", NULL},
     {"expected-size", NULL, 0, CLI_SIZE, CLI_AT(expected), ON_PUT, "SIZE",
      "how long standard input will be: chooses the part size", NULL},
@@ -12772,7 +12944,7 @@ static const struct cli_option {
     {"state-dir", NULL, 0, CLI_TEXT, CLI_AT(state),
      ON_PUT | ON_GET | ON_UPLOADS | ON_ABORT | ON_SWEEP | ON_HISTORY, "DIR",
      "the folder for journals and the ledger", NULL},
-    {"metrics", NULL, 0, CLI_TEXT, CLI_AT(metrics), ON_PUT | ON_GET, "FILE",
+    {"metrics", NULL, 0, CLI_TEXT, CLI_AT(metrics), ON_SEND | ON_GET, "FILE",
      "write numbers for Prometheus to it at the end", NULL},
     {"parts", NULL, 0, CLI_FLAG, CLI_AT(parts), ON_UPLOADS, NULL,
      "show the parts of each upload, too", NULL},
@@ -12784,27 +12956,27 @@ static const struct cli_option {
      "allow what could be a mistake: less than a day, a terminal as input", NULL},
     {"checksum", NULL, 0, CLI_TEXT, CLI_AT(checksum), ON_PUT, "KIND",
      "auto, sha256, crc64nvme, crc32c, crc32, md5 or none", NULL},
-    {"content-type", NULL, 0, CLI_FIELD, 0, ON_PUT, "TYPE",
+    {"content-type", NULL, 0, CLI_FIELD, 0, ON_SEND, "TYPE",
      "the object's media type (guessed from the name's ending)", "content-type"},
-    {"content-encoding", NULL, 0, CLI_FIELD, 0, ON_PUT, "CODING",
+    {"content-encoding", NULL, 0, CLI_FIELD, 0, ON_SEND, "CODING",
      "how the content is packed, as in gzip", "content-encoding"},
-    {"content-disposition", NULL, 0, CLI_FIELD, 0, ON_PUT, "TEXT",
+    {"content-disposition", NULL, 0, CLI_FIELD, 0, ON_SEND, "TEXT",
      "what browsers should do with the object", "content-disposition"},
-    {"cache-control", NULL, 0, CLI_FIELD, 0, ON_PUT, "TEXT",
+    {"cache-control", NULL, 0, CLI_FIELD, 0, ON_SEND, "TEXT",
      "how long it may be kept by caches", "cache-control"},
-    {"metadata", NULL, 0, CLI_META, 0, ON_PUT, "NAME=VALUE",
+    {"metadata", NULL, 0, CLI_META, 0, ON_SEND, "NAME=VALUE",
      "metadata to keep with the object; may be repeated", NULL},
-    {"storage-class", NULL, 0, CLI_FIELD, 0, ON_PUT, "CLASS", "as in STANDARD_IA",
+    {"storage-class", NULL, 0, CLI_FIELD, 0, ON_SEND, "CLASS", "as in STANDARD_IA",
      "x-amz-storage-class"},
-    {"sse", NULL, 0, CLI_FIELD, 0, ON_PUT, "KIND",
+    {"sse", NULL, 0, CLI_FIELD, 0, ON_SEND, "KIND",
      "encryption at rest: AES256 or aws:kms", "x-amz-server-side-encryption"},
-    {"sse-kms-key-id", NULL, 0, CLI_FIELD, 0, ON_PUT, "ID", "the key for --sse aws:kms",
+    {"sse-kms-key-id", NULL, 0, CLI_FIELD, 0, ON_SEND, "ID", "the key for --sse aws:kms",
      "x-amz-server-side-encryption-aws-kms-key-id"},
-    {"acl", NULL, 0, CLI_FIELD, 0, ON_PUT, "NAME", "a canned ACL, as in public-read",
+    {"acl", NULL, 0, CLI_FIELD, 0, ON_SEND, "NAME", "a canned ACL, as in public-read",
      "x-amz-acl"},
-    {"tagging", NULL, 0, CLI_FIELD, 0, ON_PUT, "TAGS", "tags, as in a=b&c=d",
+    {"tagging", NULL, 0, CLI_FIELD, 0, ON_SEND, "TAGS", "tags, as in a=b&c=d",
      "x-amz-tagging"},
-    {"header", NULL, 0, CLI_RAW, 0, ON_PUT, "'NAME: VALUE'",
+    {"header", NULL, 0, CLI_RAW, 0, ON_SEND, "'NAME: VALUE'",
      "any other field of the request; may be repeated", NULL},
     {"recursive", NULL, 'r', CLI_FLAG, CLI_AT(recursive), ON_LS | ON_PUT | ON_GET, NULL,
      "what lies below, too: whole folders, all keys behind a prefix", NULL},
@@ -12976,7 +13148,7 @@ cli_add_field(struct cli *c, const char *prefix, struct span name, struct span v
             return NULL;
         }
     if (c->n == S3_PAIRS / 2)
-        return "there can be no more than 12 headers and metadata";
+        return "there can be no more than 24 headers and metadata";
     c->heads[c->n++] = (struct s3_pair){kept.p, value};
     return NULL;
 }
@@ -13696,6 +13868,7 @@ struct cli_run {
     struct span bucket, given; /* the target, as it was written */
     char **words;              /* the files */
     int at, last;              /* which of them are to be sent, or fetched */
+    const char *verb;          /* what is done to them */
     const char *to;            /* where what is fetched goes; NULL: an upload */
     bool to_stdout;            /* then events must not go there */
     bool (*next)(void *owner, struct xfer_item *item);
@@ -14534,8 +14707,7 @@ cli_run_words(struct cli_run *r, struct store *st, struct fail *f)
     /* A stop may come before the first file, when nothing has failed yet. */
     for (int why = os_stop ? S3UP_INTERRUPTED : r->tally.code; ended && r->at < r->last;
          r->at++)
-        cli_count(&r->tally, cli_spared(r->cli, r->words[r->at],
-                                        r->to ? "fetched" : "sent", why, false));
+        cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], r->verb, why, false));
     return 0;
 }
 
@@ -14694,8 +14866,12 @@ cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
 static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
-    struct cli_run run = {
-        .cli = c, .words = c->words, .last = c->count - 1, .next = cli_next, .root = -1};
+    struct cli_run run = {.cli = c,
+                          .words = c->words,
+                          .last = c->count - 1,
+                          .next = cli_next,
+                          .verb = "sent",
+                          .root = -1};
     int code = -1;
 
     if (c->count < 2)
@@ -15056,7 +15232,7 @@ cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
         if (all == 1 || !(r->hopeless || r->xfer.hopeless || os_stop))
             rc = cli_run_words(r, st, f);
         for (; r->at < r->last; r->at++)
-            cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], "fetched",
+            cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], r->verb,
                                             r->tally.code, r->to_stdout));
     }
     return rc;
@@ -15070,6 +15246,7 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
                           .last = c->count,
                           .to = ".",
                           .next = cli_next_get,
+                          .verb = "fetched",
                           .root = -1};
     struct span bucket, key;
     int code = -1;
@@ -15570,7 +15747,7 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
 {
     struct buf folder = buf_upto(PATH_MAX), all = buf_upto(S3_REPLY),
                spared = buf_upto(JRN_MOST);
-    struct cli_tally tally = {.code = 0};
+    struct cli_tally tally = {.done = 0};
     struct span bucket, prefix, rest;
     struct cli_upload u;
     int rc = -1;
@@ -15774,7 +15951,7 @@ cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
 static int
 cli_rm(const struct cli *c, struct store *st, struct fail *f)
 {
-    struct cli_tally tally = {.code = 0};
+    struct cli_tally tally = {.done = 0};
     struct cli_batch *batch = malloc(sizeof *batch);
     struct span bucket, key;
 
@@ -15814,6 +15991,90 @@ cli_rm(const struct cli *c, struct store *st, struct fail *f)
         cli_rm_flush(c, st, batch, &tally);
     free(batch);
     return f->code == S3UP_OK ? cli_outcome(&tally) : -1;
+}
+
+/* ---- cp ---- */
+
+/* Gives the next object to be copied. */
+static bool
+cli_next_copy(void *owner, struct xfer_item *item)
+{
+    struct cli_run *r = ((struct cli_store *)owner)->run;
+    const struct cli *c = r->cli;
+
+    while (r->at < r->last && !os_stop) {
+        const char *word = r->words[r->at++];
+        struct fail f = {S3UP_OK, ""};
+        struct buf uri = buf_upto(8 * KEY_MAX);
+        struct span bucket, key;
+        bool good;
+
+        buf_clear(&r->key);
+        good = cli_uri(word, &bucket, &key, &f) &&
+               cli_put_key(word, r->given, c->count > 2, &r->key, &f);
+        if (good && span_eq(bucket, r->bucket) && span_eq(key, buf_span(&r->key)) &&
+            !c->n)
+            good = fail_set(&f, S3UP_USAGE, "%s would be copied to itself", word) == 0;
+        cli_put_uri(&uri, r->bucket, buf_span(&r->key));
+        if (good && c->dry_run)
+            cli_done(c, word, buf_text(&uri), 0, "");
+        buf_free(&uri);
+        if (!good || c->dry_run) {
+            cli_count(&r->tally, good ? S3UP_OK : cli_failed(c, &f, word, false));
+            continue;
+        }
+        *item = (struct xfer_item){.key = buf_span(&r->key),
+                                   .from_bucket = bucket,
+                                   .from_key = key,
+                                   .root = AT_FDCWD,
+                                   .fd = -1};
+        return true;
+    }
+    return false;
+}
+
+/* Whoever names header fields that are kept with an object means them to replace what the
+ * source has; others, as the storage class, are of each object anew. */
+static bool
+cli_replaces(const struct cli *c)
+{
+    for (unsigned i = 0; i < c->n; i++)
+        if (strncmp(c->heads[i].name, "x-amz-", 6) != 0 ||
+            !strncmp(c->heads[i].name, "x-amz-meta-", 11))
+            return true;
+    return false;
+}
+
+static int
+cli_cp(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct cli_run run = {.cli = c,
+                          .words = c->words,
+                          .last = c->count - 1,
+                          .next = cli_next_copy,
+                          .verb = "copied",
+                          .root = -1};
+    struct span bucket, key;
+    int code = -1;
+
+    if (c->count < 2)
+        return fail_set(f, S3UP_USAGE, "cp needs s3://BUCKET/KEY and s3://BUCKET[/KEY]");
+    for (int i = 0; i < run.last; i++)
+        if (cli_uri(c->words[i], &bucket, &key, f) && !key.n)
+            (void)fail_set(f, S3UP_USAGE, "%s names no object", c->words[i]);
+    if (f->code != S3UP_OK || !cli_uri(c->words[run.last], &run.bucket, &run.given, f) ||
+        cli_differ(c->words, run.last, f) < 0 || cli_wish(c, &run.wish, f) < 0 ||
+        cli_jobs(c, 1, &run.jobs, f) < 0)
+        return -1;
+    run.wish.replace = cli_replaces(c);
+    if (!c->threshold && !c->part_size) { /* the store copies so much in one go */
+        run.wish.threshold = PART_MOST;
+        run.wish.part_size = PART_COPY;
+    }
+    cli_begin_run(&run, st);
+    if (cli_run_words(&run, st, f) == 0)
+        code = cli_outcome(&run.tally);
+    return cli_end_run(&run, st, code, f);
 }
 
 /* mb and rb differ in one call. */
@@ -15895,6 +16156,8 @@ static const struct verb cli_verbs[] = {
     {"stat", ON_STAT, "s3://BUCKET[/KEY]", "show what the store says of an object",
      cli_stat},
     {"rm", ON_RM, "s3://BUCKET/KEY...", "delete objects", cli_rm},
+    {"cp", ON_CP, "s3://BUCKET/KEY... s3://BUCKET[/KEY]",
+     "copy objects, without that they come here", cli_cp},
     {"mb", ON_MB, "s3://BUCKET", "make a bucket", cli_mb},
     {"rb", ON_RB, "s3://BUCKET", "remove an empty bucket", cli_rb},
     {"uploads", ON_UPLOADS, "[s3://BUCKET[/PREFIX]]",
