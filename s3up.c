@@ -12003,9 +12003,10 @@ xfer_left(const struct xfer_up *up, struct fail *f)
                        xfer_done_to(up));
     else
         (void)fail_set(f, S3UP_INTERRUPTED,
-                       "%s: interrupted; %u of %u parts are there, and the same command "
+                       "%s: interrupted; %u of %u parts are %s, and the same command "
                        "goes on behind them",
-                       path, jrn_count(&up->facts), up->plan.n);
+                       path, jrn_count(&up->facts), up->plan.n,
+                       up->down ? "here" : "stored");
 }
 
 /* Takes an upload out of the list: it is stored, or it has failed. */

@@ -424,7 +424,7 @@ sec_help() {
     silent out
     check cmp -s h "$T/err"
     sed -n 's/^  s3up \([a-z]*\) .*/\1/p' h >verbs
-    is "$(tr '\n' ' ' <verbs)" 'put get ls stat rm mb rb uploads abort sweep history presign help version '
+    is "$(tr '\n' ' ' <verbs)" 'put get ls stat rm cp mb rb uploads abort sweep history presign help version '
     for verb in $(cat verbs); do
         ends 0 help "$verb"
         silent err
@@ -963,9 +963,9 @@ sec_changes() {
     done
     # What changes all the time is not sent at all.
     (while [ -d . ] && [ ! -e enough ]; do echo more >>always; done) &
-    head -c 3000000 /dev/zero >>always
-    fault 'PutObject * slow-read=3000000'
-    ends 3 put always s3://bkt/changes/
+    head -c 24000000 /dev/zero >>always # more than sockets hold
+    fault 'PutObject * slow-read=24000000'
+    ends 3 put --threshold 1G always s3://bkt/changes/
     err always again 'not sent'
     : >enough
     wait $!
@@ -1088,7 +1088,7 @@ sec_options() {
     printf hi >a
     refused 2 'put --regoin|no such option|did you mean --region?' put --regoin x a s3://bkt
     refused 2 'ls --zzzzzz|no such option|s3up help ls' ls --zzzzzz
-    refused 2 'put --recursive|does not belong|s3up help put' put --recursive a s3://bkt
+    refused 2 'stat --recursive|does not belong|s3up help stat' stat --recursive s3://bkt
     refused 2 'presign --dry-run|does not belong' presign --dry-run s3://bkt/a
     refused 2 'put -Z|no such option|s3up help put|--' put -Z a s3://bkt
     refused 2 'get -x|--' get s3://bkt/a -x
@@ -1128,10 +1128,10 @@ sec_options() {
         check_not has "$T/err" hush-hush
     done
     set --
-    for n in 1 2 3 4 5 6 7 8 9 10 11 12 13; do
+    for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do
         set -- "$@" --metadata "k$n=v"
     done
-    refused 2 'no more than 12' put "$@" a s3://bkt
+    refused 2 'no more than 24' put "$@" a s3://bkt
     shift 2
     ends 0 put "$@" a s3://bkt/opt/meta
     refused 2 's3://bkt/x names an object' mb s3://bkt/x
