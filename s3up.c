@@ -8284,6 +8284,7 @@ struct s3_list {
     struct buf asked;         /* where the page at hand began */
     struct buf mark;          /* where some page before it began: see s3_list_circles */
     unsigned pages;           /* that were fetched */
+    bool stops, stopped;      /* between two pages, if whoever reads it wants that */
     struct buf last; /* the last key, or a greater prefix: the marker of old stores */
     bool last_is_prefix;
     struct buf first; /* what the page began with, when something was read of it */
@@ -8585,8 +8586,8 @@ s3_list_note(struct s3_list *l)
     return 1;
 }
 
-/* The next entry, into l->entry. 1: there is one, 0: the list is at its end, -1:
- * failed. */
+/* The next entry, into l->entry. 1: there is one, 2: the page is at its end, 0: the list
+ * is, -1: failed. */
 static int
 s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
 {
@@ -8601,6 +8602,9 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         int turned;
 
         if (event == XML_END) {
+            l->stopped = l->has_page && l->stops && !l->stopped;
+            if (l->stopped)
+                return 2;
             turned = s3_list_turn(st, l, f);
             if (turned <= 0)
                 return turned;
@@ -11411,7 +11415,7 @@ xfer_say_how(struct xfer_proof *p, enum sum_kind kind, uint64_t parts, int64_t p
     if (parts) {
         buf_str(&text, " of ");
         buf_num(&text, parts);
-        buf_str(&text, " parts");
+        buf_str(&text, parts > 1 ? " parts" : " part");
     }
     if (part > 0) {
         buf_str(&text, " of ");
@@ -11761,8 +11765,8 @@ xfer_try_parts(struct store *st, struct xfer_proof *p, const struct xfer_claim *
 }
 
 /* Finds out, without fetching the object, whether it is what the file is. 0: p->verdict
- * is the answer; -1: the question could not be asked, the file has changed meanwhile, or the
- * object does not exist. */
+ * is the answer; -1: the question could not be asked, the file has changed meanwhile, or
+ * the object does not exist. */
 static int
 xfer_prove(struct store *st, struct xfer_proof *p, struct fail *f)
 {
@@ -14770,13 +14774,7 @@ cli_purge_one(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
 
     if (old <= 0)
         return old;
-    p->found++;
-    p->bytes += e->size;
-    if (!p->real)
-        cli_purge_would(p, key);
-    if (!p->real)
-        return 0;
-    if (!p->listed++) {
+    if (p->real && !p->listed++) {
         if (span_eq(key, buf_span(&p->first)))
             return fail_set(f, S3UP_LATER,
                             "the store still lists \"%.*s\", which it said it deleted",
@@ -14784,7 +14782,12 @@ cli_purge_one(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
         buf_clear(&p->first);
         buf_put(&p->first, key);
     }
-    cli_purge_add(p, key);
+    p->found++;
+    p->bytes += e->size;
+    if (p->real)
+        cli_purge_add(p, key);
+    else
+        cli_purge_would(p, key);
     return 0;
 }
 
@@ -14797,13 +14800,16 @@ cli_purge_pass(struct cli_purge *p, struct fail *f)
 
     s3_list_begin(&list, S3_OBJECTS, p->bucket);
     list.prefix = p->prefix;
+    list.stops = true; /* no page is asked for before what was on the last is gone */
     p->listed = 0;
     while ((rc = s3_list_next(p->st, &list, f)) > 0 && !os_stop &&
            !(p->tally->failed && cli_hopeless(p->st, p->tally->code))) {
         if (list.pages != p->pages) /* a new page: its head is still there */
             (void)date_http(s3_value(p->st, "date"), &p->now);
         p->pages = list.pages;
-        if (!list.entry.is_prefix && cli_purge_one(p, &list.entry, f) < 0)
+        if (rc == 2)
+            cli_purge_flush(p);
+        else if (!list.entry.is_prefix && cli_purge_one(p, &list.entry, f) < 0)
             break;
     }
     s3_list_end(&list);
