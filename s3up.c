@@ -8464,9 +8464,9 @@ s3_list_repeats(const struct s3_list *l)
     return same;
 }
 
-/* Does the page that is asked for begin where one before it began? Only the first, the
- * second, the fourth, the eighth is remembered, each until the next of them: that finds
- * every circle, however long, before it was walked a few times. */
+/* Does the page that is asked for begin where one before it began? Only one of those is
+ * remembered, until twice as many were read: so every circle is found, however long it
+ * is, before it was walked a few times. */
 static bool
 s3_list_circles(struct s3_list *l)
 {
