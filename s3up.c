@@ -7935,13 +7935,14 @@ s3_head_object(struct store *st, struct span bucket, struct span key, struct fai
     return s3_run(st, &call, f);
 }
 
-/* The same, with the checksums that the store has of it. Some refuse the question itself:
- * they are asked without. */
+/* The same, with the checksums that the store has of it. Some refuse the question itself,
+ * or allow it only to who may decrypt the object: they are asked without. */
 static int
 s3_head_sums(struct store *st, struct span bucket, struct span key, struct fail *f)
 {
     struct s3_call call = s3_to("HeadObject", "HEAD", bucket, key);
     struct fail now = {S3UP_OK, ""};
+    bool refused;
     int rc;
 
     s3_header(&call, "x-amz-checksum-mode", SPAN("ENABLED"));
@@ -7949,10 +7950,11 @@ s3_head_sums(struct store *st, struct span bucket, struct span key, struct fail 
         return s3_head_object(st, bucket, key, f);
     if (s3_run(st, &call, &now) == 0)
         return 0;
-    if (st->error.status != 400 && st->error.status != 501)
+    refused = st->error.status == 400 || st->error.status == 501;
+    if (!refused && st->error.status != 403)
         return fail_set(f, now.code, "%s", now.text);
     rc = s3_head_object(st, bucket, key, f);
-    st->plain_heads = rc == 0;
+    st->plain_heads = refused && rc == 0;
     return rc;
 }
 
@@ -12390,13 +12392,12 @@ cli_is_word(const char *word, const char *list)
     return false;
 }
 
-/* What permits destruction is said where it is meant, and cannot be left behind in an
- * environment. */
+/* What permits destruction, or says what is destroyed, is said where it is meant, and
+ * cannot be left behind in an environment. */
 static bool
 cli_destroys(const struct cli_option *o)
 {
-    return !strcmp(o->name, "restart") || !strcmp(o->name, "force") ||
-           (!strcmp(o->name, "recursive") && o->verbs & ON_RM);
+    return !strcmp(o->name, "restart") || !strcmp(o->name, "force") || o->verbs == ON_RM;
 }
 
 /* Set before the command line is read, which has the last word. */
@@ -14851,6 +14852,7 @@ cli_rm_below(struct cli_purge *p, struct fail *f)
 {
     const struct cli *c = p->cli;
     int done = p->tally->done, failed = p->tally->failed, before, rc;
+    bool counted;
 
     do {
         before = p->tally->done;
@@ -14860,15 +14862,16 @@ cli_rm_below(struct cli_purge *p, struct fail *f)
              p->tally->failed == failed);
     done = p->tally->done - done;
     failed = p->tally->failed - failed;
-    if (rc == 0 || done)
+    counted = rc == 0 && !p->real && !c->dry_run && p->found;
+    if ((rc == 0 || done) && (c->json || !counted))
         cli_purge_say(p, done, failed);
-    if (rc == 0 && !p->real && !c->dry_run && p->found)
+    if (counted)
         return fail_set(
             f, S3UP_USAGE,
-            "%s: nothing was deleted; if that is meant, add --force%s%.*s, or "
-            "--dry-run to see which",
-            p->uri, p->prefix.n ? "" : "=", p->prefix.n ? 0 : (int)p->bucket.n,
-            p->bucket.p);
+            "%s: %llu objects (%llu bytes) would be deleted; if that is meant, "
+            "add --force%s%.*s, or --dry-run to see which",
+            p->uri, (unsigned long long)p->found, (unsigned long long)p->bytes,
+            p->prefix.n ? "" : "=", p->prefix.n ? 0 : (int)p->bucket.n, p->bucket.p);
     return rc;
 }
 

@@ -343,6 +343,11 @@ sec_stat() {
     out '{"object":"s3://bkt/a","size":2,"time":"20' '"etag":"49f68a5c8493ec2c0bf489821c21fc3b"' \
         '"storage_class":"STANDARD_IA"' '"encryption_key":"k1"' '"tags":2,' \
         '"metadata.colour":"red"' '"checksum.crc64nvme":"'
+    # Who may not decrypt an object may still see its head.
+    fault 'HeadObject * error=AccessDenied n=1'
+    ends 0 stat s3://bkt/a
+    out 'size: 2'
+    calm
     quirk checksum-unsupported
     ends 0 stat s3://bkt/a
     out 'size: 2'
@@ -387,8 +392,7 @@ sec_many() {
     # Without --force it is counted, and stays.
     ctl reset
     ends 2 rm -r s3://bkt/logs
-    err 's3://bkt/logs/: 2500 objects (5000 bytes) would be deleted' \
-        'nothing was deleted' '--force,'
+    err 's3://bkt/logs/: 2500 objects (5000 bytes) would be deleted; ' 'add --force,' --dry-run
     silent out
     is "$(ctl stats requests)" 3
     ends 2 rm -r --json s3://bkt/logs
@@ -398,7 +402,7 @@ sec_many() {
     is "$(grep -c 'would delete s3://bkt/logs/1[0-9]*$' "$T/err")" 2500
     err '2500 objects (5000 bytes) would be deleted'
     ends 0 rm -r --dry-run --force s3://bkt/logs/
-    export S3UP_FORCE=1 S3UP_RECURSIVE=1
+    export S3UP_FORCE=1 S3UP_RECURSIVE=1 S3UP_OLDER_THAN=1d
     ends 2 rm -r s3://bkt/logs
     ends 0 rm s3://bkt/log
     is "$(keys s3://bkt)" 2505
@@ -430,7 +434,7 @@ sec_bucket() { # a whole one must be named
         ends 0 put -q a "s3://bkt/$key"
     done
     ends 2 rm -r s3://bkt
-    err '3 objects (6 bytes) would be deleted' '--force=bkt'
+    err '3 objects (6 bytes) would be deleted' 'add --force=bkt,'
     refused 2 'whole bucket|--force=bkt' rm -r --force s3://bkt
     refused 2 'whole bucket|--force=bkt' rm -r --force s3://bkt/
     refused 2 'another bucket|--force=bkt' rm -r --force=bk s3://bkt
@@ -543,6 +547,17 @@ sec_lists() { # stores whose lists are odd; their pages have 10 keys
     err '"l/10000", which it said it deleted'
     quirk ''
     is "$(keys s3://bkt)" 36
+    # Interrupted: what is gone is told.
+    fault 'DeleteObjects * stall=30 after=1'
+    begin rm -r --force s3://bkt/l
+    until_so eval '[ "$(keys s3://bkt/l)" -le 25 ]'
+    kill -s INT "$pid"
+    ended 130
+    err '10 objects' deleted interrupted
+    calm
+    quirk ''
+    ends 0 rm -r --force s3://bkt/l
+    many 35 s3://bkt/l/
     # A list that breaks off: what it had told is deleted, and the next run does the rest.
     fault 'ListObjectsV2 *continuation-token* 500 after=1'
     ends 1 rm -r --force --retries 0 s3://bkt/l
