@@ -4970,8 +4970,7 @@ delete_one(struct conn *c, const struct doomed *d, size_t i)
         code = "KeyTooLongError";
     else if (c->f[F_DELETE_ERROR].on && strstr(str_c(key), c->f[F_DELETE_ERROR].text))
         code = "InternalError";
-    else if (c->f[F_DELETE_DENIED].on &&
-             strstr(str_c(key), c->f[F_DELETE_DENIED].text))
+    else if (c->f[F_DELETE_DENIED].on && strstr(str_c(key), c->f[F_DELETE_DENIED].text))
         code = "AccessDenied";
     else if (d->etag[i].p && object_load(&o, object_path(c->bucket, key), c->bucket)) {
         if (!etag_listed(d->etag[i], meta_get(&o.m, "etag")))
