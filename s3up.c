@@ -122,6 +122,7 @@
 #define CLI_SAMPLES   6     /* seconds over which a rate is shown */
 #define XFER_RENEWALS 3     /* of keys in a row that are refused again */
 #define CLI_GLOBS     64    /* patterns of names */
+#define XFER_GUESSES  16    /* sizes of parts that are tried in one pass over a file */
 #define CLI_RETRIES   8     /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536 /* bytes of one key, token or setting */
 #define CRED_WORDS    64    /* words of a credential_process */
@@ -7193,7 +7194,7 @@ struct store {
     bool met;         /* it has answered once */
     bool old_lists;   /* it does not know ListObjectsV2 */
     bool plain_lists; /* it cannot encode keys in lists */
-    bool no_sums;     /* it cannot be asked for checksums */
+    bool plain_heads; /* it refuses to be asked for checksums */
     struct {
         char bucket[S3_NAME], region[S3_NAME];
     } regions[S3_REGIONS]; /* where buckets were found to be */
@@ -8143,6 +8144,73 @@ s3_head_object(struct store *st, struct span bucket, struct span key, struct fai
     return s3_run(st, &call, f);
 }
 
+/* The same, with the checksums that the store has of it. Some refuse the question itself,
+ * or allow it only to who may decrypt the object: they are asked without. */
+static int
+s3_head_sums(struct store *st, struct span bucket, struct span key, struct fail *f)
+{
+    struct s3_call call = s3_to("HeadObject", "HEAD", bucket, key);
+    struct fail now = {S3UP_OK, ""};
+    bool refused;
+    int rc;
+
+    s3_header(&call, "x-amz-checksum-mode", SPAN("ENABLED"));
+    if (st->plain_heads)
+        return s3_head_object(st, bucket, key, f);
+    if (s3_run(st, &call, &now) == 0)
+        return 0;
+    refused = st->error.status == 400 || st->error.status == 501;
+    if (!refused && st->error.status != 403)
+        return fail_set(f, now.code, "%s", now.text);
+    rc = s3_head_object(st, bucket, key, f);
+    st->plain_heads = refused && rc == 0;
+    return rc;
+}
+
+/* How long one part of a stored object is, and how many there are; -1 if the store does
+ * not tell. Those that do not know the question answer with the whole. */
+static int64_t
+s3_part_length(struct store *st, struct span bucket, struct span key, unsigned number,
+               uint64_t *parts)
+{
+    struct s3_call call = s3_to("HeadObject", "HEAD", bucket, key);
+    struct buf text = buf_upto(16);
+    struct fail unread = {S3UP_OK, ""};
+    bool told;
+
+    buf_num(&text, number);
+    s3_query(&call, "partNumber", buf_span(&text));
+    told = s3_run(st, &call, &unread) == 0 &&
+           num_parse(s3_value(st, "x-amz-mp-parts-count"), PARTS_MAX, parts);
+    buf_free(&text);
+    return told ? st->conn.head.length : -1;
+}
+
+/* The length of the first part as a store tells it that lists the parts of an object; -1
+ * if it does not. One that does not know the question may send the object: no more than
+ * a short answer is read. */
+static int64_t
+s3_first_part(struct store *st, struct span bucket, struct span key)
+{
+    struct s3_call call = s3_to("GetObjectAttributes", "GET", bucket, key);
+    struct buf text = buf_upto(64);
+    struct fail unread = {S3UP_OK, ""};
+    uint64_t size;
+    bool told;
+
+    s3_query(&call, "attributes", SPAN(""));
+    s3_header(&call, "x-amz-object-attributes", SPAN("ObjectParts"));
+    s3_header(&call, "x-amz-max-parts", SPAN("1"));
+    told = s3_get_object(st, &call, &unread) == 0;
+    st->reply.max = S3_ERROR;
+    told =
+        told && s3_collect(st, &unread) == 0 &&
+        s3_reply_text(st, "GetObjectAttributesResponse/ObjectParts/Part/Size", &text) &&
+        num_parse(buf_span(&text), INT64_MAX, &size);
+    buf_free(&text);
+    return told ? (int64_t)size : -1;
+}
+
 static int
 s3_delete_object(struct store *st, struct span bucket, struct span key, struct fail *f)
 {
@@ -8425,6 +8493,9 @@ struct s3_list {
     bool is_old;              /* it goes on behind a key: a list of the first version */
     struct buf next, next_id; /* where the next page begins */
     struct buf asked;         /* where the page at hand began */
+    struct buf mark;          /* where some page before it began: see s3_list_circles */
+    unsigned pages;           /* that were fetched */
+    bool stops, stopped;      /* between two pages, if whoever reads it wants that */
     struct buf last; /* the last key, or a greater prefix: the marker of old stores */
     bool last_is_prefix;
     struct buf first; /* what the page began with, when something was read of it */
@@ -8441,6 +8512,7 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
     l->last = buf_upto(8 * KEY_MAX);
     l->first = buf_upto(8 * KEY_MAX);
     l->asked = buf_upto(16 * KEY_MAX);
+    l->mark = buf_upto(16 * KEY_MAX);
     l->entry.name = buf_upto(8 * KEY_MAX);
     l->entry.id = buf_upto(8 * KEY_MAX);
     l->entry.etag = buf_upto(8 * KEY_MAX);
@@ -8450,9 +8522,9 @@ s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
 static void
 s3_list_end(struct s3_list *l)
 {
-    struct buf *all[] = {&l->asked,    &l->next,       &l->next_id,
-                         &l->last,     &l->first,      &l->entry.name,
-                         &l->entry.id, &l->entry.etag, &l->entry.class};
+    struct buf *all[] = {&l->asked,      &l->mark,       &l->next,       &l->next_id,
+                         &l->last,       &l->first,      &l->entry.name, &l->entry.id,
+                         &l->entry.etag, &l->entry.class};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         buf_free(all[i]);
@@ -8603,6 +8675,22 @@ s3_list_repeats(const struct s3_list *l)
     return same;
 }
 
+/* Does the page that is asked for begin where one before it began? Only one of those is
+ * remembered, until twice as many were read: so every circle is found, however long it
+ * is, before it was walked a few times. */
+static bool
+s3_list_circles(struct s3_list *l)
+{
+    bool same = l->pages && span_eq(buf_span(&l->asked), buf_span(&l->mark));
+
+    if ((l->pages & (l->pages - 1)) == 0 || !l->pages) {
+        buf_clear(&l->mark);
+        buf_put(&l->mark, buf_span(&l->asked));
+    }
+    l->pages++;
+    return same;
+}
+
 /* Goes to the next page. 1: there is one, 0: there is none, -1: failed. A store that
  * repeats a page is asked once more without encoding, over which some stumble; then it
  * has failed. */
@@ -8622,6 +8710,7 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
         return fail_set(f, S3UP_LATER,
                         "the store says that its list goes on, but not where");
     s3_list_mark(l, &l->asked);
+    stuck |= s3_list_circles(l);
     while (!stuck) {
         bool plain = st->plain_lists;
 
@@ -8708,8 +8797,8 @@ s3_list_note(struct s3_list *l)
     return 1;
 }
 
-/* The next entry, into l->entry. 1: there is one, 0: the list is at its end, -1:
- * failed. */
+/* The next entry, into l->entry. 1: there is one, 2: the page is at its end, 0: the list
+ * is, -1: failed. */
 static int
 s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
 {
@@ -8724,6 +8813,9 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         int turned;
 
         if (event == XML_END) {
+            l->stopped = l->has_page && l->stops && !l->stopped;
+            if (l->stopped)
+                return 2;
             turned = s3_list_turn(st, l, f);
             if (turned <= 0)
                 return turned;
@@ -9765,7 +9857,7 @@ struct xfer_stream {
 };
 
 /* By what it is known that what came is what was stored. */
-struct xfer_proof {
+struct xfer_said {
     char etag[CREW_ETAG]; /* as it came */
     bool is_md5;          /* it tells the MD5 of the whole */
     bool has_sum;         /* there is a checksum of the whole */
@@ -9806,7 +9898,7 @@ struct xfer_up {
     int64_t total;          /* and how large the object is */
     struct part_place place;
     int temp; /* the temporary file, locked */
-    struct xfer_proof proof;
+    struct xfer_said said;
     struct os_time modified; /* as the object's metadata say */
     struct stat old;         /* the file that it replaces */
     bool again;              /* it has started over once */
@@ -10109,7 +10201,7 @@ struct xfer_get {
     int64_t from, length; /* the stretch; a length below 0: the whole */
     int64_t limit;        /* what is larger is not fetched in one piece; 0: all is */
     int64_t done, total;  /* total: of the object; -1: not known */
-    struct xfer_proof proof;
+    struct xfer_said said;
     bool has_kind; /* the stretch is summed in this way */
     enum sum_kind kind;
     struct sum md5, sum;
@@ -10137,18 +10229,20 @@ xfer_is_md5(const struct store *st, struct span etag)
 /* What the reply says about the whole object. A checksum with a dash in it is one of the
  * checksums of parts. */
 static void
-xfer_learn(const struct store *st, struct xfer_proof *p)
+xfer_learn(const struct store *st, struct xfer_said *p)
 {
     struct span etag = s3_value(st, "etag"), type = s3_value(st, "x-amz-checksum-type");
 
-    *p = (struct xfer_proof){.is_md5 = xfer_is_md5(st, s3_bare(etag))};
+    *p = (struct xfer_said){.is_md5 = xfer_is_md5(st, s3_bare(etag))};
     if (etag.n < sizeof p->etag)
         s3_copy_name(p->etag, sizeof p->etag, etag);
     for (int k = SUM_MD5 + 1; k < SUM_KINDS; k++) {
         struct span sum = s3_value(st, xfer_names[k].header);
 
+        /* Of an object of parts some stores name a sum of sums and do not say so. */
         if (!sum.n || sum.n >= sizeof p->sum || span_has(sum, '-') ||
-            span_is_nocase(type, "COMPOSITE"))
+            span_is(type, "COMPOSITE") ||
+            (span_has(etag, '-') && k != SUM_CRC64NVME && !span_is(type, "FULL_OBJECT")))
             continue;
         p->has_sum = true;
         p->kind = (enum sum_kind)k;
@@ -10175,24 +10269,23 @@ xfer_modified(const struct store *st)
     return (struct os_time){(int64_t)seconds, (int32_t)part};
 }
 
-/* Asks for an object, or for its head, and for the checksums that the store has of it.
- * Some stores refuse to be asked for these. */
+/* Asks for an object, and for the checksums that the store has of it. Some stores refuse
+ * to be asked for these. */
 static int
 xfer_ask(struct store *st, struct s3_call *call, struct fail *f)
 {
     struct s3_call plain = *call;
     struct fail now = {S3UP_OK, ""};
 
-    if (st->no_sums)
-        return s3_run(st, call, f);
+    if (st->plain_heads)
+        return s3_get_object(st, call, f);
     s3_header(call, "x-amz-checksum-mode", SPAN("ENABLED"));
-    if (s3_run(st, call, &now) == 0)
+    if (s3_get_object(st, call, &now) == 0)
         return 0;
-    if (st->error.status != 400 ||
-        (st->error.code[0] && !span_is(span_of(st->error.code), "InvalidArgument")))
+    if (st->error.status != 400 || !span_is(span_of(st->error.code), "InvalidArgument"))
         return fail_set(f, now.code, "%s", now.text);
-    st->no_sums = true;
-    return s3_run(st, &plain, f);
+    st->plain_heads = true;
+    return s3_get_object(st, &plain, f);
 }
 
 /* The head of a reply with a stretch in it: it must be the one that was asked for, of the
@@ -10217,7 +10310,7 @@ xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
         (g->length >= 0 && (int64_t)last != g->from + g->length - 1) ||
         (g->total >= 0 && (int64_t)total != g->total))
         return fail_set(f, S3UP_LATER, "the store sent another piece than was asked for");
-    g->changed = etag.n && g->proof.etag[0] && !span_is(etag, g->proof.etag);
+    g->changed = etag.n && g->said.etag[0] && !span_is(etag, g->said.etag);
     return g->changed ? -1 : 0;
 }
 
@@ -10231,7 +10324,7 @@ xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
     if (h->status != 200)
         return fail_set(f, S3UP_LATER,
                         "the store answered %u to a question for the whole", h->status);
-    xfer_learn(st, &g->proof);
+    xfer_learn(st, &g->said);
     g->modified = xfer_modified(st);
     g->total = h->length;
     /* TLS tells a connection that was ended from one that was cut. */
@@ -10239,8 +10332,8 @@ xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
     g->large = g->limit && g->total > g->limit;
     if (g->large)
         return fail_set(f, S3UP_LATER, "it is too large for one request");
-    g->has_kind = g->proof.has_sum;
-    g->kind = g->proof.kind;
+    g->has_kind = g->said.has_sum;
+    g->kind = g->said.kind;
     if (g->has_kind)
         sum_init(&g->sum, g->kind);
     return 0;
@@ -10263,7 +10356,7 @@ xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
                        ? fail_set(f, S3UP_CLOSED, "nobody reads the output any more")
                        : fail_sys(f, "write", g->path);
         }
-        if (g->proof.is_md5 && g->length < 0)
+        if (g->said.is_md5 && g->length < 0)
             sum_add(&g->md5, st->window, (size_t)did);
         if (g->has_kind)
             sum_add(&g->sum, st->window, (size_t)did);
@@ -10285,7 +10378,6 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     int rc = 0;
 
     g->begun = false;
-    call.stream = true;
     if (!whole) {
         buf_str(&range, "bytes=");
         buf_num(&range, (uint64_t)(g->from + g->done));
@@ -10293,10 +10385,10 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
         if (g->length >= 0)
             buf_num(&range, (uint64_t)(g->from + g->length - 1));
         s3_header(&call, "range", buf_span(&range));
-        if (g->proof.etag[0])
-            s3_header(&call, "if-match", span_of(g->proof.etag));
+        if (g->said.etag[0])
+            s3_header(&call, "if-match", span_of(g->said.etag));
     }
-    rc = whole ? xfer_ask(st, &call, &now) : s3_run(st, &call, &now);
+    rc = whole ? xfer_ask(st, &call, &now) : s3_get_object(st, &call, &now);
     buf_free(&range);
     g->begun = rc == 0;
     if (rc == 0)
@@ -10328,13 +10420,13 @@ xfer_check_sums(const struct xfer_get *g, const unsigned char *md5,
     unsigned char want[MD5_SIZE];
     struct buf text = buf_upto(2 * JRN_SUM);
 
-    if (g->proof.is_md5 && hex_read(s3_bare(span_of(g->proof.etag)), want, sizeof want) &&
+    if (g->said.is_md5 && hex_read(s3_bare(span_of(g->said.etag)), want, sizeof want) &&
         !sum_equal(want, md5, sizeof want))
         (void)xfer_is_damaged(g, "MD5", f);
-    if (g->proof.has_sum)
-        b64_put(&text, digest, sum_kinds[g->proof.kind].size);
-    if (g->proof.has_sum && !span_is(buf_span(&text), g->proof.sum))
-        (void)xfer_is_damaged(g, sum_kinds[g->proof.kind].name, f);
+    if (g->said.has_sum)
+        b64_put(&text, digest, sum_kinds[g->said.kind].size);
+    if (g->said.has_sum && !span_is(buf_span(&text), g->said.sum))
+        (void)xfer_is_damaged(g, sum_kinds[g->said.kind].name, f);
     buf_free(&text);
     return f->code == S3UP_OK ? 0 : -1;
 }
@@ -10369,7 +10461,7 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
         sum_end(&g->sum, g->digest);
     if (g->length >= 0)
         return 0;
-    if (g->endless && !g->proof.is_md5 && !g->proof.has_sum)
+    if (g->endless && !g->said.is_md5 && !g->said.has_sum)
         return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
                          ": the store did not say how long it is, so nobody "
                          "knows whether all of it came");
@@ -10391,15 +10483,13 @@ static int
 xfer_look_at(struct store *st, struct xfer_get *g, const struct xfer_wish *w,
              struct fail *f)
 {
-    struct s3_call call = s3_to("HeadObject", "HEAD", g->bucket, g->key);
-
-    if (xfer_ask(st, &call, f) < 0)
+    if (s3_head_sums(st, g->bucket, g->key, f) < 0)
         return -1;
     g->total = st->conn.head.length;
     if (g->total < 0)
         return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
                          ": the store does not say how large it is");
-    xfer_learn(st, &g->proof);
+    xfer_learn(st, &g->said);
     g->modified = xfer_modified(st);
     g->from = w->from >= 0 ? w->from : g->total + w->from > 0 ? g->total + w->from : 0;
     if (w->slice && g->from >= g->total)
@@ -10409,47 +10499,553 @@ xfer_look_at(struct store *st, struct xfer_get *g, const struct xfer_wish *w,
     if (w->length && w->length < g->length)
         g->length = w->length;
     if (w->slice) /* what the store says of the whole does not hold for a piece */
-        g->proof.is_md5 = g->proof.has_sum = false;
+        g->said.is_md5 = g->said.has_sum = false;
     return 0;
 }
 
-/* Is the file what the store has? The same size and the time that was noted with it say
- * so, else a checksum. */
-static bool
-xfer_matches(const struct part_file *file, int64_t size, const struct xfer_proof *p,
-             struct os_time noted)
+/* The endpoint as it was configured, in the one form that all spellings of it share. */
+static void
+xfer_put_endpoint(const struct store *st, struct buf *out)
 {
-    struct xfer_get g = {.proof = *p};
-    struct part_stretch s = {file, 1, 0, file->id.size, NULL};
-    struct part_sums sums = {.n = 0};
-    struct fail unread = {S3UP_OK, ""};
-    struct os_time is = file->id.modified;
+    struct span base = st->url.path;
 
-    if (file->id.size != size)
-        return false;
-    if (noted.ns >= 0 && noted.s == is.s && (noted.ns == is.ns || !noted.ns || !is.ns))
-        return true; /* some file systems know no fractions */
-    if (p->is_md5)
-        sum_init(&sums.at[sums.n++], SUM_MD5);
-    if (p->has_sum)
-        sum_init(&sums.at[sums.n++], p->kind);
-    return sums.n && part_sum(&s, &sums, &unread) == 0 &&
-           xfer_check_sums(&g, sums.digest[0], sums.digest[sums.n - 1], &unread) == 0;
+    while (base.n && base.p[base.n - 1] == '/')
+        base.n--;
+    buf_str(out, st->url.https ? "https://" : "http://");
+    for (size_t i = 0; i < st->url.host.n; i++)
+        buf_char(out, span_lower(st->url.host.p[i]));
+    buf_char(out, ':');
+    buf_num(out, st->url.port);
+    buf_put(out, base);
 }
 
-/* Asks the store for that. What cannot be found out is no match. */
-static bool
-xfer_is_same(struct store *st, struct span bucket, struct span key,
-             const struct part_file *file)
-{
-    struct s3_call call = s3_to("HeadObject", "HEAD", bucket, key);
-    struct fail unread = {S3UP_OK, ""};
-    struct xfer_proof proof;
+/* ---- proof: is a stored object what a file is? ---- */
 
-    if (xfer_ask(st, &call, &unread) < 0)
+/* A sum that a store has of an object: of the whole, or of the sums of its parts. */
+struct xfer_claim {
+    enum sum_kind kind;
+    uint64_t parts; /* 0: of the whole */
+    bool firm;      /* if it does not agree, the bytes differ */
+    unsigned char want[SHA256_SIZE];
+};
+
+/* One question, and what came of it. */
+struct xfer_proof {
+    struct span bucket, key;
+    const struct part_file *file;
+    const char *folder; /* where the ledger is; NULL: there is none */
+    enum { XFER_UNPROVEN, XFER_EQUAL, XFER_DIFFERENT } verdict;
+    bool doubt;   /* an ETag says that they differ: not all are what they seem */
+    char how[64]; /* the proof: "size", "sha256", "md5 of 3 parts of 5242880 bytes" */
+    int64_t size; /* of the object, or -1 */
+    char etag[CREW_ETAG]; /* as it came */
+};
+
+static void
+xfer_say_how(struct xfer_proof *p, enum sum_kind kind, uint64_t parts, int64_t part)
+{
+    struct buf text = buf_upto(sizeof p->how);
+
+    buf_str(&text, sum_kinds[kind].name);
+    if (parts) {
+        buf_str(&text, " of ");
+        buf_num(&text, parts);
+        buf_str(&text, parts > 1 ? " parts" : " part");
+    }
+    if (part > 0) {
+        buf_str(&text, " of ");
+        buf_num(&text, (uint64_t)part);
+        buf_str(&text, " bytes");
+    }
+    s3_copy_name(p->how, sizeof p->how, buf_span(&text));
+    buf_free(&text);
+}
+
+/* A sum as stores write it: in base64, an ETag in hex; with -N behind it if it is that of
+ * the sums of N parts. */
+static bool
+xfer_read_claim(struct span text, enum sum_kind kind, struct xfer_claim *c)
+{
+    size_t size = sum_kinds[kind].size;
+    struct buf raw = buf_upto(2 * SHA256_SIZE);
+    struct span digest;
+    bool good;
+
+    *c = (struct xfer_claim){.kind = kind, .firm = true};
+    (void)span_cut(&text, '-', &digest);
+    if (text.p && (!num_parse(text, PARTS_MAX, &c->parts) || !c->parts))
         return false;
-    xfer_learn(st, &proof);
-    return xfer_matches(file, st->conn.head.length, &proof, xfer_modified(st));
+    if (kind == SUM_MD5)
+        return hex_read(digest, c->want, size);
+    good = b64_read(digest, &raw) && raw.n == size;
+    if (good)
+        memcpy(c->want, raw.p, size);
+    buf_free(&raw);
+    return good;
+}
+
+/* What the head of an object at hand claims, the best first: of the whole, of parts, the
+ * ETag. That is none if the object lies encrypted with a key of somebody's own. */
+static unsigned
+xfer_claims(const struct store *st, struct span etag, struct xfer_claim claims[SUM_KINDS])
+{
+    static const enum sum_kind order[] = {SUM_SHA256, SUM_CRC64NVME, SUM_CRC32C,
+                                          SUM_CRC32};
+    struct span type = s3_value(st, "x-amz-checksum-type"), rest = etag, digest;
+    unsigned n = 0;
+
+    for (unsigned of_parts = 0; of_parts < 2; of_parts++)
+        for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+            struct xfer_claim *c = &claims[n];
+
+            if (!xfer_read_claim(s3_value(st, xfer_names[order[i]].header), order[i],
+                                 c) ||
+                of_parts != (c->parts > 0) || (!c->parts && span_is(type, "COMPOSITE")))
+                continue;
+            /* Of an object of parts some stores name a sum of sums and do not say so. */
+            c->firm = c->parts || span_is(type, "FULL_OBJECT") ||
+                      c->kind == SUM_CRC64NVME || !span_has(etag, '-');
+            n++;
+        }
+    (void)span_cut(&rest, '-', &digest);
+    if (xfer_is_md5(st, digest) && xfer_read_claim(etag, SUM_MD5, &claims[n]))
+        n++;
+    return n;
+}
+
+/* A file's bytes on their way to a sum of the whole, or of the sums of parts. */
+struct xfer_joint {
+    enum sum_kind kind;
+    int64_t part;           /* bytes of each part; 0: the whole is summed */
+    const int64_t *lengths; /* of each part, if they are not equal */
+    uint64_t done;          /* parts that were summed */
+    int64_t left;           /* of the part at hand */
+    struct sum one, all;
+};
+
+static struct xfer_joint
+xfer_joint(enum sum_kind kind, int64_t part, const int64_t *lengths)
+{
+    struct xfer_joint j = {.kind = kind, .part = part, .lengths = lengths};
+
+    j.left = lengths ? lengths[0] : part ? part : INT64_MAX;
+    sum_init(&j.one, kind);
+    sum_init(&j.all, kind);
+    return j;
+}
+
+/* The part at hand is whole: its sum is summed, and the next begins. */
+static void
+xfer_joint_turn(struct xfer_joint *j, bool is_last)
+{
+    unsigned char digest[SHA256_SIZE];
+
+    sum_end(&j->one, digest);
+    sum_add(&j->all, digest, sum_kinds[j->kind].size);
+    sum_init(&j->one, j->kind);
+    j->done++;
+    if (!is_last)
+        j->left = j->lengths ? j->lengths[j->done] : j->part;
+}
+
+static void
+xfer_joint_add(struct xfer_joint *j, const char *p, size_t n)
+{
+    while (n) {
+        size_t take = j->left < (int64_t)n ? (size_t)j->left : n;
+
+        if (!j->left) { /* only now: behind the last part there is no other */
+            xfer_joint_turn(j, false);
+            continue;
+        }
+        sum_add(&j->one, p, take);
+        j->left -= (int64_t)take;
+        p += take;
+        n -= take;
+    }
+}
+
+/* Is the sum what was claimed? */
+static bool
+xfer_joint_is(struct xfer_joint *j, const struct xfer_claim *c)
+{
+    unsigned char digest[SHA256_SIZE];
+
+    if (j->part || j->lengths)
+        xfer_joint_turn(j, true);
+    sum_end(j->part || j->lengths ? &j->all : &j->one, digest);
+    return sum_equal(digest, c->want, sum_kinds[j->kind].size);
+}
+
+/* Reads the file once, for all sums that are wanted of it. */
+static int
+xfer_joint_read(struct store *st, const struct xfer_proof *p, struct xfer_joint *j,
+                unsigned n, struct fail *f)
+{
+    struct part_stretch s = {p->file, 1, 0, p->file->id.size, NULL};
+    size_t take;
+
+    for (int64_t at = 0; at < s.length; at += (int64_t)take) {
+        int64_t left = s.length - at;
+
+        take = left < S3_WINDOW ? (size_t)left : S3_WINDOW;
+        if (os_stop)
+            return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+        if (part_read(&s, st->window, take, at, f) < 0)
+            return -1;
+        for (unsigned i = 0; i < n; i++)
+            xfer_joint_add(&j[i], st->window, take);
+    }
+    return part_unchanged(&s, f);
+}
+
+/* Compares the file, cut in this way, with a claim. */
+static int
+xfer_try(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
+         struct xfer_joint j, struct fail *f)
+{
+    if (xfer_joint_read(st, p, &j, 1, f) < 0)
+        return -1;
+    p->verdict = xfer_joint_is(&j, c) ? XFER_EQUAL : XFER_DIFFERENT;
+    xfer_say_how(p, c->kind, c->parts, j.part);
+    return 0;
+}
+
+/* Do parts of this size make as many as there are? */
+static bool
+xfer_fits(int64_t size, int64_t part, uint64_t parts)
+{
+    uint64_t n = part > 0 ? ((uint64_t)size + (uint64_t)part - 1) / (uint64_t)part : 0;
+
+    return part > 0 && (n ? n : 1) == parts;
+}
+
+/* The sizes that programs cut files into: the least one that makes so many parts, rounded
+ * up as some do, then those that are usual. 0: there are no more. */
+static int64_t
+xfer_usual(unsigned i, int64_t least)
+{
+    static const int64_t steps[] = {1, 1 << 10, 1 << 16, 1 << 20, 5 << 20, 16 << 20};
+    static const uint16_t usual[] = {
+        5,   8,   16,   10,   15,  32,   64,   100,  25,   50,   128, 256,
+        512, 6,   1024, 5120, 1,   2,    3,    4,    7,    12,   20,  24,
+        30,  40,  48,   60,   80,  96,   120,  150,  160,  192,  200, 250,
+        300, 400, 500,  600,  768, 1000, 2000, 2048, 2500, 4096, 5000};
+    const unsigned n = sizeof steps / sizeof *steps;
+
+    if (i < n)
+        return (least + steps[i] - 1) / steps[i] * steps[i];
+    i -= n;
+    if (i / 2 >= sizeof usual / sizeof *usual)
+        return 0;
+    return usual[i / 2] * (i % 2 ? 1000000 : (int64_t)MIB);
+}
+
+/* Those of them that make as many parts as there are. */
+static unsigned
+xfer_guess(int64_t size, uint64_t parts, int64_t out[XFER_GUESSES])
+{
+    int64_t least = (size + (int64_t)parts - 1) / (int64_t)parts, part;
+    unsigned n = 0, k;
+
+    for (unsigned i = 0; (part = xfer_usual(i, least)) > 0 && n < XFER_GUESSES; i++) {
+        for (k = 0; k < n && out[k] != part; k++)
+            continue;
+        if (k == n && xfer_fits(size, part, parts))
+            out[n++] = part;
+    }
+    return n;
+}
+
+/* Nobody says how the object was cut: the usual ways are tried, all in one pass. */
+static int
+xfer_try_guesses(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
+                 struct fail *f)
+{
+    struct xfer_joint joints[XFER_GUESSES];
+    int64_t parts[XFER_GUESSES];
+    unsigned n = xfer_guess(p->file->id.size, c->parts, parts);
+
+    for (unsigned i = 0; i < n; i++)
+        joints[i] = xfer_joint(c->kind, parts[i], NULL);
+    if (n && xfer_joint_read(st, p, joints, n, f) < 0)
+        return -1;
+    for (unsigned i = 0; i < n && p->verdict != XFER_EQUAL; i++)
+        if (xfer_joint_is(&joints[i], c)) {
+            p->verdict = XFER_EQUAL;
+            xfer_say_how(p, c->kind, c->parts, parts[i]);
+        }
+    return 0;
+}
+
+/* Parts need not be equal: the store is asked for the length of each. */
+static int
+xfer_try_lengths(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
+                 struct fail *f)
+{
+    int64_t *lengths = calloc(c->parts, sizeof *lengths), sum = 0;
+    uint64_t parts = c->parts;
+    bool told = true;
+    int rc = 0;
+
+    if (!lengths)
+        return fail_set(f, S3UP_LATER, "no memory for the lengths of parts");
+    for (unsigned i = 0; i < c->parts && told && !os_stop; i++) {
+        lengths[i] = s3_part_length(st, p->bucket, p->key, i + 1, &parts);
+        told = lengths[i] > 0 && parts == c->parts && lengths[i] <= p->size - sum;
+        sum += told ? lengths[i] : 0;
+    }
+    if (told && sum == p->file->id.size)
+        rc = xfer_try(st, p, c, xfer_joint(c->kind, 0, lengths), f);
+    free(lengths);
+    return os_stop ? fail_set(f, S3UP_INTERRUPTED, "interrupted") : rc;
+}
+
+/* A line of the ledger: is it about the object? Then *part is what it says of its
+ * parts. */
+static void
+xfer_ledger_line(struct span line, const struct span want[4], int64_t *part)
+{
+    static const char *const names[] = {"endpoint", "bucket", "key", "etag"};
+    struct buf text = buf_upto(16 * KEY_MAX);
+    enum json_event event;
+    unsigned same = 0;
+    uint64_t size = 0;
+    struct json j;
+
+    json_init(&j, line);
+    while ((event = json_next(&j)) != JSON_END && event != JSON_BAD) {
+        if (j.depth == 1 && event == JSON_NUMBER && span_is(j.key, "part_size"))
+            (void)num_parse(j.text, INT64_MAX, &size);
+        for (unsigned i = 0; i < 4 && j.depth == 1 && event == JSON_STRING; i++) {
+            buf_clear(&text);
+            same += span_is(j.key, names[i]) && json_text(j.text, &text) &&
+                    span_eq(buf_span(&text), want[i]);
+        }
+    }
+    if (event == JSON_END && same == 4)
+        *part = (int64_t)size;
+    buf_free(&text);
+}
+
+/* In which parts this host sent the object; -1 if the ledger does not know. The last line
+ * about it counts. */
+static int64_t
+xfer_ledger_part(struct store *st, const struct xfer_proof *p)
+{
+    static const char *const names[] = {"/ledger.jsonl.1", "/ledger.jsonl"};
+    struct buf path = buf_upto(PATH_MAX), endpoint = buf_upto(URL_MAX);
+    struct span want[4];
+    int64_t part = -1;
+
+    xfer_put_endpoint(st, &endpoint);
+    want[0] = buf_span(&endpoint);
+    want[1] = p->bucket;
+    want[2] = p->key;
+    want[3] = s3_bare(span_of(p->etag));
+    for (unsigned i = 0; i < 2 && p->folder; i++) {
+        ssize_t did = 0;
+        int fd;
+
+        buf_clear(&path);
+        buf_str(&path, p->folder);
+        buf_str(&path, names[i]);
+        fd = os_open(buf_text(&path), O_RDONLY, 0);
+        for (int64_t at = 0; fd >= 0; at += did) {
+            struct span rest, line;
+            const char *end;
+
+            did = os_read(fd, st->window, sizeof st->window, at);
+            if (did <= 0)
+                break;
+            end = memrchr(st->window, '\n', (size_t)did);
+            if (!end) /* no line of ours is as long as that */
+                continue;
+            did = end + 1 - st->window;
+            rest = span_at(st->window, (size_t)did);
+            while (rest.n && span_cut(&rest, '\n', &line))
+                xfer_ledger_line(line, want, &part);
+        }
+        if (fd >= 0)
+            (void)close(fd);
+    }
+    buf_free(&path);
+    buf_free(&endpoint);
+    return part;
+}
+
+/* A sum of the sums of parts: it takes to know how the object was cut. */
+static int
+xfer_try_parts(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
+               struct fail *f)
+{
+    int64_t size = p->file->id.size, part = xfer_ledger_part(st, p);
+    uint64_t parts = c->parts;
+
+    if (xfer_fits(size, part, parts)) /* then it is known for sure */
+        return xfer_try(st, p, c, xfer_joint(c->kind, part, NULL), f);
+    if (parts == 1)
+        return xfer_try(st, p, c, xfer_joint(c->kind, size ? size : 1, NULL), f);
+    part = s3_part_length(st, p->bucket, p->key, 1, &parts);
+    if (part <= 0 || part >= size || parts != c->parts)
+        part = s3_first_part(st, p->bucket, p->key);
+    if (part <= 0 || part >= size)
+        return xfer_try_guesses(st, p, c, f);
+    if (xfer_fits(size, part, c->parts) &&
+        (xfer_try(st, p, c, xfer_joint(c->kind, part, NULL), f) < 0 ||
+         p->verdict == XFER_EQUAL))
+        return f->code == S3UP_OK ? 0 : -1;
+    p->verdict = XFER_UNPROVEN;
+    return xfer_try_lengths(st, p, c, f);
+}
+
+/* Finds out, without fetching the object, whether it is what the file is. 0: p->verdict
+ * is the answer; -1: the question could not be asked, the file has changed meanwhile, or
+ * the object does not exist. */
+static int
+xfer_prove(struct store *st, struct xfer_proof *p, struct fail *f)
+{
+    struct xfer_claim claims[SUM_KINDS];
+    unsigned n;
+
+    p->verdict = XFER_UNPROVEN;
+    p->doubt = false;
+    if (s3_head_sums(st, p->bucket, p->key, f) < 0)
+        return -1;
+    p->size = st->conn.head.length;
+    s3_copy_name(p->etag, sizeof p->etag, s3_value(st, "etag"));
+    n = xfer_claims(st, s3_bare(span_of(p->etag)), claims);
+    s3_copy_name(p->how, sizeof p->how, SPAN("size"));
+    if (p->size >= 0 && p->size != p->file->id.size)
+        p->verdict = XFER_DIFFERENT;
+    else if (p->size == 0)
+        p->verdict = XFER_EQUAL;
+    for (unsigned i = 0; i < n && p->verdict == XFER_UNPROVEN; i++) {
+        const struct xfer_claim *c = &claims[i];
+
+        if ((c->parts ? xfer_try_parts(st, p, c, f)
+                      : xfer_try(st, p, c, xfer_joint(c->kind, 0, NULL), f)) < 0)
+            return -1;
+        p->doubt = c->kind == SUM_MD5;
+        if (p->verdict == XFER_DIFFERENT && !c->firm)
+            p->verdict = XFER_UNPROVEN;
+    }
+    if (p->verdict == XFER_UNPROVEN)
+        p->how[0] = 0;
+    return 0;
+}
+
+/* How many bytes at the beginning are the same. */
+static size_t
+xfer_alike(const char *a, const char *b, size_t n)
+{
+    size_t same = 0;
+
+    while (same < n && a[same] == b[same])
+        same++;
+    return same;
+}
+
+/* Compares what comes with the file, from *at on. */
+static int
+xfer_fetch_once(struct store *st, struct xfer_proof *p, int64_t *at, struct fail *f)
+{
+    struct s3_call call = s3_to("GetObject", "GET", p->bucket, p->key);
+    struct part_stretch s = {p->file, 1, 0, p->file->id.size, NULL};
+    char *theirs = st->window, *ours = st->window + sizeof st->window / 2;
+    struct buf range = buf_upto(64);
+    struct fail now = {S3UP_OK, ""};
+    ssize_t did = 0;
+    int rc;
+
+    buf_str(&range, "bytes=");
+    buf_num(&range, (uint64_t)*at);
+    buf_char(&range, '-');
+    if (*at)
+        s3_header(&call, "range", buf_span(&range));
+    if (p->etag[0])
+        s3_header(&call, "if-match", span_of(p->etag));
+    rc = s3_get_object(st, &call, &now);
+    if (range.n)
+        range.p[5] = ' '; /* as the reply must begin */
+    if (rc == 0 &&
+        (st->conn.head.status != (*at ? 206 : 200) ||
+         (*at && !span_starts(s3_value(st, "content-range"), buf_text(&range)))))
+        rc =
+            fail_set(&now, S3UP_LATER, "the store sent another piece than was asked for");
+    buf_free(&range);
+    if (rc < 0)
+        return st->error.status == 412 ? xfer_fail(f, S3UP_SKIPPED, p->bucket, p->key,
+                                                   " changed while it was being compared")
+                                       : fail_set(f, now.code, "%s", now.text);
+    p->verdict = XFER_EQUAL;
+    while (p->verdict == XFER_EQUAL &&
+           (did = http_read(&st->conn, theirs, (size_t)(ours - theirs), f)) > 0) {
+        int64_t left = s.length - *at;
+        size_t n = did < left ? (size_t)did : (size_t)left, same;
+
+        if (part_read(&s, ours, n, *at, f) < 0)
+            return -1;
+        same = xfer_alike(ours, theirs, n);
+        *at += (int64_t)same;
+        if (same < (size_t)did)
+            p->verdict = XFER_DIFFERENT;
+    }
+    if (did < 0)
+        return -1;
+    return did || *at == s.length
+               ? 0
+               : fail_set(f, S3UP_LATER, "the object ended before its end");
+}
+
+/* Fetches the object and compares it with the file, byte by byte; nothing is kept. A
+ * connection that breaks is taken up again where it broke. */
+static int
+xfer_prove_bytes(struct store *st, struct xfer_proof *p, struct fail *f)
+{
+    struct buf how = buf_upto(sizeof p->how);
+    int64_t at = 0, before;
+    unsigned idle = 0;
+
+    for (;;) {
+        struct fail now = {S3UP_OK, ""};
+
+        before = at;
+        if (xfer_fetch_once(st, p, &at, &now) == 0)
+            break;
+        idle = at > before ? 0 : idle + 1;
+        if (now.code != S3UP_LATER || !at || idle > st->config.retries || os_stop)
+            return fail_set(f, os_stop ? S3UP_INTERRUPTED : now.code, "%s", now.text);
+        s3_pause(st, idle, false);
+    }
+    buf_str(&how, "bytes");
+    if (p->verdict == XFER_DIFFERENT) {
+        buf_str(&how, ", from ");
+        buf_num(&how, (uint64_t)at);
+        buf_str(&how, " on");
+    }
+    s3_copy_name(p->how, sizeof p->how, buf_span(&how));
+    buf_free(&how);
+    return 0;
+}
+
+/* Has the store what the file is? The same size and the time that was noted with it say so,
+ * else a checksum. What cannot be found out is no. */
+static bool
+xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file)
+{
+    struct xfer_proof p = {
+        .bucket = x->bucket, .key = key, .file = file, .folder = x->wish->folder};
+    struct os_time is = file->id.modified, noted;
+    struct fail unread = {S3UP_OK, ""};
+
+    if (s3_head_sums(x->st, x->bucket, key, &unread) < 0 ||
+        x->st->conn.head.length != file->id.size)
+        return false;
+    noted = xfer_modified(x->st);
+    if (noted.ns >= 0 && noted.s == is.s && (noted.ns == is.ns || !noted.ns || !is.ns))
+        return true; /* some file systems know no fractions */
+    return xfer_prove(x->st, &p, &unread) == 0 && p.verdict == XFER_EQUAL;
 }
 
 /* ---- orders ---- */
@@ -10513,8 +11109,7 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
         (void)xfer_answer(a, &f);
     } else if (id.n) {
         xfer_send_part(x, &s, &call, id, a);
-    } else if (x->wish->if_changed && o->files == 1 &&
-               xfer_is_same(x->st, x->bucket, key, file)) {
+    } else if (x->wish->if_changed && o->files == 1 && xfer_is_same(x, key, file)) {
         a->same = true;
     } else {
         if (type.n)
@@ -10596,7 +11191,7 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
         return;
     }
     if (x->wish->if_changed && part_open_there(place, &there) == 0) {
-        a->same = xfer_is_same(x->st, x->bucket, g->key, &there);
+        a->same = xfer_is_same(x, g->key, &there);
         part_close(&there);
         g->done = there.id.size;
         if (a->same)
@@ -10629,7 +11224,7 @@ xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
     struct os_id was;
 
     g.key = xfer_unpack(&rest);
-    s3_copy_name(g.proof.etag, sizeof g.proof.etag, xfer_unpack(&rest));
+    s3_copy_name(g.said.etag, sizeof g.said.etag, xfer_unpack(&rest));
     (void)xfer_unpack(&rest);
     name.path = g.path = xfer_unpack(&rest).p;
     memcpy(&was, xfer_unpack(&rest).p, sizeof was);
@@ -10648,7 +11243,7 @@ xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
     a->large = g.large;
     a->changed = g.changed;
     a->whole_only = g.whole_only;
-    s3_copy_name(a->etag, sizeof a->etag, span_of(g.proof.etag));
+    s3_copy_name(a->etag, sizeof a->etag, span_of(g.said.etag));
     memcpy(a->sum, g.digest, sizeof a->sum);
     if (f.code != S3UP_OK)
         (void)xfer_answer(a, &f);
@@ -10847,22 +11442,6 @@ xfer_absolute(const char *path, struct buf *out, struct fail *f)
     buf_str(out, slash ? slash + 1 : path);
     free(real);
     return out->bad ? fail_set(f, S3UP_USAGE, "the path %s is too long", path) : 0;
-}
-
-/* The endpoint as it was configured, in the one form that all spellings of it share. */
-static void
-xfer_put_endpoint(const struct store *st, struct buf *out)
-{
-    struct span base = st->url.path;
-
-    while (base.n && base.p[base.n - 1] == '/')
-        base.n--;
-    buf_str(out, st->url.https ? "https://" : "http://");
-    for (size_t i = 0; i < st->url.host.n; i++)
-        buf_char(out, span_lower(st->url.host.p[i]));
-    buf_char(out, ':');
-    buf_num(out, st->url.port);
-    buf_put(out, base);
 }
 
 /* The digest of all that Create is told about the object: an upload that was created with
@@ -11242,7 +11821,7 @@ xfer_sum_part(const struct xfer_up *up, unsigned number, struct part_sums *sums,
 static enum sum_kind
 xfer_down_kind(const struct xfer_up *up)
 {
-    return up->proof.has_sum && sum_crc(up->proof.kind) ? up->proof.kind : SUM_CRC64NVME;
+    return up->said.has_sum && sum_crc(up->said.kind) ? up->said.kind : SUM_CRC64NVME;
 }
 
 /* The kind of sum that the journal's parts have; false if they have none. */
@@ -11512,7 +12091,7 @@ xfer_head(struct xfer *x, struct xfer_up *up, struct fail *f)
 
     if (xfer_look_at(x->st, &g, x->wish, f) < 0)
         return -1;
-    up->proof = g.proof;
+    up->said = g.said;
     up->modified = g.modified;
     up->from = g.from;
     up->total = g.total;
@@ -11574,7 +12153,7 @@ xfer_down_fits(struct xfer_up *up, struct fail *f)
     struct os_id id;
 
     xfer_down_digest(up, digest);
-    if (!up->proof.etag[0] || strcmp(k->object, up->proof.etag) != 0 ||
+    if (!up->said.etag[0] || strcmp(k->object, up->said.etag) != 0 ||
         strcmp(k->headers, digest) != 0 || k->sources != 1 ||
         k->part_size != (uint64_t)up->plan.part ||
         !span_is(span_of(sum_kinds[xfer_down_kind(up)].name), k->checksum))
@@ -11637,7 +12216,7 @@ xfer_new_down(struct xfer *x, struct xfer_up *up, struct fail *f)
                  span_of(sum_kinds[xfer_down_kind(up)].name));
     if (xfer_write_facts(x, up, &now) == 0) {
         jrn_begin(j, "object");
-        jrn_value(j, span_of(up->proof.etag[0] ? up->proof.etag : "-"));
+        jrn_value(j, span_of(up->said.etag[0] ? up->said.etag : "-"));
     }
     if (now.code != S3UP_OK || jrn_end(j, &now) < 0 || jrn_sync(j, &now) < 0)
         xfer_lose_journal(up, &now);
@@ -11663,7 +12242,7 @@ xfer_open_down(struct xfer *x, struct xfer_up *up, struct fail *f)
         part_examine(&up->place, x->wish->no_clobber, &up->old, f) < 0)
         return -1;
     if (x->wish->if_changed && part_open_there(&up->place, &there) == 0) {
-        up->kept = xfer_matches(&there, up->plan.size, &up->proof, up->modified);
+        up->kept = xfer_is_same(x, buf_span(&up->key), &there);
         part_close(&there);
         if (up->kept)
             return 0;
@@ -11687,20 +12266,20 @@ static int
 xfer_check_file(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
     struct xfer_get g = {
-        .bucket = x->bucket, .key = buf_span(&up->key), .proof = up->proof};
+        .bucket = x->bucket, .key = buf_span(&up->key), .said = up->said};
     struct part_file file = {.fd = up->temp, .path = up->place.path};
     struct part_stretch s = {&file, 1, 0, up->plan.size, NULL};
     struct part_sums sums = {.n = 0};
 
-    if (g.proof.has_sum && sum_crc(g.proof.kind)) {
-        xfer_join(up, g.proof.kind, g.digest);
-        g.proof.is_md5 = false;
+    if (g.said.has_sum && sum_crc(g.said.kind)) {
+        xfer_join(up, g.said.kind, g.digest);
+        g.said.is_md5 = false;
         return xfer_check_sums(&g, NULL, g.digest, f);
     }
-    if (g.proof.is_md5)
+    if (g.said.is_md5)
         sum_init(&sums.at[sums.n++], SUM_MD5);
-    if (g.proof.has_sum)
-        sum_init(&sums.at[sums.n++], g.proof.kind);
+    if (g.said.has_sum)
+        sum_init(&sums.at[sums.n++], g.said.kind);
     if (!sums.n)
         return 0;
     if (!os_identify(up->temp, &file.id))
@@ -11718,7 +12297,7 @@ xfer_finish_down(struct xfer *x, struct xfer_up *up, struct fail *f)
         up->orphan |= f->code == S3UP_DAMAGED; /* nobody can go on with that */
         return -1;
     }
-    s3_copy_name(up->etag, sizeof up->etag, span_of(up->proof.etag));
+    s3_copy_name(up->etag, sizeof up->etag, span_of(up->said.etag));
     xfer_own_as(up->temp, &up->old);
     if (xfer_seal_file(up->temp, up->place.path, up->modified, f) < 0 ||
         part_publish(&up->place, x->wish->no_clobber, f) < 0)
@@ -12123,7 +12702,7 @@ xfer_is_kept(struct xfer *x, struct xfer_up *up)
 
     if (!x->wish->if_changed || up->files != 1 || part_open(&file, &name, &unread) < 0)
         return false;
-    up->kept = xfer_is_same(x->st, x->bucket, buf_span(&up->key), &file);
+    up->kept = xfer_is_same(x, buf_span(&up->key), &file);
     part_close(&file);
     return up->kept;
 }
@@ -12211,7 +12790,7 @@ xfer_start_copy(struct xfer *x, struct xfer_up *up, const struct xfer_item *item
     if (xfer_look_at(x->st, &g, w, f) < 0)
         return -1;
     up->plan.size = g.total;
-    s3_copy_name(up->copy->etag, sizeof up->copy->etag, span_of(g.proof.etag));
+    s3_copy_name(up->copy->etag, sizeof up->copy->etag, span_of(g.said.etag));
     up->whole = g.total <= (int64_t)w->threshold && g.total <= (int64_t)PART_MOST;
     up->ahead = up->plan.n = 1;
     if (xfer_make_notes(up, f) < 0 || up->whole)
@@ -12451,7 +13030,7 @@ xfer_put_order(const struct xfer *x, const struct xfer_up *up, unsigned number,
         type = span_of(up->copy->etag);
     } else if (up->down) {
         xfer_put_range(x, up, number, &head);
-        tag = span_of(up->proof.etag);
+        tag = span_of(up->said.etag);
     } else if (up->stream) {
         head.at = (int64_t)((number - 1) % up->stream->places) * up->plan.part;
         head.length = part_length(&up->plan, number);
@@ -12832,10 +13411,11 @@ struct cli {
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
     const char *jobs, *journal, *rate, *state, *metrics, *upload, *producer, *spool;
     const char *range;
-    uint64_t retries, timeout, lifetime, older; /* the last three in seconds */
-    uint64_t part_size, threshold, expected;    /* bytes; 0: not said */
+    const char *force; /* rm: NULL: no; the name of a bucket, or "" */
+    uint64_t retries, timeout, lifetime, older, age; /* the last four in seconds */
+    uint64_t part_size, threshold, expected;         /* bytes; 0: not said */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
-    bool restart, concat, parts, force, no_progress, follow, if_changed;
+    bool restart, concat, parts, bold, no_progress, download, follow, if_changed;
     struct cli_globs include, exclude;
     struct s3_pair heads[S3_PAIRS]; /* that the object shall have */
     unsigned n;
@@ -12861,15 +13441,17 @@ enum {
     ON_SWEEP = 1 << 12,
     ON_HISTORY = 1 << 13,
     ON_CP = 1 << 14,
+    ON_VERIFY = 1 << 15,
     ON_SEND = ON_PUT | ON_CP,
-    ON_NET = ON_SEND | ON_GET | ON_LS | ON_STAT | ON_RM | ON_MB | ON_RB | ON_UPLOADS |
-             ON_ABORT | ON_SWEEP,
+    ON_NET = ON_SEND | ON_GET | ON_LS | ON_STAT | ON_RM | ON_MB | ON_RB | ON_VERIFY |
+             ON_UPLOADS | ON_ABORT | ON_SWEEP,
     ON_STORE = ON_NET | ON_PRESIGN
 };
 
 enum cli_kind {
     CLI_FLAG,   /* bool */
     CLI_TEXT,   /* const char * */
+    CLI_MAYBE,  /* the same, but --name alone is "" */
     CLI_NUMBER, /* uint64_t */
     CLI_AGE,    /* uint64_t, seconds */
     CLI_SIZE,   /* uint64_t, bytes */
@@ -12943,7 +13525,7 @@ static const struct cli_option {
     {"journal", NULL, 0, CLI_TEXT, CLI_AT(journal), ON_PUT | ON_GET | ON_ABORT, "FILE",
      "where to note what is stored (in the state folder)", NULL},
     {"state-dir", NULL, 0, CLI_TEXT, CLI_AT(state),
-     ON_PUT | ON_GET | ON_UPLOADS | ON_ABORT | ON_SWEEP | ON_HISTORY, "DIR",
+     ON_PUT | ON_GET | ON_UPLOADS | ON_ABORT | ON_SWEEP | ON_HISTORY | ON_VERIFY, "DIR",
      "the folder for journals and the ledger", NULL},
     {"metrics", NULL, 0, CLI_TEXT, CLI_AT(metrics), ON_SEND | ON_GET, "FILE",
      "write numbers for Prometheus to it at the end", NULL},
@@ -12953,8 +13535,14 @@ static const struct cli_option {
      "the upload to abort, as s3up uploads shows it", NULL},
     {"older-than", NULL, 0, CLI_AGE, CLI_AT(older), ON_SWEEP, "TIME",
      "how long nothing must have come for an upload (8d)", NULL},
-    {"force", NULL, 0, CLI_FLAG, CLI_AT(force), ON_SWEEP | ON_PUT, NULL,
+    {"older-than", NULL, 0, CLI_AGE, CLI_AT(age), ON_RM, "TIME",
+     "with -r: only what was stored so long ago, by the store's clock", NULL},
+    {"force", NULL, 0, CLI_FLAG, CLI_AT(bold), ON_SWEEP | ON_PUT, NULL,
      "allow what could be a mistake: less than a day, a terminal as input", NULL},
+    {"force", NULL, 0, CLI_MAYBE, CLI_AT(force), ON_RM, "[=BUCKET]",
+     "with -r: delete indeed; a whole bucket only if it is named", NULL},
+    {"download", NULL, 0, CLI_FLAG, CLI_AT(download), ON_VERIFY, NULL,
+     "fetch the object and compare it, if no sum proves it equal", NULL},
     {"checksum", NULL, 0, CLI_TEXT, CLI_AT(checksum), ON_PUT, "KIND",
      "auto, sha256, crc64nvme, crc32c, crc32, md5 or none", NULL},
     {"content-type", NULL, 0, CLI_FIELD, 0, ON_SEND, "TYPE",
@@ -12981,6 +13569,8 @@ static const struct cli_option {
      "any other field of the request; may be repeated", NULL},
     {"recursive", NULL, 'r', CLI_FLAG, CLI_AT(recursive), ON_LS | ON_PUT | ON_GET, NULL,
      "what lies below, too: whole folders, all keys behind a prefix", NULL},
+    {"recursive", NULL, 'r', CLI_FLAG, CLI_AT(recursive), ON_RM, NULL,
+     "delete all below PREFIX/; without --force only count it", NULL},
     {"include", NULL, 0, CLI_GLOB, CLI_AT(include), ON_PUT | ON_GET, "PATTERN",
      "of a folder only the files that match; may be repeated", NULL},
     {"exclude", NULL, 0, CLI_GLOB, CLI_AT(exclude), ON_PUT | ON_GET, "PATTERN",
@@ -13196,14 +13786,15 @@ cli_set(struct cli *c, const struct cli_option *o, const char *value)
     struct span v = span_of(value), name;
     uint64_t rate;
 
-    if (o->kind != CLI_FLAG && !v.n)
+    if (o->kind != CLI_FLAG && value && !v.n)
         return "it is empty";
     switch (o->kind) {
     case CLI_FLAG:
         *(bool *)at = true;
         return NULL;
     case CLI_TEXT:
-        *(const char **)at = value;
+    case CLI_MAYBE:
+        *(const char **)at = value ? value : "";
         return NULL;
     case CLI_NUMBER:
         return num_parse(v, UINT32_MAX, at) ? NULL : "it must be a whole number";
@@ -13271,7 +13862,9 @@ cli_option(struct cli *c, unsigned verb, int *at)
         o = is_long ? cli_find_option(c, name, verb) : cli_find_letter(c, *letter, verb);
         if (!o)
             return false;
-        if (o->kind != CLI_FLAG) {
+        if (o->kind == CLI_MAYBE) {
+            value = rest.p; /* only with a = before it */
+        } else if (o->kind != CLI_FLAG) {
             value = is_long ? rest.p : letter[1] ? letter + 1 : NULL;
             if (!value && *at + 1 < c->count)
                 value = c->words[++*at];
@@ -13320,12 +13913,12 @@ cli_is_word(const char *word, const char *list)
     return false;
 }
 
-/* What permits destruction is said where it is meant, and cannot be left behind in an
- * environment. */
+/* What permits destruction, or says what is destroyed, is said where it is meant, and
+ * cannot be left behind in an environment. */
 static bool
 cli_destroys(const struct cli_option *o)
 {
-    return !strcmp(o->name, "restart") || !strcmp(o->name, "force");
+    return !strcmp(o->name, "restart") || !strcmp(o->name, "force") || o->verbs == ON_RM;
 }
 
 /* Set before the command line is read, which has the last word. */
@@ -14209,7 +14802,7 @@ cli_is_file(const struct cli_run *r, const char *word, struct fail *f)
         (void)fail_set(f, S3UP_USAGE, "%s is not a file of this machine", word);
     else if (!strcmp(word, "-") && c->count > 2)
         (void)fail_set(f, S3UP_USAGE, "standard input is one object: put it alone");
-    else if (!strcmp(word, "-") && !c->producer && isatty(STDIN_FILENO) && !c->force)
+    else if (!strcmp(word, "-") && !c->producer && isatty(STDIN_FILENO) && !c->bold)
         (void)fail_set(f, S3UP_USAGE,
                        "standard input is a terminal: to type an object, add --force");
     else if (strcmp(word, "-") != 0 && c->producer)
@@ -14965,7 +15558,7 @@ cli_get_stream(const struct cli_run *r, struct store *st, const char *uri,
         (void)fail_sys(&f, "write", path);
     if (f.code != S3UP_OK)
         return cli_failed(r->cli, &f, uri, to_stdout);
-    cli_done(r->cli, uri, path, (uint64_t)get.done, get.proof.etag);
+    cli_done(r->cli, uri, path, (uint64_t)get.done, get.said.etag);
     return S3UP_OK;
 }
 
@@ -15278,7 +15871,7 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
     return cli_end_run(&run, st, code, f);
 }
 
-/* ---- ls, stat ---- */
+/* ---- ls, stat, verify ---- */
 
 /* One line of a list. A key with a line end or another control character is shown with
  * escapes, so that a line stays a line; --json loses nothing. */
@@ -15372,64 +15965,236 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
     return f->code == S3UP_OK ? S3UP_OK : -1;
 }
 
+/* What a head says of an object, and what people call it, in the order in which it is
+ * shown. A field that ends in - stands for all that begin so, as far as they are not
+ * named before it; a dot takes the rest of their name. Without a name it is not shown. */
+static const struct cli_fact {
+    const char *field, *name;
+    enum { CLI_PLAIN, CLI_COUNT, CLI_TIME, CLI_ETAG } kind;
+} cli_facts[] = {
+    {"content-length", "size", CLI_COUNT},
+    {"last-modified", "time", CLI_TIME},
+    {"etag", "etag", CLI_ETAG},
+#define CLI_PARTS 3 /* behind it stands how many parts it has */
+    {"x-amz-version-id", "version", CLI_PLAIN},
+    {"content-type", "type", CLI_PLAIN},
+    {"content-encoding", "encoding", CLI_PLAIN},
+    {"content-language", "language", CLI_PLAIN},
+    {"content-disposition", "disposition", CLI_PLAIN},
+    {"cache-control", "cache", CLI_PLAIN},
+    {"expires", "expires", CLI_PLAIN},
+    {"x-amz-storage-class", "storage_class", CLI_PLAIN},
+    {"x-amz-archive-status", "archive", CLI_PLAIN},
+    {"x-amz-restore", "restore", CLI_PLAIN},
+    {"x-amz-expiration", "expiration", CLI_PLAIN},
+    {"x-amz-server-side-encryption", "encryption", CLI_PLAIN},
+    {"x-amz-server-side-encryption-aws-kms-key-id", "encryption_key", CLI_PLAIN},
+    {"x-amz-server-side-encryption-", "encryption.", CLI_PLAIN},
+    {"x-amz-object-lock-mode", "lock", CLI_PLAIN},
+    {"x-amz-object-lock-retain-until-date", "locked_until", CLI_PLAIN},
+    {"x-amz-object-lock-legal-hold", "legal_hold", CLI_PLAIN},
+    {"x-amz-replication-status", "replication", CLI_PLAIN},
+    {"x-amz-website-redirect-location", "redirect", CLI_PLAIN},
+    {"x-amz-tagging-count", "tags", CLI_COUNT},
+    {"x-amz-bucket-region", "region", CLI_PLAIN},
+    {"x-amz-checksum-type", "checksum_type", CLI_PLAIN},
+    {"x-amz-checksum-", "checksum.", CLI_PLAIN},
+    {"x-amz-meta-", "metadata.", CLI_PLAIN},
+    {"x-amz-id-", NULL, CLI_PLAIN},
+    {"x-amz-request-id", NULL, CLI_PLAIN},
+    {"x-amz-", "x-amz-", CLI_PLAIN},
+};
+
+#define CLI_FACTS (sizeof cli_facts / sizeof *cli_facts)
+
+static size_t
+cli_fact_of(struct span field)
+{
+    for (size_t i = 0; i < CLI_FACTS; i++) {
+        struct span name = span_of(cli_facts[i].field);
+        bool begins = name.p[name.n - 1] == '-';
+
+        if (span_is_nocase(begins ? span_first(field, name.n) : field, name.p))
+            return i;
+    }
+    return CLI_FACTS;
+}
+
+/* One line, or member: "storage class: STANDARD", "storage_class":"STANDARD". */
+static void
+cli_put_fact(const struct cli *c, const struct cli_fact *fact, const struct field *field,
+             struct buf *out)
+{
+    struct buf name = buf_upto(HEAD_MAX), text = buf_upto(HEAD_MAX);
+    struct span rest = span_after(field->name, strlen(fact->field)), value = field->value;
+    uint64_t n;
+    int64_t t;
+
+    for (const char *p = fact->name; *p; p++)
+        buf_char(&name, *p == '_' && !c->json ? ' ' : *p);
+    for (size_t i = 0; i < rest.n; i++)
+        buf_char(&name, span_lower(rest.p[i]));
+    if (fact->kind == CLI_TIME && date_http(value, &t)) {
+        date_put_iso(&text, t);
+        value = buf_span(&text);
+    } else if (fact->kind == CLI_ETAG) {
+        value = s3_bare(value);
+    }
+    if (!c->json) {
+        buf_put(out, buf_span(&name));
+        buf_str(out, ": ");
+        log_put_plain(out, value);
+        buf_char(out, '\n');
+    } else if (fact->kind == CLI_COUNT && num_parse(value, INT64_MAX, &n)) {
+        cli_event_number(out, buf_text(&name), n);
+    } else {
+        cli_json_text(out, buf_text(&name), value);
+    }
+    out->bad = out->bad ? out->bad : name.bad;
+    buf_free(&name);
+    buf_free(&text);
+}
+
+/* What the head at hand says, from one kind of fact to another. */
+static void
+cli_put_facts(const struct cli *c, const struct head *h, size_t from, size_t to,
+              struct buf *out)
+{
+    for (size_t k = from; k < to; k++)
+        for (unsigned i = 0; i < h->n && cli_facts[k].name; i++)
+            if (cli_fact_of(h->at[i].name) == k)
+                cli_put_fact(c, &cli_facts[k], &h->at[i], out);
+}
+
+static void
+cli_put_count(const struct cli *c, const char *name, uint64_t n, struct buf *out)
+{
+    struct cli_fact fact = {"", name, CLI_COUNT};
+    struct buf text = buf_upto(64);
+    struct field field;
+
+    buf_num(&text, n);
+    field = (struct field){SPAN(""), buf_span(&text)};
+    cli_put_fact(c, &fact, &field, out);
+    buf_free(&text);
+}
+
+/* How many parts an object was made of, which its ETag says, and how long the first was,
+ * which the store may. */
+static void
+cli_put_parts(const struct cli *c, struct store *st, struct span bucket, struct span key,
+              struct buf *out)
+{
+    struct span rest = s3_bare(s3_value(st, "etag")), digest;
+    uint64_t n = 0, told = 0;
+    int64_t length;
+
+    if (!span_cut(&rest, '-', &digest) || !num_parse(rest, PARTS_MAX, &n) || !n)
+        return;
+    cli_put_count(c, "parts", n, out);
+    length = s3_part_length(st, bucket, key, 1, &told);
+    if (length > 0 && told == n)
+        cli_put_count(c, "part_size", (uint64_t)length, out);
+}
+
 static int
 cli_stat(const struct cli *c, struct store *st, struct fail *f)
 {
-    static const char *const shown[] = {
-        "content-length",   "etag",          "last-modified",       "content-type",
-        "content-encoding", "cache-control", "content-disposition", "content-language",
-        "expires"};
+    struct buf line = buf_upto(8 * HEAD_MAX), rest = buf_upto(8 * HEAD_MAX);
     const struct head *h = &st->conn.head;
-    struct buf line = buf_upto(8 * HEAD_MAX), lower = buf_upto(HEAD_MAX);
     struct span bucket, key;
 
     if (c->count != 1)
         return fail_set(f, S3UP_USAGE, "stat takes one s3://BUCKET/KEY");
-    if (!cli_uri(c->words[0], &bucket, &key, f))
+    if (!cli_uri(c->words[0], &bucket, &key, f) ||
+        (key.n ? s3_head_sums(st, bucket, key, f) : s3_head_bucket(st, bucket, f)) < 0)
         return -1;
-    if (key.n ? s3_head_object(st, bucket, key, f) < 0
-              : s3_head_bucket(st, bucket, f) < 0)
-        return -1;
-    buf_str(&line, c->json ? "{" : "");
-    if (c->json)
+    if (c->json) {
+        buf_char(&line, '{');
         cli_json_text(&line, "object", span_of(c->words[0]));
-    for (unsigned i = 0; i < h->n; i++) {
-        struct span name;
-        bool show;
-
-        buf_clear(&lower);
-        for (size_t k = 0; k < h->at[i].name.n; k++)
-            buf_char(&lower, span_lower(h->at[i].name.p[k]));
-        name = buf_span(&lower);
-        show = span_starts(name, "x-amz-") && !span_starts(name, "x-amz-id") &&
-               !span_is(name, "x-amz-request-id");
-        for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
-            show |= span_is(name, shown[k]);
-        if (!show)
-            continue;
-        if (c->json && span_is(name, "content-length")) {
-            json_key(&line, buf_text(&lower));
-            buf_num(&line,
-                    (uint64_t)h->length); /* it was read: the head is well-formed */
-        } else if (c->json) {
-            cli_json_text(&line, buf_text(&lower),
-                          span_is(name, "etag") ? s3_bare(h->at[i].value)
-                                                : h->at[i].value);
-        }
-        if (c->json)
-            continue;
-        buf_put(&line, name);
-        buf_str(&line, ": ");
-        log_put_plain(&line, h->at[i].value);
-        buf_char(&line, '\n');
+        buf_char(&rest, '{'); /* so that its members have commas before them */
+        cli_json_text(&rest, "", SPAN(""));
     }
+    cli_put_facts(c, h, key.n ? 0 : CLI_PARTS, CLI_PARTS, &line);
+    cli_put_facts(c, h, CLI_PARTS, CLI_FACTS, &rest);
+    if (key.n)
+        cli_put_parts(c, st, bucket, key, &line);
+    buf_put(&line, span_after(buf_span(&rest), c->json ? sizeof "{\"\":\"\"" - 1 : 0));
     buf_str(&line, c->json ? "}\n" : "");
-    if (line.bad || lower.bad)
+    if (line.bad || rest.bad)
         (void)fail_set(f, S3UP_LATER, "no memory for what the store said");
     fputs(buf_text(&line), stdout);
     buf_free(&line);
-    buf_free(&lower);
+    buf_free(&rest);
     return f->code == S3UP_OK ? S3UP_OK : -1;
+}
+
+static int
+cli_verify_said(const struct cli *c, const struct xfer_proof *p, const char *target,
+                struct fail *f)
+{
+    static const char *const verdicts[] = {"unproven", "equal", "different"};
+    const char *source = c->words[0];
+
+    if (c->json) {
+        struct buf line = cli_event(verdicts[p->verdict], source);
+
+        cli_json_text(&line, "target", span_of(target));
+        cli_json_text(&line, "proof", span_of(p->how));
+        cli_event_number(&line, "size", (uint64_t)p->file->id.size);
+        cli_json_text(&line, "etag", s3_bare(span_of(p->etag)));
+        cli_event_end(&line, false);
+    } else if (p->verdict == XFER_EQUAL) {
+        log_say(LOG_NOTE, "%s and %s are equal (%s)", source, target, p->how);
+    }
+    if (p->verdict == XFER_DIFFERENT)
+        (void)fail_set(f, S3UP_DAMAGED, "%s and %s are different (%s)", source, target,
+                       p->how);
+    else if (p->verdict == XFER_UNPROVEN)
+        (void)fail_set(
+            f, S3UP_SKIPPED,
+            "whether %s and %s are equal cannot be proven here: the store has no "
+            "sum of the bytes that can be computed again; --download compares "
+            "them one by one",
+            source, target);
+    if (f->code == S3UP_OK)
+        return S3UP_OK;
+    log_fail(f); /* the event was told */
+    return (int)f->code;
+}
+
+static int
+cli_verify(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct buf folder = buf_upto(PATH_MAX), key = buf_upto(4 * KEY_MAX),
+               target = buf_upto(8 * KEY_MAX);
+    struct xfer_proof p = {.size = -1};
+    struct part_name name = {.path = c->words[0], .root = AT_FDCWD};
+    struct fail none = {S3UP_OK, ""};
+    struct part_file file;
+    struct span given;
+    int code = -1;
+
+    if (c->count != 2)
+        return fail_set(f, S3UP_USAGE, "verify takes a FILE and its s3://BUCKET/KEY");
+    if (cli_uri(c->words[1], &p.bucket, &given, f) &&
+        cli_put_key(c->words[0], given, false, &key, f) &&
+        part_open(&file, &name, f) == 0) {
+        p.key = buf_span(&key);
+        p.file = &file;
+        if (jrn_folder(c->state, &folder, &none) == 0)
+            p.folder = buf_text(&folder);
+        cli_put_uri(&target, p.bucket, p.key);
+        if (xfer_prove(st, &p, f) == 0 && (!c->download || p.verdict == XFER_EQUAL ||
+                                           (p.verdict == XFER_DIFFERENT && !p.doubt) ||
+                                           xfer_prove_bytes(st, &p, f) == 0))
+            code = cli_verify_said(c, &p, buf_text(&target), f);
+        part_close(&file);
+    }
+    buf_free(&folder);
+    buf_free(&key);
+    buf_free(&target);
+    return code;
 }
 
 /* ---- uploads, abort, sweep, history ---- */
@@ -15755,7 +16520,7 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
 
     if (c->count != 1)
         return fail_set(f, S3UP_USAGE, "sweep needs one s3://BUCKET[/PREFIX]");
-    if (c->older < 86400 && !c->force)
+    if (c->older < 86400 && !c->bold)
         return fail_set(f, S3UP_USAGE,
                         "--older-than below a day could hit uploads that are still going "
                         "on elsewhere: if that is meant, add --force");
@@ -15863,14 +16628,17 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
     return rc;
 }
 
-/* ---- rm, mb, rb, presign ---- */
+/* ---- rm ---- */
+
+enum { CLI_BATCH = 1000 }; /* keys of one request, by the S3 specification */
 
 /* Objects of one bucket that are waiting to be deleted together. */
 struct cli_batch {
     struct span bucket;
-    struct span keys[1000];
-    const char *uris[1000];
+    struct span keys[CLI_BATCH];
+    const char *uris[CLI_BATCH];
     unsigned n;
+    struct buf text; /* of those that came from a list; never moves: made at full size */
 };
 
 static int
@@ -15926,62 +16694,314 @@ cli_rm_count(const struct cli *c, struct store *st, struct cli_batch *b,
     buf_free(&code);
 }
 
+/* The whole request failed: so has each of them. */
+static void
+cli_rm_lost(const struct cli *c, const struct cli_batch *b, const struct fail *f,
+            struct cli_tally *tally)
+{
+    int failed = cli_failed(c, f, b->uris[0], false);
+
+    cli_count(tally, failed);
+    for (unsigned i = 1; i < b->n; i++)
+        cli_count(tally,
+                  c->json ? cli_spared(c, b->uris[i], "deleted", failed, false) : failed);
+    log_say(LOG_ERROR, "%u objects of s3://%.*s were not deleted", b->n, (int)b->bucket.n,
+            b->bucket.p);
+}
+
+/* Deletes what waits: by one request, but for keys that no list can carry; one by one
+ * where the store does not know such requests. */
 static void
 cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
              struct cli_tally *tally)
 {
     struct fail f = {S3UP_OK, ""};
+    unsigned n = 0;
+    bool alone;
 
-    if (b->n == 1) {
-        cli_count(tally, cli_rm_alone(c, st, b->bucket, b->keys[0], b->uris[0]));
-    } else if (b->n && s3_delete_objects(st, b->bucket, b->keys, b->n, &f) == 0) {
+    for (unsigned i = 0; i < b->n; i++)
+        if (!xml_can_carry(b->keys[i])) {
+            cli_count(tally, cli_rm_alone(c, st, b->bucket, b->keys[i], b->uris[i]));
+        } else {
+            b->keys[n] = b->keys[i];
+            b->uris[n++] = b->uris[i];
+        }
+    b->n = n;
+    alone = n == 1;
+    if (n > 1 && s3_delete_objects(st, b->bucket, b->keys, n, &f) == 0)
         cli_rm_count(c, st, b, tally);
-    } else if (b->n) {
-        int failed = cli_failed(c, &f, b->uris[0], false);
-
-        cli_count(tally, failed);
-        for (unsigned i = 1; i < b->n; i++)
-            cli_count(tally, c->json ? cli_spared(c, b->uris[i], "deleted", failed, false)
-                                     : failed);
-        log_say(LOG_ERROR, "%u objects of s3://%.*s were not deleted", b->n,
-                (int)b->bucket.n, b->bucket.p);
-    }
+    else if (n > 1 && !(alone = st->error.status == 501))
+        cli_rm_lost(c, b, &f, tally);
+    for (unsigned i = 0; i < n && alone; i++)
+        cli_count(tally, cli_rm_alone(c, st, b->bucket, b->keys[i], b->uris[i]));
     b->n = 0;
+    buf_clear(&b->text);
 }
 
+/* All below a prefix, on its way to be deleted, or counted. */
+struct cli_purge {
+    const struct cli *cli;
+    struct store *st;
+    struct span bucket, prefix;
+    const char *uri; /* of both */
+    struct cli_batch *batch;
+    struct cli_tally *tally;
+    bool real;             /* it is deleted indeed */
+    uint64_t found, bytes; /* of what is old enough */
+    int64_t now;           /* by the clock of the store, or 0 */
+    unsigned pages;        /* of the list, in this pass over it */
+    unsigned listed;       /* keys that are to go, in this pass */
+    struct buf first;      /* the first of them, in this pass or the one before it */
+};
+
+/* While a page of a list is read, no reply may come into its place: it is set aside. */
+static void
+cli_purge_flush(struct cli_purge *p)
+{
+    struct buf page = p->st->reply;
+
+    p->st->reply = buf_upto(S3_REPLY);
+    cli_rm_flush(p->cli, p->st, p->batch, p->tally);
+    buf_free(&p->st->reply);
+    p->st->reply = page;
+}
+
+/* Is it to go? 1: yes, 0: it is too young, -1: nobody can tell, and nothing more goes. */
 static int
-cli_rm(const struct cli *c, struct store *st, struct fail *f)
+cli_purge_old(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
+{
+    struct span key = buf_span(&e->name);
+
+    if (!key.n || !span_eq(span_first(key, p->prefix.n), p->prefix))
+        return fail_set(f, S3UP_SOME,
+                        "the store lists \"%.*s\", which was not asked for: nothing more "
+                        "is deleted",
+                        (int)key.n, key.n ? key.p : "");
+    if (!p->cli->age)
+        return 1;
+    if (!p->now || !e->time)
+        return fail_set(f, S3UP_SKIPPED,
+                        "the store does not say %s: nothing more is deleted",
+                        p->now ? "how old the objects are" : "what time it is");
+    return p->now - e->time >= (int64_t)p->cli->age;
+}
+
+/* Adds a key to those that wait. */
+static void
+cli_purge_add(struct cli_purge *p, struct span key)
+{
+    struct cli_batch *b = p->batch;
+    const char *uri;
+
+    if (b->n == CLI_BATCH || b->text.n + p->bucket.n + key.n + 16 > b->text.max)
+        cli_purge_flush(p);
+    uri = b->text.p + b->text.n;
+    cli_put_uri(&b->text, p->bucket, key);
+    buf_char(&b->text, 0);
+    b->uris[b->n] = uri;
+    b->keys[b->n++] = span_at(b->text.p + b->text.n - 1 - key.n, key.n);
+}
+
+static void
+cli_purge_would(const struct cli_purge *p, struct span key)
+{
+    struct buf uri = buf_upto(16 * KEY_MAX);
+
+    cli_put_uri(&uri, p->bucket, key);
+    if (p->cli->dry_run)
+        cli_did(p->cli, "would delete", buf_text(&uri));
+    buf_free(&uri);
+}
+
+/* An object of the list. */
+static int
+cli_purge_one(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
+{
+    struct span key = buf_span(&e->name);
+    int old = cli_purge_old(p, e, f);
+
+    if (old <= 0)
+        return old;
+    if (p->real && !p->listed++) {
+        if (span_eq(key, buf_span(&p->first)))
+            return fail_set(f, S3UP_LATER,
+                            "the store still lists \"%.*s\", which it said it deleted",
+                            (int)key.n, key.p);
+        buf_clear(&p->first);
+        buf_put(&p->first, key);
+    }
+    p->found++;
+    p->bytes += e->size;
+    if (p->real)
+        cli_purge_add(p, key);
+    else
+        cli_purge_would(p, key);
+    return 0;
+}
+
+/* Goes through the list once. */
+static int
+cli_purge_pass(struct cli_purge *p, struct fail *f)
+{
+    struct s3_list list;
+    int rc;
+
+    s3_list_begin(&list, S3_OBJECTS, p->bucket);
+    list.prefix = p->prefix;
+    list.stops = true; /* no page is asked for before what was on the last is gone */
+    p->listed = 0;
+    while ((rc = s3_list_next(p->st, &list, f)) > 0 && !os_stop &&
+           !(p->tally->failed && cli_hopeless(p->st, p->tally->code))) {
+        if (list.pages != p->pages) /* a new page: its head is still there */
+            (void)date_http(s3_value(p->st, "date"), &p->now);
+        p->pages = list.pages;
+        if (rc == 2)
+            cli_purge_flush(p);
+        else if (!list.entry.is_prefix && cli_purge_one(p, &list.entry, f) < 0)
+            break;
+    }
+    s3_list_end(&list);
+    if (os_stop)
+        return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    if (f->code == S3UP_OK || f->code == S3UP_LATER)
+        cli_purge_flush(p);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* What became of all of it. */
+static void
+cli_purge_say(const struct cli_purge *p, int done, int failed)
+{
+    const char *did = p->real ? "deleted" : "would be deleted";
+
+    if (p->cli->json) {
+        struct buf line = cli_event("summary", p->uri);
+
+        cli_event_number(&line, p->real ? "deleted" : "found",
+                         p->real ? (uint64_t)done : p->found);
+        cli_event_number(&line, "failed", (uint64_t)failed);
+        cli_event_number(&line, "bytes", p->bytes);
+        cli_event_end(&line, false);
+    } else if (failed) {
+        log_say(LOG_NOTE, "%s: %d objects deleted, %d not", p->uri, done, failed);
+    } else {
+        log_say(LOG_NOTE, "%s: %llu objects (%llu bytes) %s", p->uri,
+                p->real ? (unsigned long long)done : (unsigned long long)p->found,
+                (unsigned long long)p->bytes, did);
+    }
+}
+
+/* Deletes all below a prefix, page by page; without --force it only says how much that
+ * is. A list whose pages are counted, and not found by a key, leaves some out while it is
+ * cut down: it is begun anew until nothing is left. */
+static int
+cli_rm_below(struct cli_purge *p, struct fail *f)
+{
+    const struct cli *c = p->cli;
+    int done = p->tally->done, failed = p->tally->failed, before, rc;
+    bool counted;
+
+    do {
+        before = p->tally->done;
+        p->pages = 0;
+        rc = cli_purge_pass(p, f);
+    } while (rc == 0 && p->pages > 1 && p->tally->done > before && !p->st->aws &&
+             p->tally->failed == failed);
+    done = p->tally->done - done;
+    failed = p->tally->failed - failed;
+    counted = rc == 0 && !p->real && !c->dry_run && p->found;
+    if ((rc == 0 || done) && (c->json || !counted))
+        cli_purge_say(p, done, failed);
+    if (counted)
+        return fail_set(
+            f, S3UP_USAGE,
+            "%s: %llu objects (%llu bytes) would be deleted; if that is meant, "
+            "add --force%s%.*s, or --dry-run to see which",
+            p->uri, (unsigned long long)p->found, (unsigned long long)p->bytes,
+            p->prefix.n ? "" : "=", p->prefix.n ? 0 : (int)p->bucket.n, p->bucket.p);
+    return rc;
+}
+
+/* What a word of rm -r stands for: logs means logs/, and a whole bucket must be named
+ * once more. */
+static bool
+cli_rm_word(const struct cli *c, const char *word, struct span *bucket,
+            struct buf *prefix, struct fail *f)
+{
+    struct span key;
+
+    if (!cli_uri(word, bucket, &key, f))
+        return false;
+    buf_put(prefix, key);
+    if (key.n && key.p[key.n - 1] != '/')
+        buf_char(prefix, '/');
+    if (c->force && (*c->force || !key.n) && !span_is(*bucket, c->force))
+        (void)fail_set(
+            f, S3UP_USAGE, "%s: %s; to delete %s, say --force=%.*s", word,
+            *c->force ? "--force names another bucket" : "that is the whole bucket",
+            key.n ? "what is below" : "all that is in it", (int)bucket->n, bucket->p);
+    return f->code == S3UP_OK;
+}
+
+/* rm -r */
+static int
+cli_rm_all(const struct cli *c, struct store *st, struct cli_batch *batch, struct fail *f)
 {
     struct cli_tally tally = {.done = 0};
-    struct cli_batch *batch = malloc(sizeof *batch);
+    struct buf prefix = buf_upto(2 * KEY_MAX), uri = buf_upto(4 * KEY_MAX);
+
+    for (int turn = 0; turn < 2; turn++) /* all are checked before any goes */
+        for (int i = 0; i < c->count && f->code == S3UP_OK; i++) {
+            struct cli_purge p = {c, st, .uri = c->words[i], .batch = batch};
+            struct fail now = {S3UP_OK, ""};
+
+            buf_clear(&prefix);
+            buf_clear(&uri);
+            if (!cli_rm_word(c, c->words[i], &p.bucket, &prefix, f) || !turn)
+                continue;
+            cli_put_uri(&uri, p.bucket, buf_span(&prefix));
+            batch->bucket = p.bucket;
+            p.prefix = buf_span(&prefix);
+            p.uri = buf_text(&uri);
+            p.tally = &tally;
+            p.real = c->force && !c->dry_run;
+            p.first = buf_upto(8 * KEY_MAX);
+            if (cli_rm_below(&p, &now) < 0)
+                cli_count(&tally, cli_failed(c, &now, p.uri, false));
+            buf_free(&p.first);
+        }
+    buf_free(&prefix);
+    buf_free(&uri);
+    return f->code == S3UP_OK ? cli_outcome(&tally) : -1;
+}
+
+/* rm, of objects that were named. */
+static int
+cli_rm_words(const struct cli *c, struct store *st, struct cli_batch *batch,
+             struct fail *f)
+{
+    struct cli_tally tally = {.done = 0};
     struct span bucket, key;
 
-    if (!batch)
-        return fail_set(f, S3UP_LATER, "no memory");
-    batch->n = 0;
-    if (!c->count)
-        (void)fail_set(f, S3UP_USAGE, "rm needs an object, s3://BUCKET/KEY");
     for (int i = 0; i < c->count && f->code == S3UP_OK;
          i++) /* all are checked before any goes */
         if (cli_uri(c->words[i], &bucket, &key, f) && !key.n)
-            (void)fail_set(f, S3UP_USAGE, "%s names no object; rb removes buckets",
-                           c->words[i]);
+            (void)fail_set(
+                f, S3UP_USAGE,
+                "%s names no object; rb removes buckets, rm -r what is in them",
+                c->words[i]);
     for (int i = 0; i < c->count && f->code == S3UP_OK; i++) {
         (void)cli_uri(c->words[i], &bucket, &key, f);
         if (c->dry_run) {
             cli_did(c, "would delete", c->words[i]);
             continue;
         }
-        if (batch->n == 1000 || (batch->n && !span_eq(bucket, batch->bucket)))
+        if (batch->n == CLI_BATCH || (batch->n && !span_eq(bucket, batch->bucket)))
             cli_rm_flush(c, st, batch, &tally);
         if (os_stop || (tally.failed && cli_hopeless(st, tally.code))) {
             cli_count(&tally,
                       cli_spared(c, c->words[i], "deleted",
                                  tally.failed ? tally.code : 128 + (int)os_stop, false));
-            continue;
-        }
-        if (!xml_can_carry(key)) {
-            cli_count(&tally, cli_rm_alone(c, st, bucket, key, c->words[i]));
             continue;
         }
         batch->bucket = bucket;
@@ -15990,8 +17010,31 @@ cli_rm(const struct cli *c, struct store *st, struct fail *f)
     }
     if (f->code == S3UP_OK)
         cli_rm_flush(c, st, batch, &tally);
-    free(batch);
     return f->code == S3UP_OK ? cli_outcome(&tally) : -1;
+}
+
+static int
+cli_rm(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct cli_batch *batch = malloc(sizeof *batch);
+    int code = -1;
+
+    if (batch) {
+        batch->n = 0;
+        batch->text = buf_upto(MIB);
+    }
+    if (!c->count)
+        (void)fail_set(f, S3UP_USAGE, "rm needs an object, s3://BUCKET/KEY");
+    else if (c->age && !c->recursive)
+        (void)fail_set(f, S3UP_USAGE, "--older-than goes with -r");
+    else if (!batch || (c->recursive && !buf_need(&batch->text, MIB - 1)))
+        (void)fail_set(f, S3UP_LATER, "no memory");
+    else
+        code = c->recursive ? cli_rm_all(c, st, batch, f) : cli_rm_words(c, st, batch, f);
+    if (batch)
+        buf_free(&batch->text);
+    free(batch);
+    return code;
 }
 
 /* ---- cp ---- */
@@ -16078,6 +17121,8 @@ cli_cp(const struct cli *c, struct store *st, struct fail *f)
     return cli_end_run(&run, st, code, f);
 }
 
+/* ---- mb, rb, presign ---- */
+
 /* mb and rb differ in one call. */
 static int
 cli_bucket(const struct cli *c, struct store *st, bool make, struct fail *f)
@@ -16156,11 +17201,13 @@ static const struct verb cli_verbs[] = {
     {"ls", ON_LS, "[s3://BUCKET[/PREFIX]]", "list buckets, or objects", cli_ls},
     {"stat", ON_STAT, "s3://BUCKET[/KEY]", "show what the store says of an object",
      cli_stat},
-    {"rm", ON_RM, "s3://BUCKET/KEY...", "delete objects", cli_rm},
+    {"rm", ON_RM, "s3://BUCKET/KEY...", "delete objects; -r: all below a prefix", cli_rm},
     {"cp", ON_CP, "s3://BUCKET/KEY... s3://BUCKET[/KEY]",
      "copy objects, without that they come here", cli_cp},
     {"mb", ON_MB, "s3://BUCKET", "make a bucket", cli_mb},
     {"rb", ON_RB, "s3://BUCKET", "remove an empty bucket", cli_rb},
+    {"verify", ON_VERIFY, "FILE s3://BUCKET/KEY",
+     "tell whether the stored object is what the file is", cli_verify},
     {"uploads", ON_UPLOADS, "[s3://BUCKET[/PREFIX]]",
      "list unfinished uploads: of this host, or those that the store holds", cli_uploads},
     {"abort", ON_ABORT, "FILE s3://BUCKET/KEY", "give up an unfinished upload",
@@ -16230,7 +17277,7 @@ cli_put_option(const struct cli_option *o, struct buf *out)
     buf_str(out, "--");
     buf_str(out, o->name);
     if (o->value) {
-        buf_char(out, ' ');
+        buf_str(out, o->kind == CLI_MAYBE ? "" : " ");
         buf_str(out, o->value);
     }
 }
@@ -16318,6 +17365,13 @@ cli_man(void)
         "~/.aws/credentials");
 }
 
+/* Must a value follow? */
+static bool
+cli_wants_value(const struct cli_option *o)
+{
+    return o->kind != CLI_FLAG && o->kind != CLI_MAYBE;
+}
+
 static void
 cli_complete_bash(void)
 {
@@ -16370,9 +17424,9 @@ cli_complete_zsh(void)
         for (size_t k = 0; k < CLI_OPTIONS; k++)
             if (cli_options[k].verbs & cli_verbs[i].bit) {
                 printf("\n            '--%s%s[", cli_options[k].name,
-                       cli_options[k].value ? "=" : "");
+                       cli_wants_value(&cli_options[k]) ? "=" : "");
                 cli_quoted(cli_options[k].what, "\\");
-                printf("]%s'", cli_options[k].value ? ":value:_files" : "");
+                printf("]%s'", cli_wants_value(&cli_options[k]) ? ":value:_files" : "");
             }
         puts(") ;;");
     }
@@ -16392,7 +17446,7 @@ cli_complete_fish(void)
                 printf(
                     "complete -c s3up -n '__fish_seen_subcommand_from %s' -l %s%s -d '",
                     cli_verbs[i].name, cli_options[k].name,
-                    cli_options[k].value ? " -r" : "");
+                    cli_wants_value(&cli_options[k]) ? " -r" : "");
                 cli_quoted(cli_options[k].what, "");
                 puts("'");
             }

@@ -61,7 +61,7 @@
     X(OK, 0, "all done, also when there was nothing to do")                              \
     X(SOME, 1, "some transfers failed")                                                  \
     X(USAGE, 2, "the command line or a setting is wrong; nothing was done")              \
-    X(SKIPPED, 3, "some sources were skipped, or changed while they were read")          \
+    X(SKIPPED, 3, "sources were skipped, or changed while read; or nothing is proven")   \
     X(MISSING, 4, "the file, bucket or object does not exist")                           \
     X(LATER, 5, "a temporary failure: run the same command again later")                 \
     X(DENIED, 6, "the store refused, the keys are missing, or it is not the right host") \

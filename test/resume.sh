@@ -611,7 +611,7 @@ sec_journal() {
     err 'starting over' headers
     is "$(uploads_at jrn/head)" 0
     ends 0 stat s3://bkt/jrn/head
-    out 'x-amz-meta-a: c'
+    out 'metadata.a: c'
     half f s3://bkt/jrn/head
     goes_on 6 f s3://bkt/jrn/head --checksum crc32c
     half f s3://bkt/jrn/head

@@ -1578,6 +1578,7 @@ tls_setup(void)
     X(WRONG_BODY, "wrong-body")            /* one byte of the body is flipped */ \
     X(NO_NOTIFY, "no-close-notify")        /* TLS ends without saying so */ \
     X(DELETE_ERROR, "delete-error")        /* =TEXT DeleteObjects: keys with it fail */ \
+    X(DELETE_DENIED, "delete-denied")      /* =TEXT the same, with AccessDenied */ \
     X(CONNECT_REFUSE, "connect-refuse")    /* =STATUS to CONNECT */ \
     X(CONNECT_HUGE, "connect-huge-head")   /* 200 to CONNECT, 100 KB of headers */ \
     X(CUT_RELAY, "cut-relay")              /* =B a proxy's RST after that many bytes */ \
@@ -1615,6 +1616,13 @@ enum { FAULTS = sizeof action_name / sizeof *action_name };
     X(LIST_V1_NO_NEXTMARKER, "list-v1-no-nextmarker") \
     X(LIST_LOOP, "list-loop")              /* the first page for ever */ \
     X(LIST_NO_MARKER, "list-no-marker")    /* IsTruncated, but no token */ \
+    X(LIST_ROUND, "list-round")            /* behind the last page comes the first */ \
+    X(LIST_OFFSET, "list-offset")          /* a token counts the keys before it */ \
+    X(LIST_ALL, "list-all")                /* prefix is ignored */ \
+    X(DELETE_NOTHING, "delete-nothing")    /* DeleteObjects says yes and does nothing */ \
+    X(NO_DATE, "no-date")                  /* replies have no Date */ \
+    X(NO_PART_NUMBER, "no-part-number")    /* ?partNumber= is ignored */ \
+    X(RICH_HEAD, "rich-head")              /* a HEAD with all that AWS may say */ \
     X(ENCODING_TYPE_IGNORED, "encoding-type-ignored") \
     X(OPAQUE_ETAG, "opaque-etag")          /* an ETag that is no MD5 */ \
     X(NO_LIST_PARTS, "no-list-parts")      /* 403 */ \
@@ -2477,10 +2485,12 @@ reply_head_text(struct conn *c, int64_t len)
     if (c->f[F_HTTP10].on || c->f[F_UNTIL_CLOSE].on)
         c->keep = false;
     buf_f(&b,
-          "HTTP/1.%d %d %s\r\nServer: s3d\r\nDate: %s\r\nx-amz-request-id: %s\r\n"
+          "HTTP/1.%d %d %s\r\nServer: s3d\r\nx-amz-request-id: %s\r\n"
           "x-amz-id-2: s3d+%s=\r\n",
-          c->f[F_HTTP10].on ? 0 : 1, c->status, status_text(c->status),
-          time_http(c->now_ms), request_id(c), request_id(c));
+          c->f[F_HTTP10].on ? 0 : 1, c->status, status_text(c->status), request_id(c),
+          request_id(c));
+    if (!quirk(Q_NO_DATE))
+        buf_f(&b, "Date: %s\r\n", time_http(c->now_ms));
     if (g.cors && conn_header(c, "origin").p)
         buf_s(&b,
               "Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: ETag, "
@@ -4717,6 +4727,10 @@ op_GetObject(struct conn *c)
     const char *bad;
     int ranged = 0;
 
+    if (quirk(Q_CHECKSUM_UNSUPPORTED) && conn_header(c, "x-amz-checksum-mode").p) {
+        c->why = "Unsupported header 'x-amz-checksum-mode' received for this API call.";
+        return "InvalidArgument";
+    }
     if (!object_load(o, object_path(c->bucket, c->key), c->bucket))
         return "NoSuchKey";
     c->obj = o;
@@ -4729,7 +4743,7 @@ op_GetObject(struct conn *c)
         object_close(o);
         return bad;
     }
-    if (conn_has(c, "partNumber")) {
+    if (conn_has(c, "partNumber") && !quirk(Q_NO_PART_NUMBER)) {
         bad = part_range(c, o, &c->from, &c->len);
         ranged = 1;
     } else if (!quirk(Q_RANGE_IGNORED)) {
@@ -4759,6 +4773,18 @@ op_GetObject(struct conn *c)
 static const char *
 op_HeadObject(struct conn *c)
 {
+    if (quirk(Q_RICH_HEAD))
+        reply_head(c, "x-amz-version-id: 3/L4kqtJ\r\n"
+                      "x-amz-archive-status: ARCHIVE_ACCESS\r\n"
+                      "X-Amz-Restore: ongoing-request=\"true\"\r\n"
+                      "x-amz-expiration: expiry-date=\"Fri, 23 Dec 2033 00:00:00 GMT\", "
+                      "rule-id=\"r\"\r\n"
+                      "x-amz-object-lock-mode: COMPLIANCE\r\n"
+                      "x-amz-object-lock-retain-until-date: 2033-01-01T00:00:00Z\r\n"
+                      "x-amz-object-lock-legal-hold: ON\r\n"
+                      "x-amz-replication-status: REPLICA\r\n"
+                      "x-amz-server-side-encryption-bucket-key-enabled: true\r\n"
+                      "x-amz-novelty: 1");
     return op_GetObject(c); /* reply_send() keeps the body back */
 }
 
@@ -4946,12 +4972,14 @@ delete_one(struct conn *c, const struct doomed *d, size_t i)
         code = "KeyTooLongError";
     else if (c->f[F_DELETE_ERROR].on && strstr(str_c(key), c->f[F_DELETE_ERROR].text))
         code = "InternalError";
+    else if (c->f[F_DELETE_DENIED].on && strstr(str_c(key), c->f[F_DELETE_DENIED].text))
+        code = "AccessDenied";
     else if (d->etag[i].p && object_load(&o, object_path(c->bucket, key), c->bucket)) {
         if (!etag_listed(d->etag[i], meta_get(&o.m, "etag")))
             code = "PreconditionFailed";
         object_close(&o);
     }
-    if (!code)
+    if (!code && !quirk(Q_DELETE_NOTHING))
         object_delete(c->bucket, key);
     if (!code && d->quiet)
         return;
@@ -5681,7 +5709,7 @@ list_text(struct buf *b, const char *name, struct str v, bool url)
 
 struct page {
     struct str prefix, delim, after, last;
-    int64_t max, count;
+    int64_t max, count, skip;
     bool v2, url, owner, more;
     struct buf items, folders;
 };
@@ -5718,7 +5746,7 @@ page_fill(struct page *p)
     size_t i = p->after.n ? list_find(p->after, true) : 0,
            first = list_find(p->prefix, false);
 
-    i = i > first ? i : first;
+    i = (i > first ? i : first) + (size_t)p->skip;
     while (i < list.n && str_starts(list.e[i]->key, p->prefix)) {
         struct str key = list.e[i]->key, rest = str_from(key, p->prefix.n), folder;
         const char *cut =
@@ -5764,6 +5792,10 @@ page_start(struct conn *c, struct page *p)
             return "InvalidArgument";
         }
         p->after = (struct str){(char *)raw, n};
+        if (quirk(Q_LIST_OFFSET)) {
+            (void)str_num(p->after, &p->skip);
+            p->after = str_of("");
+        }
     }
     if (quirk(Q_LIST_LOOP))
         p->after = str_of("");
@@ -5775,6 +5807,12 @@ page_next(struct page *p, struct buf *b)
 {
     if (quirk(Q_LIST_LOOP))
         p->more = p->count > 0;
+    if (quirk(Q_LIST_ROUND) && !p->more && p->count > 0) {
+        p->more = true;
+        p->last = str_of(" ");
+    }
+    if (quirk(Q_LIST_OFFSET))
+        p->last = str_of(text_f("%" PRId64, p->skip + p->count));
     buf_f(b, "<%sIsTruncated>%s</%sIsTruncated>", xml_prefix(),
           p->more ? "true" : "false", xml_prefix());
     if (!p->more || quirk(Q_LIST_NO_MARKER))
@@ -5805,6 +5843,8 @@ list_objects(struct conn *c, bool v2)
         return bad;
     p.url = enc.p && !quirk(Q_ENCODING_TYPE_IGNORED);
     list_load(c->bucket);
+    if (quirk(Q_LIST_ALL))
+        p.prefix = str_of("");
     page_fill(&p);
     xml_root(b, "ListBucketResult");
     xml_put(b, "Name", c->bucket);

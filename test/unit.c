@@ -4106,6 +4106,233 @@ test_part_plan(void)
     }
 }
 
+/* A file of ten bytes, cut in ways, read in slices: sums of sums from openssl. */
+static void
+test_joint(void)
+{
+    static const struct {
+        enum sum_kind kind;
+        int64_t part, lengths[4];
+        uint64_t parts;
+        const char *want;
+    } t[] = {
+        {SUM_MD5, 0, {0}, 0, "781e5e245d69b566979b86e28d23f2c7"},
+        {SUM_MD5, 4, {0}, 3, "61e3716e3a7767581863b67c4e785584"},
+        {SUM_MD5, 6, {0}, 2, "2357d0029380832b13718e0bd7bb6a95"},
+        {SUM_MD5, 5, {0}, 2, "9a6dbec798b1bfe66cc7659d2bb41720"},
+        {SUM_MD5, 10, {0}, 1, "8e938564cd1410f0ec1c1781466a6738"},
+        {SUM_MD5, 11, {0}, 1, "8e938564cd1410f0ec1c1781466a6738"},
+        {SUM_MD5, 0, {4, 4, 2}, 3, "61e3716e3a7767581863b67c4e785584"},
+        {SUM_MD5, 0, {1, 5, 4}, 3, "7173d5efa505a5a6ca8fc4bee5e7b649"},
+        {SUM_SHA256,
+         0,
+         {0},
+         0,
+         "84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882"},
+        {SUM_SHA256,
+         4,
+         {0},
+         3,
+         "02c260a7e4fe35d64b77e33a7382ff564c5912ef4bbe758118d9abaa58256698"},
+        {SUM_SHA256,
+         0,
+         {1, 5, 4},
+         3,
+         "b645857851614e66ebc5cbff6959a669d60e7298ebf791e5558928f49a354722"},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++)
+        for (size_t slice = 1; slice <= 10; slice++) {
+            struct xfer_claim claim = {.kind = t[i].kind, .parts = t[i].parts};
+            struct xfer_joint j =
+                xfer_joint(t[i].kind, t[i].part, t[i].lengths[0] ? t[i].lengths : NULL);
+
+            CASE("%s, by %lu", t[i].want, (unsigned long)slice);
+            CHECK(hex_read(span_of(t[i].want), claim.want, sum_kinds[t[i].kind].size));
+            for (size_t at = 0; at < 10; at += slice)
+                xfer_joint_add(&j, "0123456789" + at, slice < 10 - at ? slice : 10 - at);
+            if (slice == 10)
+                claim.want[sum_kinds[t[i].kind].size - 1] ^= 1;
+            CHECK_NUM(xfer_joint_is(&j, &claim), slice != 10);
+            CHECK_NUM(j.done, t[i].parts);
+        }
+}
+
+static void
+test_claims(void)
+{
+    static const struct {
+        enum sum_kind kind;
+        const char *text, *want; /* NULL: it is none */
+        uint64_t parts;
+    } t[] = {
+        {SUM_MD5, "900150983cd24fb0d6963f7d28e17f72", "900150983cd24fb0d6963f7d28e17f72",
+         0},
+        {SUM_MD5, "900150983CD24FB0D6963F7D28E17F72-3",
+         "900150983cd24fb0d6963f7d28e17f72", 3},
+        {SUM_MD5, "900150983cd24fb0d6963f7d28e17f72-10000",
+         "900150983cd24fb0d6963f7d28e17f72", 10000},
+        {SUM_MD5, "900150983cd24fb0d6963f7d28e17f72-10001", NULL, 0},
+        {SUM_MD5, "900150983cd24fb0d6963f7d28e17f72-0", NULL, 0},
+        {SUM_MD5, "900150983cd24fb0d6963f7d28e17f72-", NULL, 0},
+        {SUM_MD5, "900150983cd24fb0d6963f7d28e17f72-3-4", NULL, 0},
+        {SUM_MD5, "900150983cd24fb0d6963f7d28e17f7", NULL, 0},
+        {SUM_MD5, "900150983cd24fb0d6963f7d28e17f7g", NULL, 0},
+        {SUM_MD5, "-3", NULL, 0},
+        {SUM_MD5, "", NULL, 0},
+        {SUM_SHA256, "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
+         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 0},
+        {SUM_SHA256, "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=-2",
+         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 2},
+        {SUM_SHA256, "rosUhgp5mIg=", NULL, 0},
+        {SUM_SHA256, "", NULL, 0},
+        {SUM_CRC64NVME, "rosUhgp5mIg=", "ae8b14860a799888", 0},
+        {SUM_CRC64NVME, "rosUhgp5mIg", NULL, 0},
+        {SUM_CRC64NVME, "rosUhgp5mIj=", NULL, 0},
+        {SUM_CRC32, "y/Q5Jg==", "cbf43926", 0},
+        {SUM_CRC32, "y/Q5Jg==-7", "cbf43926", 7},
+        {SUM_CRC32, "y/Q5JjA=", NULL, 0},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        unsigned char want[SHA256_SIZE];
+        struct xfer_claim c;
+        size_t n = sum_kinds[t[i].kind].size;
+
+        CASE("claim %s", t[i].text);
+        CHECK_NUM(xfer_read_claim(span_of(t[i].text), t[i].kind, &c), t[i].want != NULL);
+        if (!t[i].want)
+            continue;
+        CHECK(hex_read(span_of(t[i].want), want, n) && sum_equal(c.want, want, n));
+        CHECK_NUM(c.parts, t[i].parts);
+    }
+}
+
+/* How tools cut: the size of the file, the number of parts, the size of theirs. */
+static void
+test_guess(void)
+{
+    static const struct {
+        int64_t size;
+        uint64_t parts;
+        int64_t want;
+    } t[] = {
+        {26214400, 5, 5242880},
+        {26214401, 6, 5242880},
+        {100000000, 12, 8388608},
+        {100000000, 13, 8000000},
+        {25000000, 5, 5000000},
+        {(int64_t)10 << 30, 640, 16777216},
+        {12345678, 3, -5555555},              /* nobody cuts so */
+        {(int64_t)5 << 40, 10000, 549755814}, /* the least one */
+        {(int64_t)5 << 40, 9987, 525 << 20},  /* the least one in whole MiB */
+        {(int64_t)50 << 30, 10, (int64_t)5 << 30},
+        {1, 1, 1},
+    };
+    int64_t out[XFER_GUESSES];
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        unsigned n = xfer_guess(t[i].size, t[i].parts, out), found = 0;
+
+        CASE("%lld bytes in %llu parts", (long long)t[i].size,
+             (unsigned long long)t[i].parts);
+        CHECK(n <= XFER_GUESSES);
+        for (unsigned k = 0; k < n; k++) {
+            found += out[k] == t[i].want;
+            CHECK(xfer_fits(t[i].size, out[k], t[i].parts));
+            for (unsigned m = 0; m < k; m++)
+                CHECK(out[m] != out[k]);
+        }
+        CHECK_NUM(found, t[i].want > 0);
+    }
+    CASE("parts that cannot be");
+    CHECK_NUM(xfer_guess(5, 10, out), 0);
+    CHECK(!xfer_fits(10, 0, 1) && !xfer_fits(10, -1, 1) && xfer_fits(0, 5, 1));
+}
+
+static void
+test_facts(void)
+{
+    static const struct {
+        const char *field, *text, *json;
+    } t[] = {
+        {"content-length", "size", "size"},
+        {"Last-Modified", "time", "time"},
+        {"ETAG", "etag", "etag"},
+        {"x-amz-storage-class", "storage class", "storage_class"},
+        {"X-Amz-Meta-Two_Words", "metadata.two_words", "metadata.two_words"},
+        {"x-amz-meta-", "metadata.", "metadata."},
+        {"x-amz-checksum-type", "checksum type", "checksum_type"},
+        {"x-amz-checksum-crc32c", "checksum.crc32c", "checksum.crc32c"},
+        {"x-amz-server-side-encryption", "encryption", "encryption"},
+        {"x-amz-server-side-encryption-customer-algorithm",
+         "encryption.customer-algorithm", "encryption.customer-algorithm"},
+        {"x-amz-future", "x-amz-future", "x-amz-future"},
+        {"x-amz-request-id", NULL, NULL},
+        {"x-amz-id-2", NULL, NULL},
+        {"x-amz", NULL, NULL},
+        {"date", NULL, NULL},
+        {"content-lengths", NULL, NULL},
+        {"", NULL, NULL},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++)
+        for (unsigned as_json = 0; as_json < 2; as_json++) {
+            size_t k = cli_fact_of(span_of(t[i].field));
+            struct buf out = buf_upto(1024), want = buf_upto(1024);
+            struct field field = {span_of(t[i].field), SPAN("1")};
+            struct cli c = {.json = as_json};
+
+            CASE("%s%s", t[i].field, as_json ? " in JSON" : "");
+            CHECK_NUM(k < CLI_FACTS && cli_facts[k].name, t[i].text != NULL);
+            if (k < CLI_FACTS && cli_facts[k].name && t[i].text) {
+                buf_str(&want, as_json ? "\"" : "");
+                buf_str(&want, as_json ? t[i].json : t[i].text);
+                buf_str(&want, !as_json                         ? ": 1\n"
+                               : cli_facts[k].kind == CLI_COUNT ? "\":1"
+                                                                : "\":\"1\"");
+                cli_put_fact(&c, &cli_facts[k], &field, &out);
+                CHECK_TEXT(buf_span(&out), buf_text(&want));
+            }
+            buf_free(&out);
+            buf_free(&want);
+        }
+}
+
+/* Pages that begin at these places, one after the other: where is it seen that they go
+ * round? */
+static void
+test_circles(void)
+{
+    static const struct {
+        const char *pages;
+        unsigned seen; /* 0: never */
+    } t[] = {{"abcdefghijklmnopq", 0},
+             {"", 0},
+             {"aa", 2},
+             {"abababab", 5},
+             {"abcabcabcabc", 8},
+             {"abcbcbcb", 5},
+             {"abcc", 4},
+             {"abcdefgdefgdefgdefg", 9}};
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct s3_list l;
+        unsigned seen = 0;
+
+        CASE("pages %s", t[i].pages);
+        s3_list_begin(&l, S3_OBJECTS, SPAN("b"));
+        for (unsigned k = 0; t[i].pages[k] && !seen; k++) {
+            buf_clear(&l.asked);
+            buf_char(&l.asked, t[i].pages[k]);
+            if (s3_list_circles(&l))
+                seen = k + 1;
+        }
+        CHECK_NUM(seen, t[i].seen);
+        s3_list_end(&l);
+    }
+}
+
 static void
 test_distance(void)
 {
@@ -4180,7 +4407,7 @@ test_main(void)
         {"s3up hlep", 2, NULL, "did you mean \"help\"?"},
         {"s3up versoin", 2, NULL, "did you mean \"version\"?"},
         {"s3up help verson", 2, NULL, "did you mean \"version\"?"},
-        {"s3up vers", 2, NULL, "did you mean \"version\"?"},
+        {"s3up versio", 2, NULL, "did you mean \"version\"?"},
         {"s3up frobnicate", 2, NULL, "s3up help lists them"},
         {"s3up ''", 2, NULL, "there is no command \"\"; s3up help lists them"},
         {"s3up VERSION", 2, NULL, "s3up help lists them"},
@@ -4318,6 +4545,11 @@ main(void)
     test_publish();
 
     test_part_plan();
+    test_joint();
+    test_claims();
+    test_guess();
+    test_circles();
+    test_facts();
     test_distance();
     test_exits();
     test_main();
