@@ -10196,7 +10196,10 @@ xfer_send_part(struct xfer *x, const struct part_stretch *s, struct s3_call *cal
 struct xfer_get {
     struct span bucket, key;
     int fd;
-    const char *path;     /* of fd, for messages */
+    const char *path; /* of fd, for messages */
+    const struct part_stretch
+        *like; /* what comes is not written, but held against that */
+    bool differs;
     int64_t place;        /* where in the file the first byte goes; -1: where fd stands */
     int64_t from, length; /* the stretch; a length below 0: the whole */
     int64_t limit;        /* what is larger is not fetched in one piece; 0: all is */
@@ -10339,6 +10342,40 @@ xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
     return 0;
 }
 
+/* How many bytes at the beginning are the same. */
+static size_t
+xfer_alike(const char *a, const char *b, size_t n)
+{
+    size_t same = 0;
+
+    while (same < n && a[same] == b[same])
+        same++;
+    return same;
+}
+
+/* Holds bytes that came against those that they should be like. */
+static int
+xfer_compare_piece(struct store *st, struct xfer_get *g, size_t n, struct fail *f)
+{
+    char ours[4096];
+
+    for (size_t i = 0; i < n;) {
+        int64_t left = g->like->length - g->done;
+        size_t take = n - i < sizeof ours ? n - i : sizeof ours, same;
+
+        take = left < (int64_t)take ? (size_t)left : take;
+        if (take && part_read(g->like, ours, take, g->done, f) < 0)
+            return -1;
+        same = xfer_alike(ours, st->window + i, take);
+        g->done += (int64_t)same;
+        i += same;
+        g->differs = !take || same < take;
+        if (g->differs)
+            return fail_set(f, S3UP_DAMAGED, "the bytes differ");
+    }
+    return 0;
+}
+
 /* Writes the body of the reply as it comes. */
 static int
 xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
@@ -10349,6 +10386,15 @@ xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
         if (g->length >= 0 && did > g->length - g->done)
             return fail_set(f, S3UP_LATER, "the store sent more than was asked for");
         s3_moved(st, (size_t)did, g->done + did);
+        if (g->said.is_md5 && g->length < 0)
+            sum_add(&g->md5, st->window, (size_t)did);
+        if (g->has_kind)
+            sum_add(&g->sum, st->window, (size_t)did);
+        if (g->like) {
+            if (xfer_compare_piece(st, g, (size_t)did, f) < 0)
+                return -1;
+            continue;
+        }
         if (!os_write_at(g->fd, st->window, (size_t)did,
                          g->place < 0 ? -1 : g->place + g->done)) {
             g->full = true;
@@ -10356,10 +10402,6 @@ xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
                        ? fail_set(f, S3UP_CLOSED, "nobody reads the output any more")
                        : fail_sys(f, "write", g->path);
         }
-        if (g->said.is_md5 && g->length < 0)
-            sum_add(&g->md5, st->window, (size_t)did);
-        if (g->has_kind)
-            sum_add(&g->sum, st->window, (size_t)did);
         g->done += did;
     }
     if (did == 0 && g->done < g->length)
@@ -10374,8 +10416,8 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     struct s3_call call = s3_to("GetObject", "GET", g->bucket, g->key);
     struct buf range = buf_upto(64);
     struct fail now = {S3UP_OK, ""};
-    bool whole = !g->done && g->length < 0;
-    int rc = 0;
+    bool whole = !g->done && g->length < 0, conditional = g->said.etag[0] != 0;
+    int rc;
 
     g->begun = false;
     if (!whole) {
@@ -10385,16 +10427,16 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
         if (g->length >= 0)
             buf_num(&range, (uint64_t)(g->from + g->length - 1));
         s3_header(&call, "range", buf_span(&range));
-        if (g->said.etag[0])
-            s3_header(&call, "if-match", span_of(g->said.etag));
     }
+    if (conditional)
+        s3_header(&call, "if-match", span_of(g->said.etag));
     rc = whole ? xfer_ask(st, &call, &now) : s3_get_object(st, &call, &now);
     buf_free(&range);
     g->begun = rc == 0;
     if (rc == 0)
         rc = xfer_check_head(st, g, &now) < 0 ? -1 : xfer_receive(st, g, &now);
     else
-        g->changed = !whole && st->error.status == 412; /* If-Match did not hold */
+        g->changed = conditional && st->error.status == 412; /* If-Match did not hold */
     if (rc < 0)
         http_close(&st->conn); /* there may be more of it under way */
     if (g->changed)
@@ -10935,93 +10977,29 @@ xfer_prove(struct store *st, struct xfer_proof *p, struct fail *f)
     return 0;
 }
 
-/* How many bytes at the beginning are the same. */
-static size_t
-xfer_alike(const char *a, const char *b, size_t n)
-{
-    size_t same = 0;
-
-    while (same < n && a[same] == b[same])
-        same++;
-    return same;
-}
-
-/* Compares what comes with the file, from *at on. */
-static int
-xfer_fetch_once(struct store *st, struct xfer_proof *p, int64_t *at, struct fail *f)
-{
-    struct s3_call call = s3_to("GetObject", "GET", p->bucket, p->key);
-    struct part_stretch s = {p->file, 1, 0, p->file->id.size, NULL};
-    char *theirs = st->window, *ours = st->window + sizeof st->window / 2;
-    struct buf range = buf_upto(64);
-    struct fail now = {S3UP_OK, ""};
-    ssize_t did = 0;
-    int rc;
-
-    buf_str(&range, "bytes=");
-    buf_num(&range, (uint64_t)*at);
-    buf_char(&range, '-');
-    if (*at)
-        s3_header(&call, "range", buf_span(&range));
-    if (p->etag[0])
-        s3_header(&call, "if-match", span_of(p->etag));
-    rc = s3_get_object(st, &call, &now);
-    if (range.n)
-        range.p[5] = ' '; /* as the reply must begin */
-    if (rc == 0 &&
-        (st->conn.head.status != (*at ? 206 : 200) ||
-         (*at && !span_starts(s3_value(st, "content-range"), buf_text(&range)))))
-        rc =
-            fail_set(&now, S3UP_LATER, "the store sent another piece than was asked for");
-    buf_free(&range);
-    if (rc < 0)
-        return st->error.status == 412 ? xfer_fail(f, S3UP_SKIPPED, p->bucket, p->key,
-                                                   " changed while it was being compared")
-                                       : fail_set(f, now.code, "%s", now.text);
-    p->verdict = XFER_EQUAL;
-    while (p->verdict == XFER_EQUAL &&
-           (did = http_read(&st->conn, theirs, (size_t)(ours - theirs), f)) > 0) {
-        int64_t left = s.length - *at;
-        size_t n = did < left ? (size_t)did : (size_t)left, same;
-
-        if (part_read(&s, ours, n, *at, f) < 0)
-            return -1;
-        same = xfer_alike(ours, theirs, n);
-        *at += (int64_t)same;
-        if (same < (size_t)did)
-            p->verdict = XFER_DIFFERENT;
-    }
-    if (did < 0)
-        return -1;
-    return did || *at == s.length
-               ? 0
-               : fail_set(f, S3UP_LATER, "the object ended before its end");
-}
-
-/* Fetches the object and compares it with the file, byte by byte; nothing is kept. A
- * connection that breaks is taken up again where it broke. */
+/* Fetches the object and compares it with the file, byte by byte; nothing is kept. */
 static int
 xfer_prove_bytes(struct store *st, struct xfer_proof *p, struct fail *f)
 {
+    struct part_stretch s = {p->file, 1, 0, p->file->id.size, NULL};
+    struct xfer_get g = {.bucket = p->bucket,
+                         .key = p->key,
+                         .fd = -1,
+                         .like = &s,
+                         .length = -1,
+                         .total = -1};
     struct buf how = buf_upto(sizeof p->how);
-    int64_t at = 0, before;
-    unsigned idle = 0;
+    struct fail now = {S3UP_OK, ""};
 
-    for (;;) {
-        struct fail now = {S3UP_OK, ""};
-
-        before = at;
-        if (xfer_fetch_once(st, p, &at, &now) == 0)
-            break;
-        idle = at > before ? 0 : idle + 1;
-        if (now.code != S3UP_LATER || !at || idle > st->config.retries || os_stop)
-            return fail_set(f, os_stop ? S3UP_INTERRUPTED : now.code, "%s", now.text);
-        s3_pause(st, idle, false);
-    }
+    s3_copy_name(g.said.etag, sizeof g.said.etag, span_of(p->etag));
+    /* What the store claims of itself does not matter: the bytes tell. */
+    if (xfer_get_to(st, &g, &now) < 0 && now.code != S3UP_DAMAGED)
+        return fail_set(f, now.code, "%s", now.text);
+    p->verdict = g.differs || g.done != s.length ? XFER_DIFFERENT : XFER_EQUAL;
     buf_str(&how, "bytes");
     if (p->verdict == XFER_DIFFERENT) {
         buf_str(&how, ", from ");
-        buf_num(&how, (uint64_t)at);
+        buf_num(&how, (uint64_t)g.done);
         buf_str(&how, " on");
     }
     s3_copy_name(p->how, sizeof p->how, buf_span(&how));
@@ -11029,8 +11007,8 @@ xfer_prove_bytes(struct store *st, struct xfer_proof *p, struct fail *f)
     return 0;
 }
 
-/* Has the store what the file is? The same size and the time that was noted with it say so,
- * else a checksum. What cannot be found out is no. */
+/* Has the store what the file is? The same size and the time that was noted with it say
+ * so, else a checksum. What cannot be found out is no. */
 static bool
 xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file)
 {

@@ -283,7 +283,7 @@ sec_opaque() { # ETags that are no sums
     calm
     fault 'GetObject * precondition-412'
     ends 3 verify --download f s3://bkt/large
-    err 'changed while it was being compared'
+    err 'changed while it was being fetched'
 }
 
 sec_ledger() { # whose lines count
@@ -333,6 +333,7 @@ sec_stat() {
         printf 'storage class: STANDARD_IA\nencryption: aws:kms\nencryption key: k1\n'
         printf 'redirect: /there\ntags: 2\nchecksum type: FULL_OBJECT\n'
         printf 'checksum.crc64nvme: %s\n' "$("$S3D" sum crc64nvme <a | cut -d ' ' -f 2)"
+        printf 'metadata.mtime: %s\n' "$(stat -c %.9Y a)"
         printf 'metadata.colour: red\n'
     } >wanted
     sed -i '/^metadata.s3up-id: /d' said
