@@ -16,12 +16,12 @@ again() { # COMMAND...
     "$tools/s3d" ctl "$port" reset
     setsid "$@" >/dev/null 2>&1 &
     n=0 most=500
-    [ "$1" != "$CURL" ] || most=30 # one request, so it goes by time
+    [ "$1" != "$CURL" ] || most=15 # one request, so it goes by time
     while [ $n -lt $most ] && kill -0 $! 2>/dev/null && ! half; do
         n=$((n + 1))
         sleep 0.02
     done
-    sleep 0.1 # parts that have just begun would cost nothing
+    sleep 0.05 # parts that have just begun would cost nothing
     kill -s KILL -- -$! 2>/dev/null
     wait $! 2>/dev/null
     timeout 60 "$@" >/dev/null 2>&1 && echo $((($(stat_of bytes_in) - MIB * 1048576) / 1024))
@@ -42,7 +42,7 @@ by_awscli() { again "$AWSCLI" --endpoint-url "$url" s3 cp file s3://bucket/e; }
 
 printf '[default]\ns3 =\n  max_concurrent_requests = 8\n  multipart_chunksize = %dMB\n' \
     $PART >aws.config
-serve store --rate 200000000
+serve store --rate 400000000
 head -c $((MIB * 1048576)) /dev/urandom >file
 set -- mine
 ! has "$CURL" || set -- "$@" by_curl

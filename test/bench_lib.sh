@@ -40,14 +40,15 @@ has() { # COMMAND
 }
 
 serve() { # NAME [OPTION...]: a store that keeps nothing; sets url, port, store
-    name=$1 store=s3d scheme=http
+    name=$1 program=s3d scheme=http
     shift
-    case " $* " in *' --cert '*) store=s3d-tls scheme=https ;; esac
+    case " $* " in *' --cert '*) program=s3d-tls scheme=https ;; esac
     mkdir "$name"
-    "$tools/$store" --dir "$name" --port-file "$name.port" --bucket bucket --sink-fast --quiet \
+    "$tools/$program" --dir "$name" --port-file "$name.port" --bucket bucket --sink-fast --quiet \
         --die-with-parent "$@" &
-    pids="$pids $!" store=$!
-    while [ ! -s "$name.port" ]; do sleep 0.02; done
+    store=$!
+    pids="$pids $store"
+    while [ ! -s "$name.port" ] && kill -0 $store; do sleep 0.02; done
     port=$(cat "$name.port")
     url=$scheme://127.0.0.1:$port
     export RCLONE_S3_ENDPOINT="$url"

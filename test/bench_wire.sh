@@ -7,7 +7,7 @@
 MIB=${MIB:-256}
 GIB="v * 1.024 / $MIB" # of milliseconds for $MIB MiB
 
-# Every program puts `file` to $url; s3up trusts $ca.
+# Every program puts `file` to $url.
 one() { cpu "$s3up" put -q -e "$url" "$@" --part-size 4G file s3://bucket/a; }
 parts() { cpu "$s3up" put -q -e "$url" "$@" -j 8 --part-size 16M file s3://bucket/a; }
 one_none() { one --checksum none; }
@@ -25,7 +25,7 @@ put_rclone() {
     cpu "$RCLONE" copyto --s3-upload-concurrency 8 --s3-chunk-size 16M \
         --s3-upload-cutoff 16M file :s3:bucket/d
 }
-put_awscli() { cpu "$AWSCLI" --endpoint-url "$url" s3 cp file s3://bucket/e; }
+put_awscli() { cpu "$AWSCLI" --ca-bundle "$W/ca.pem" --endpoint-url "$url" s3 cp file s3://bucket/e; }
 presigned() { # METHOD...
     "$s3up" presign -e "$url" --put s3://bucket/f | sed 's|^[a-z]*://[^/]*||'
 }
@@ -78,7 +78,7 @@ if ! command -v openssl >/dev/null; then
 fi
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out ca.pem \
     -days 30 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 2>/dev/null
-export AWS_CA_BUNDLE="$W/ca.pem" RCLONE_CA_CERT="$W/ca.pem" CURL_CA_BUNDLE="$W/ca.pem"
+export SSL_CERT_FILE="$W/ca.pem"
 serve tls --cert ca.pem --keyfile key.pem
 measure https floor_https 'openssl s_client'
 
