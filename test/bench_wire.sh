@@ -4,7 +4,7 @@
 # CPU of a TLS handshake, full and resumed. For https openssl makes the certificate.
 # shellcheck source=test/bench_lib.sh
 . "${0%/*}/bench_lib.sh"
-MIB=${MIB:-256}
+MIB=${MIB:-512}
 GIB="v * 1.024 / $MIB" # of milliseconds for $MIB MiB
 
 # Every program puts `file` to $url.
