@@ -5,8 +5,10 @@
 # shellcheck source=test/bench_lib.sh
 . "${0%/*}/bench_lib.sh"
 
-pss() { # COMMAND...: KiB
-    "$tools/soak" memory 2500 "$@"
+pss() { # MILLISECONDS COMMAND...: KiB, of how many processes, of the first
+    ms=$1 program=$(command -v "$2")
+    shift 2
+    "$tools/soak" memory "$ms" "$program" "$@"
 }
 
 as_if_eight() {
@@ -14,18 +16,18 @@ as_if_eight() {
 }
 
 mine() {
-    pss "$s3up" put -q -j 8 --part-size "${part}M" -e "$url" sparse s3://bucket/a | as_if_eight
+    pss 2500 "$s3up" put -q -j 8 --part-size "${part}M" -e "$url" sparse s3://bucket/a | as_if_eight
 }
 by_s5cmd() {
-    pss "$S5CMD" --endpoint-url "$url" cp --concurrency 8 --part-size "$part" \
+    pss 5000 "$S5CMD" --endpoint-url "$url" cp --concurrency 8 --part-size "$part" \
         sparse s3://bucket/b | cut -d ' ' -f 1
 }
 by_rclone() {
-    pss "$RCLONE" copyto --s3-upload-concurrency 8 --s3-chunk-size "${part}M" \
+    pss 5000 "$RCLONE" copyto --s3-upload-concurrency 8 --s3-chunk-size "${part}M" \
         sparse :s3:bucket/c | cut -d ' ' -f 1
 }
 by_awscli() {
-    pss "$AWSCLI" --endpoint-url "$url" s3 cp sparse s3://bucket/d | cut -d ' ' -f 1
+    pss 5000 "$AWSCLI" --endpoint-url "$url" s3 cp sparse s3://bucket/d | cut -d ' ' -f 1
 }
 
 serve store
