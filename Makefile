@@ -159,7 +159,8 @@ H           = .build/hostile
 
 $T/s3d $H/s3d: test/s3d.c
 $T/soak $H/soak: test/soak.c
-$T/s3d $H/s3d $T/soak $H/soak:
+$T/floor: test/floor.c
+$T/s3d $H/s3d $T/soak $H/soak $T/floor:
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c99 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -o $@ $<
 $T/s3d-tls: test/s3d.c .build/$(BOX)/libbearssl.a
@@ -222,10 +223,11 @@ interop: s3up $T/s3d $T/s3d-tls $(if $(wildcard test/oracle.c),$T/oracle)
 mutants: .build/native/libbearssl.a
 	@CC='$(CC)' test/mutants.sh $<
 
-# Prints, and never judges.
-bench: s3up $T/s3d $T/s3d-tls $T/soak $T/call
-	@test/bench.sh ./s3up $T/s3d $T/soak
-	@test/bench_wire.sh ./s3up $T/call $T/s3d-tls
+# Prints, and never judges: the table of numbers, beside what other programs need in the same
+# run. ROWS='small kill' make bench for some of it.
+ROWS = size wire small memory kill link build
+bench: s3up $T/s3d $T/s3d-tls $T/soak $T/call $T/floor
+	@for row in $(ROWS); do test/bench_$$row.sh ./s3up $T || exit; done
 
 demo: s3up $T/s3d
 	@test/demo.sh ./s3up $T/s3d

@@ -9715,13 +9715,15 @@ crew_adapt(struct crew *c)
 {
     struct crew_pace *p = &c->pace;
     int64_t took = os_ticks() - p->since;
-    unsigned next;
+    unsigned next, share;
     int64_t rate;
 
     crew_look(c);
+    /* What those who are new move first only fills buffers on the way. */
+    share = p->settling ? p->limit : p->limit / 4 + 1;
     if (p->fixed || crew_is_slowed(c) || took < CREW_ROUND ||
-        (p->moved < (int64_t)p->limit * CREW_ENOUGH &&
-         p->answers < p->limit * CREW_ANSWERS && took < CREW_LONG))
+        (p->moved < (int64_t)share * CREW_ENOUGH && p->answers < share * CREW_ANSWERS &&
+         took < CREW_LONG))
         return;
     /* A request has a price of its own, as if it carried so many bytes more. */
     rate = (p->moved + (int64_t)p->answers * S3_WINDOW) * 1000 / took;
