@@ -10377,7 +10377,7 @@ xfer_not_completed(struct xfer *x, struct xfer_up *up, const struct fail *now,
 static int
 xfer_complete(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
-    struct fail now = {S3UP_OK, ""};
+    struct fail now = {S3UP_OK, ""}, unread = {S3UP_OK, ""};
     int rc;
 
     if (!xfer_unchanged(up))
@@ -10393,6 +10393,8 @@ xfer_complete(struct xfer *x, struct xfer_up *up, struct fail *f)
         now = (struct fail){S3UP_OK, ""};
         rc = xfer_ask_complete(x, up, true, &now);
     }
+    if (rc == 0 && !up->etag[0])
+        (void)xfer_was_completed(x, up, &unread); /* Ceph leaves it empty there */
     return rc == 0 ? 0 : xfer_not_completed(x, up, &now, f);
 }
 

@@ -432,6 +432,14 @@ sec_complete() {
         ends 0 rm s3://bkt/cpl/b
     done
     quirk ''
+    # A store that does not say the ETag there is asked for it.
+    fault 'CompleteMultipartUpload * no-etag'
+    ends 0 put --part-size 5M f s3://bkt/cpl/a
+    calm
+    etag=$("$S3UP" stat s3://bkt/cpl/a | sed -n 's/^etag: "\(.*\)"$/\1/p')
+    check test -n "$etag"
+    ends 0 history --json s3://bkt/cpl/a
+    is "$(grep -c "\"etag\":\"$etag\"" "$T/out")" "$(grep -c . "$T/out")"
     # It is refused for as long as this run lasts: the next one sends no part again.
     for f in ok-error=InternalError 503 lost-reply reset-before access-denied; do
         ctl reset
