@@ -17,6 +17,7 @@ cases='mb mb_again ls_buckets
     ls_prefix many
     aws s3cmd
     profile credential_process session_token virtual tls
+    '$part_cases'
     rb_full rb'
 
 b=s3://interop        # what most cases put their objects into
@@ -122,9 +123,13 @@ case_cut() {
     with="http_proxy=127.0.0.1:$(cat "$W/proxy-port")"
     with="$with https_proxy=${with#*=}"
     cut_once
-    s3 put -v "$W/large" $b/cut
+    s3 put -v --threshold 1G "$W/large" $b/cut
     want 0
     is "the number of requests" "$(grep -c '> PUT' "$W/err")" 2
+    cut_once
+    s3 put -v -j 1 --part-size 32M "$W/large" $b/cut
+    want 0
+    is "the number of parts sent, one of them twice" "$(grep -c '> PUT' "$W/err")" 3
     s3 get $b/cut -
     want 0
     same "$W/large" "$W/out"

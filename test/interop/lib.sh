@@ -3,6 +3,7 @@
 #   NAME.sh look                      is it all there? If not, says in one line what is missing
 #   NAME.sh start DIR PORT TLSPORT    starts it on loopback, returns when it answers; writes
 #                                     DIR/env, shell assignments for whoever tests against it
+#   NAME.sh rekey DIR SECRET          its user has another secret from now on
 #   NAME.sh stop DIR                  stops what that start began, and nothing else
 # The ports PORT..PORT+19 and TLSPORT must be free. DIR is made, and left to be removed.
 # shellcheck shell=sh
@@ -60,14 +61,17 @@ stop_last() {
 # What is ours has DIR on its command line. The data is thrown away, so nobody is asked
 # to end in good order; workers go with the process group of their parent.
 stop_all() {
-    for file in "$dir"/run/*; do
-        pid=$(cat "$file" 2>/dev/null) || continue
+    for file in "$dir"/run/*; do stop_one "${file##*/}"; done
+}
+
+stop_one() { # NAME
+    if pid=$(cat "$dir/run/$1" 2>/dev/null); then
         if grep -qF -- "$dir/" "/proc/$pid/cmdline" 2>/dev/null; then
             kill -s KILL -- "-$pid" 2>/dev/null
             while grep -qF -- "$dir/" "/proc/$pid/cmdline" 2>/dev/null; do sleep 0.02; done
         fi
-        rm -f "$file"
-    done
+        rm -f "$dir/run/$1"
+    fi
 }
 
 # Until the command succeeds: wait_for WHAT SECONDS COMMAND...
@@ -138,7 +142,14 @@ run() {
         case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
         stop_all
         ;;
+    rekey)
+        [ $# = 3 ] || fatal "rekey DIR SECRET"
+        case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
+        # shellcheck source=/dev/null
+        . "$dir/env"
+        rekey "$3"
+        ;;
     install | look) install ;;
-    *) fatal "install | look | start DIR PORT TLSPORT | stop DIR" ;;
+    *) fatal "install | look | start DIR PORT TLSPORT | rekey DIR SECRET | stop DIR" ;;
     esac
 }

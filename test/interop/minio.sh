@@ -34,26 +34,37 @@ build() (
 )
 
 start() {
-    export MINIO_ROOT_USER=S3UPINTEROPACCESSKEY
-    export MINIO_ROOT_PASSWORD=s3upInteropSecret/0123+456789abcdefghijk
-    export MINIO_REGION=eu-interop-1 MINIO_DOMAIN=localhost MINIO_BROWSER=off MINIO_UPDATE=off HOME="$dir"
+    secret=s3upInteropSecret/0123+456789abcdefghijk
     make_tls ecdsa
     mkdir -p "$dir/certs" "$dir/none"
     cp "$dir/tls/server.pem" "$dir/certs/public.crt"
     cp "$dir/tls/server.key" "$dir/certs/private.key"
-    launch http "$bin/minio" server --address "127.0.0.1:$port" --certs-dir "$dir/none" \
-        "$dir/data-http"
-    launch https "$bin/minio" server --address "127.0.0.1:$tlsport" \
-        --certs-dir "$dir/certs" "$dir/data-https"
-    wait_for "MinIO answers" 60 ready "http://127.0.0.1:$port"
-    wait_for "MinIO answers over TLS" 60 ready "https://localhost:$tlsport"
+    both "http://127.0.0.1:$port" "https://localhost:$tlsport" "$secret"
     cat >"$dir/env" <<C
 url='http://127.0.0.1:$port' tls_url='https://localhost:$tlsport' ca='$dir/tls/ca.pem'
-access=$MINIO_ROOT_USER secret='$MINIO_ROOT_PASSWORD' region=eu-interop-1
+access=$MINIO_ROOT_USER secret='$secret' region=eu-interop-1
 sts_url='http://127.0.0.1:$port' virtual=yes
 differs='mb_again=owned key_dots=refused key_double=refused key_lead=folded
     key_no_utf8=refused key_1024_flat=refused'
 C
+}
+
+both() { # URL TLSURL SECRET
+    export MINIO_ROOT_USER=S3UPINTEROPACCESSKEY MINIO_ROOT_PASSWORD="$3"
+    export MINIO_REGION=eu-interop-1 MINIO_DOMAIN=localhost MINIO_BROWSER=off MINIO_UPDATE=off HOME="$dir"
+    launch http "$bin/minio" server --address "127.0.0.1:${1##*:}" --certs-dir "$dir/none" \
+        "$dir/data-http"
+    launch https "$bin/minio" server --address "127.0.0.1:${2##*:}" \
+        --certs-dir "$dir/certs" "$dir/data-https"
+    wait_for "MinIO answers" 60 ready "$1"
+    wait_for "MinIO answers over TLS" 60 ready "$2"
+}
+
+# It knows its user's secret from its start.
+rekey() {
+    stop_all
+    # shellcheck disable=SC2154 # of the file env
+    both "$url" "$tls_url" "$1"
 }
 
 ready() {

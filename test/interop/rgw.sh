@@ -128,9 +128,14 @@ C
 url='http://127.0.0.1:$port' tls_url='https://localhost:$tlsport' ca='$dir/tls/ca.pem'
 access=$access secret='$secret' region=us-east-1
 sts_url='http://127.0.0.1:$((port + 19))' sts_role=arn:aws:iam:::role/visitor
-virtual=yes
+virtual=yes access_log='$dir/log/client.rgw.a.log'
 differs='wrong_region=any checksum_wrong=ignored key_no_utf8=refused'
 C
+}
+
+rekey() {
+    conf=$dir/ceph.conf
+    admin key create --uid=s3up --key-type=s3 --access-key="$access" --secret-key="$1"
 }
 
 admin() {

@@ -7,7 +7,7 @@
 # With -i, apt-get installs if we are root, and Go builds MinIO if there is a Go, to be kept in
 # ${XDG_CACHE_HOME:-~/.cache}/s3up-interop. Without it nothing is installed, so that stores
 # may be tested side by side; what is missing is skipped, and said so.
-# S3UP=FILE tests another s3up. TMPDIR wants 3 GiB for each store; Swift, user xattrs.
+# S3UP=FILE tests another s3up. CASES='mb killed' runs these alone. TMPDIR wants 8 GiB for each store; Swift, user xattrs.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -29,8 +29,7 @@ done
 [ $# -gt 0 ] || set -- rgw swift minio s3d
 
 W=$(mktemp -d) || exit 1
-export S3UP_STATE_DIR="$W/state"
-passed=0 failed=0 running='' proxy='' installer=''
+passed=0 failed=0 running='' proxy='' installer='' beside=''
 : >"$W/table"
 : >"$W/skipped"
 trap leave EXIT
@@ -38,6 +37,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 leave() {
+    [ -z "$beside" ] || kill -s KILL -- "-$beside" 2>/dev/null
     [ -z "$proxy" ] || kill "$proxy" 2>/dev/null
     [ -z "$installer" ] || { kill -s TERM -- "-$installer" && wait "$installer"; } 2>/dev/null
     [ -z "$running" ] || "$here/$running.sh" stop "$W/$running"
@@ -169,6 +169,8 @@ s3cmd_to() {
     call "$s3cmd" --no-progress -c "$W/s3cmd.cfg" "$@"
 }
 
+# shellcheck source=parts.sh
+. "$here/parts.sh"
 # shellcheck source=cases.sh
 . "$here/cases.sh"
 
@@ -233,7 +235,7 @@ for name in $(env | sed -n 's/^\(AWS_[A-Za-z0-9_]*\|S3UP_[A-Z_]*\|SSL_CERT_[A-Z]
     [ "$name" = S3UP ] || unset "$name"
 done
 cache=$tools/..
-export XDG_CACHE_HOME="$cache" HOME="$W/home" LC_ALL=C.UTF-8 TZ=UTC
+export S3UP_STATE_DIR="$W/state" XDG_CACHE_HOME="$cache" HOME="$W/home" LC_ALL=C.UTF-8 TZ=UTC
 mkdir -p "$HOME/.aws" "$W/many" "$W/tree/un der"
 
 stream() { # BYTES that no compression and no sparse file can hide
@@ -305,7 +307,7 @@ for server in $servers; do
         running=
         continue
     fi
-    differs='' visitor='' visitor_token='' sts_url='' sts_role='' virtual='' ctl=''
+    differs='' visitor='' visitor_token='' sts_url='' sts_role='' virtual='' ctl='' access_log=''
     url='' tls_url='' ca='' access='' secret='' region=''
     # shellcheck source=/dev/null
     . "$W/$server/env"
@@ -320,7 +322,7 @@ for server in $servers; do
             "host_base = ${at#*//}" "host_bucket = ${at#*//}" "bucket_location = $region" \
             "use_https = $([ $scheme = http ] && echo False || echo True)" \
             "ca_certs_file = $ca" 'multipart_chunk_size_mb = 7' >"$W/s3cmd.cfg"
-        for case in $cases; do
+        for case in ${CASES:-$cases}; do
             cell=ok with=
             "case_$case"
             echo "$case $server-$scheme $cell" >>"$W/table"

@@ -41,4 +41,10 @@ ctl='$dir/s3d ctl $port'
 C
 }
 
+# The one that speaks HTTP: there is no other way to tell it.
+rekey() {
+    # shellcheck disable=SC2154 # of the file env
+    echo "$access:$1" | $ctl keys
+}
+
 run "$@"

@@ -60,10 +60,7 @@ C
     for server in account container object; do
         swift $server $server
     done
-    swift proxy proxy
-    swift tls proxy
-    wait_for "the proxy answers" 60 healthy "http://127.0.0.1:$port"
-    wait_for "the proxy answers over TLS" 60 healthy "https://localhost:$tlsport"
+    proxies "http://127.0.0.1:$port" "https://localhost:$tlsport"
     # tempauth: an access key is ACCOUNT:USER.
     cat >"$dir/env" <<C
 url='http://127.0.0.1:$port' tls_url='https://localhost:$tlsport' ca='$dir/tls/ca.pem'
@@ -72,6 +69,21 @@ virtual=yes
 differs='mb_again=owned checksum_wrong=ignored no_clobber=501 if_none_match=501
     unknown_key=Signature anonymous=1/1 key_no_utf8=refused'
 C
+}
+
+proxies() { # URL TLSURL
+    swift proxy proxy
+    swift tls proxy
+    wait_for "the proxy answers" 60 healthy "$1"
+    wait_for "the proxy answers over TLS" 60 healthy "$2"
+}
+
+rekey() {
+    stop_one proxy
+    stop_one tls
+    sed -i "s|^user_s3up_tester = [^ ]*|user_s3up_tester = $1|" "$dir/etc/proxy.conf" "$dir/etc/tls.conf"
+    # shellcheck disable=SC2154 # of the file env
+    proxies "$url" "$tls_url"
 }
 
 settings() { # PORT WORKERS
