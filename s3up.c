@@ -118,6 +118,7 @@
 #define XFER_PARTING  700     /* milliseconds for an abort when we must stop */
 #define XFER_DEATHS   20      /* of workers, after which an upload is given up */
 #define CLI_SAMPLES   6       /* seconds over which a rate is shown */
+#define CLI_ETA       2000    /* milliseconds until it says how long the rest will take */
 #define XFER_RENEWALS 3       /* of keys in a row that are refused again */
 #define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536   /* bytes of one key, token or setting */
@@ -1733,6 +1734,19 @@ static bool log_drawn; /* a line that is drawn over and over stands on the termi
 static volatile sig_atomic_t os_stop;  /* 0, or the signal that asked us to stop */
 static volatile sig_atomic_t os_asked; /* somebody wants to know how it goes */
 
+/* What the owner of this process does now and then, also while it waits for others. */
+static struct {
+    void (*beat)(void *owner); /* or NULL */
+    void *owner;
+} os_pulse;
+
+static void
+os_beat(void)
+{
+    if (os_pulse.beat)
+        os_pulse.beat(os_pulse.owner);
+}
+
 /* Did a call fail only because of a signal that is no stop? A stop ends it: a full pipe,
  * or a FIFO that nobody opens, could hold us for ever. */
 static bool
@@ -2115,6 +2129,15 @@ os_width(int fd)
     return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
 }
 
+/* Is there somebody who watches, on a terminal that can wipe a line? */
+static bool
+os_can_draw(void)
+{
+    const char *kind = getenv("TERM");
+
+    return isatty(STDERR_FILENO) && !(kind && !strcmp(kind, "dumb"));
+}
+
 /* Minutes since midnight, where this machine thinks it is. */
 static unsigned
 os_minute(void)
@@ -2207,8 +2230,10 @@ os_sleep(int milliseconds)
 {
     int64_t left = milliseconds, until = os_ticks() + milliseconds;
 
-    for (; !os_stop && left > 0; left = until - os_ticks())
+    for (; !os_stop && left > 0; left = until - os_ticks()) {
         (void)poll(NULL, 0, (int)(left > 100 ? 100 : left));
+        os_beat();
+    }
 }
 
 /* A variable that is set and not empty. */
@@ -3865,6 +3890,7 @@ net_wait(struct pollfd *fds, nfds_t n, int64_t until)
             errno = EINTR;
             return -1;
         }
+        os_beat();
         ready = poll(fds, n, left <= 0 ? 0 : left < NET_SLICE ? (int)left : NET_SLICE);
         if (ready > 0)
             return 1;
@@ -6966,8 +6992,7 @@ struct s3_config {
     int64_t until;                 /* when the keys expire, or 0 */
     /* Puts newer keys into the config; false if there are none. NULL: nobody can. */
     bool (*renew)(void *owner, struct s3_config *config);
-    void (*tick)(void *owner); /* called while bytes move; may be NULL */
-    void *owner;               /* of both */
+    void *owner; /* of both */
 };
 
 struct store {
@@ -7414,8 +7439,7 @@ s3_moved(struct store *st, size_t n, int64_t body)
     st->meter->moved += (uint32_t)n;
     st->meter->queue = (uint32_t)net_unsent(st->conn.wire.fd);
     st->meter->body = (uint32_t)(body >> 10);
-    if (st->config.tick)
-        st->config.tick(st->config.owner);
+    os_beat();
 }
 
 /* Sends the body in pieces. 0: all, 1: the store wants no more, -1: failed. */
@@ -9109,7 +9133,7 @@ crew_is_slowed(struct crew *c)
     if (slow == c->slow)
         return false;
     c->slow = slow;
-    if (os_ticks() - p->since < CREW_ROUND)
+    if (os_ticks() - p->since < CREW_ROUND || crew_busy(c) > p->limit)
         return true; /* those that were under way complain, too */
     p->ceiling = p->limit > 1 ? p->limit - 1 : 1;
     p->best = (p->limit + 1) / 2;
@@ -9313,7 +9337,6 @@ struct xfer {
     /* The next file to be sent; false when there are no more. */
     bool (*next)(void *owner, struct xfer_item *item);
     void (*event)(void *owner, const struct xfer_event *e);
-    void (*tick)(void *owner);
     void *owner;
     bool no_more, hopeless;
     bool proven;      /* the store has taken something */
@@ -10813,7 +10836,7 @@ static void
 xfer_feed(struct xfer *x)
 {
     struct buf order = buf_upto(CREW_ORDER);
-    unsigned hand;
+    unsigned hand, took;
 
     /* Until the store has taken something, one worker is enough to find out whether it
      * does. */
@@ -10838,13 +10861,15 @@ xfer_feed(struct xfer *x)
             continue;
         }
         crew_share(&x->crew, x->wish->rate); /* whoever begins now must not run ahead */
-        hand = crew_give(&x->crew, hand, buf_span(&order));
-        if (hand == CREW_MOST)
-            break;
-        up->given[number] = 1;
-        up->flying++;
+        /* Known before: a parent that does the work itself shows how it goes. */
         x->doing[hand].serial = up->serial;
         x->doing[hand].number = number;
+        took = crew_give(&x->crew, hand, buf_span(&order));
+        if (took == CREW_MOST)
+            break;
+        x->doing[took] = x->doing[hand];
+        up->given[number] = 1;
+        up->flying++;
     }
     crew_share(&x->crew, x->wish->rate);
     buf_free(&order);
@@ -10946,7 +10971,7 @@ xfer_take(struct xfer *x, unsigned hand, const struct crew_answer *a)
     if (!up)
         return;
     up->flying--;
-    if (a->tries)
+    if (a->tries || a->died)
         xfer_say(x,
                  (struct xfer_event){.kind = XFER_RETRY, .up = up, .number = a->number});
     if (a->code == S3UP_OK && !a->died) {
@@ -10980,7 +11005,7 @@ xfer_leave(void *context)
         (void)close(x->st->conn.wire.fd); /* without a word: it is the parent's */
     http_init(&x->st->conn);
     x->st->config.renew = NULL;
-    x->st->config.tick = NULL;
+    os_pulse.beat = NULL;
 }
 
 /* Sends all that next() gives; event() hears what came of each. */
@@ -11017,8 +11042,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
             if (os_ticks() - up->journal.synced >= XFER_SYNC)
                 (void)jrn_sync(&up->journal, &unread);
         crew_adapt(&x->crew);
-        if (x->tick)
-            x->tick(x->owner);
+        os_beat();
         (void)s3_renew(x->st, false); /* before they expire */
     }
     /* What is acknowledged by now is not to be sent again. */
@@ -12326,9 +12350,10 @@ struct cli_run {
         uint64_t moved;
     } sample[CLI_SAMPLES]; /* one a second, round and round */
     unsigned samples;
-    uint64_t shown;  /* the most that was shown as done */
-    int64_t left;    /* seconds, as they were shown */
-    bool is_drawing; /* there is a terminal to draw on */
+    unsigned parts_over, parts_all; /* of uploads that have ended */
+    uint64_t shown;                 /* the most that was shown as done */
+    int64_t left, left_at;          /* milliseconds, as they were shown, and when */
+    bool is_drawing;                /* there is a terminal to draw on */
 };
 
 static struct buf
@@ -12396,7 +12421,7 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
     struct buf target = cli_target(r, e->up), line;
 
     line = cli_begin_event(names[e->kind], e->up->file[0].path, buf_span(&target));
-    if (e->kind == XFER_START || e->kind == XFER_RESUME) {
+    if ((e->kind == XFER_START && !e->up->stream) || e->kind == XFER_RESUME) {
         cli_event_number(&line, "size", (uint64_t)e->up->plan.size);
         cli_event_number(&line, "parts", e->up->plan.n);
         cli_event_number(&line, "part_size", (uint64_t)e->up->plan.part);
@@ -12432,10 +12457,15 @@ cli_measure_done(struct cli_run *r, struct cli_gauge *g)
     struct xfer *x = &r->xfer;
 
     g->done = r->bytes;
+    g->total = r->total;
+    g->parts = r->parts_over;
+    g->all = r->parts_all;
     for (const struct xfer_up *up = x->ups; up; up = up->next) {
         g->done += cli_found_bytes(up);
         g->parts += up->whole ? 0 : jrn_count(&up->facts);
         g->all += up->whole || (up->stream && !up->stream->ended) ? 0 : up->plan.n;
+        if (up->stream && up->stream->ended)
+            g->total = (uint64_t)up->plan.size; /* whatever was expected */
         for (unsigned i = 0; i < x->crew.most; i++)
             if (x->crew.hand[i].busy && x->doing[i].serial == up->serial) {
                 uint64_t body = (uint64_t)x->crew.meter[i].body << 10;
@@ -12445,19 +12475,41 @@ cli_measure_done(struct cli_run *r, struct cli_gauge *g)
                 g->flying++;
             }
     }
-    if (g->done > r->total && r->total)
-        g->done = r->total;
     r->shown = g->done > r->shown ? g->done : r->shown;
     g->done = r->shown;
-    g->total = r->total;
+    if (g->done > g->total)
+        g->total = 0; /* there is more than was expected: nobody knows how much */
 }
 
-/* The rate of the last few seconds, and how long it will take on at that. What was said
- * to be left counts down by itself, and is drawn to the new value only slowly. */
+/* How long it will take on at this rate. What was said to be left counts down by itself,
+ * and is drawn to the new value only slowly; before the rate means something, nothing is
+ * said. */
+static void
+cli_measure_left(struct cli_run *r, struct cli_gauge *g, int64_t now)
+{
+    int64_t passed = now - r->left_at, left;
+
+    if (!g->rate || !g->total || now - r->begun < CLI_ETA) {
+        r->left = -1;
+        return;
+    }
+    left = (int64_t)((g->total - g->done) / g->rate * 1000 +
+                     (g->total - g->done) % g->rate * 1000 / g->rate);
+    if (r->left < 0) {
+        r->left = left;
+    } else {
+        r->left = r->left > passed ? r->left - passed : 0;
+        r->left += (left - r->left) * passed / (passed + CLI_ETA);
+    }
+    r->left_at = now;
+    g->left = (r->left + 999) / 1000;
+}
+
+/* The rate of the last few seconds, and what follows from it. */
 static void
 cli_measure(struct cli_run *r, struct cli_gauge *g)
 {
-    int64_t now = os_ticks(), left;
+    int64_t now = os_ticks();
     const struct cli_sample *oldest =
         &r->sample[r->samples < CLI_SAMPLES ? 0 : r->samples % CLI_SAMPLES];
 
@@ -12466,11 +12518,7 @@ cli_measure(struct cli_run *r, struct cli_gauge *g)
     if (r->samples && now - oldest->at > 0 && r->xfer.crew.moved >= oldest->moved)
         g->rate =
             (r->xfer.crew.moved - oldest->moved) * 1000 / (uint64_t)(now - oldest->at);
-    if (!g->rate || !g->total)
-        return;
-    left = (int64_t)((g->total - g->done) / g->rate);
-    r->left = r->left < 0 || left < CLI_SAMPLES ? left : r->left + (left - r->left) / 8;
-    g->left = r->left;
+    cli_measure_left(r, g, now);
 }
 
 /* Adds a piece if the line has room for it. */
@@ -12492,7 +12540,8 @@ cli_put_gauge(struct buf *line, const struct cli_gauge *g, uint64_t retries, siz
     struct buf piece = buf_upto(256);
 
     if (g->total) {
-        buf_num(&piece, g->done / (g->total / 100 + !!(g->total % 100)));
+        buf_num(&piece, g->total < UINT64_MAX / 100 ? g->done * 100 / g->total
+                                                    : g->done / (g->total / 100));
         buf_char(&piece, '%');
     } else {
         num_put_size(&piece, g->done);
@@ -12544,7 +12593,21 @@ cli_tell(struct cli_run *r, const struct cli_gauge *g)
     cli_event_number(&line, "parts", g->all);
     cli_event_number(&line, "under_way", g->flying);
     cli_event_number(&line, "retries", r->retries);
+    if (g->left >= 0)
+        cli_event_number(&line, "seconds_left", (uint64_t)g->left);
     cli_event_end(&line, false);
+}
+
+/* Says what somebody has asked for: also to who wanted to hear of errors only. */
+static void
+cli_reply(const char *text)
+{
+    enum log_level most = log_most;
+
+    os_asked = 0;
+    log_most = most < LOG_NOTE ? LOG_NOTE : most;
+    log_say(LOG_NOTE, "%s", text);
+    log_most = most;
 }
 
 /* Called all the time: what is due now? */
@@ -12560,6 +12623,7 @@ cli_tick(void *owner)
         r->told = now;
         if (r->cli->rate)
             (void)cli_rate(r->cli->rate, os_minute(), &r->wish.rate);
+        crew_share(&r->xfer.crew, r->wish.rate);
         crew_look(&r->xfer.crew);
         r->sample[r->samples++ % CLI_SAMPLES] =
             (struct cli_sample){now, r->xfer.crew.moved};
@@ -12574,10 +12638,9 @@ cli_tick(void *owner)
         cli_put_gauge(&line, &g, r->retries,
                       os_asked ? line.max : os_width(STDERR_FILENO));
         if (os_asked)
-            log_say(LOG_NOTE, "%s", buf_text(&line));
+            cli_reply(buf_text(&line));
         else
             log_draw(buf_span(&line));
-        os_asked = 0;
     }
     buf_free(&line);
 }
@@ -12597,6 +12660,10 @@ cli_hear(void *owner, const struct xfer_event *e)
         cli_say_resume(r, e->up);
     if (e->kind == XFER_OVER)
         log_say(LOG_WARN, "%s: starting over: %s", path, e->text);
+    if ((e->kind == XFER_FAILED || e->kind == XFER_DONE) && !e->up->whole) {
+        r->parts_over += e->kind == XFER_DONE ? e->up->plan.n : jrn_count(&e->up->facts);
+        r->parts_all += e->up->plan.n;
+    }
     if (e->kind == XFER_FAILED) {
         cli_count(&r->tally, cli_failed(r->cli, e->fail, path, false));
     } else if (e->kind == XFER_DONE) {
@@ -12609,6 +12676,15 @@ cli_hear(void *owner, const struct xfer_event *e)
     } else if (r->cli->json) {
         cli_json_event(r, e);
     }
+}
+
+/* A folder is no stream, and one stands where standard input was closed. */
+static bool
+cli_is_stream(const struct cli *c)
+{
+    struct stat info;
+
+    return c->producer || (fstat(STDIN_FILENO, &info) == 0 && !S_ISDIR(info.st_mode));
 }
 
 /* What cannot be sent at all, however the store is. */
@@ -12624,6 +12700,8 @@ cli_is_file(const struct cli_run *r, const char *word, struct fail *f)
     else if (!strcmp(word, "-") && !c->producer && isatty(STDIN_FILENO) && !c->force)
         (void)fail_set(f, S3UP_USAGE,
                        "standard input is a terminal: to type an object, add --force");
+    else if (!strcmp(word, "-") && !cli_is_stream(c))
+        (void)fail_set(f, S3UP_USAGE, "standard input is closed, or a folder");
     else if (strcmp(word, "-") != 0 && c->producer)
         (void)fail_set(f, S3UP_USAGE,
                        "--if-exit-0 stores what its command prints: FILE must be -");
@@ -12728,6 +12806,9 @@ cli_jobs(const struct cli *c, uint64_t part, unsigned *jobs, struct fail *f)
                         "--jobs wants a number from 1 to %d, or auto, not \"%s\"",
                         CREW_MOST, c->jobs);
     *jobs = (unsigned)(n <= most ? n : most ? most : 1);
+    if (c->jobs && *jobs < n && strcmp(c->jobs, "auto") != 0)
+        log_say(LOG_NOTE, "--jobs: there is memory for %u at a time with such parts",
+                *jobs);
     return 0;
 }
 
@@ -12742,6 +12823,21 @@ cli_is_small(const struct cli_run *r)
             (uint64_t)info.st_size <= r->wish.part_size);
 }
 
+/* How long a stream will be: as was said, or as a file is that is read as one. 0: who
+ * knows. */
+static uint64_t
+cli_expected(const struct cli *c)
+{
+    struct stat info;
+    off_t at;
+
+    if (c->expected || c->producer || fstat(STDIN_FILENO, &info) != 0 ||
+        !S_ISREG(info.st_mode))
+        return c->expected;
+    at = lseek(STDIN_FILENO, 0, SEEK_CUR);
+    return at >= 0 && at < info.st_size ? (uint64_t)(info.st_size - at) : 0;
+}
+
 /* How much there is to be sent, as far as that is known. */
 static uint64_t
 cli_total(const struct cli_run *r)
@@ -12751,7 +12847,7 @@ cli_total(const struct cli_run *r)
 
     for (int i = 0; i < r->last; i++)
         if (!strcmp(r->words[i], "-"))
-            return r->cli->expected;
+            return cli_expected(r->cli);
         else if (stat(r->words[i], &info) == 0 && S_ISREG(info.st_mode))
             total += (uint64_t)info.st_size;
     return total;
@@ -12912,7 +13008,7 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     }
     if (!w->part_size)
         w->part_size = stream ? PART_STREAM : PART_USUAL;
-    if (stream && part_plan(&plan, (int64_t)c->expected, w->part_size, f) < 0)
+    if (stream && part_plan(&plan, (int64_t)cli_expected(c), w->part_size, f) < 0)
         return -1;
     if (stream) /* what is given must hold it: a stream cannot be begun again */
         w->part_size = (uint64_t)plan.part;
@@ -12936,11 +13032,12 @@ cli_put_words(struct cli_run *r, struct store *st, struct fail *f)
                             .bucket = r->bucket,
                             .next = cli_next,
                             .event = cli_hear,
-                            .tick = cli_tick,
                             .owner = st->config.owner};
     r->at = 0;
     r->left = -1;
-    r->total = cli_total(r);
+    r->sample[0] = (struct cli_sample){os_ticks(), 0};
+    r->samples = 1;
+    r->total = r->bytes + cli_total(r);
     if (xfer_run(&r->xfer, cli_is_small(r) ? 1 : r->jobs, f) < 0)
         return -1;
     ended = r->xfer.hopeless || os_stop;
@@ -12949,6 +13046,21 @@ cli_put_words(struct cli_run *r, struct store *st, struct fail *f)
          r->at++)
         cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], "sent", why, false));
     return 0;
+}
+
+/* The answer to who asks while a stream is put into a file. */
+static void
+cli_tell_spool(const struct cli *c, uint64_t n)
+{
+    struct buf text = buf_upto(FAIL_TEXT);
+
+    if (os_asked) {
+        num_put_size(&text, n);
+        buf_str(&text, " are in the spool ");
+        buf_str(&text, c->spool);
+        cli_reply(buf_text(&text));
+    }
+    buf_free(&text);
 }
 
 /* Puts the stream into a file; *n is how long it was. What ends early leaves nothing. */
@@ -12972,7 +13084,10 @@ cli_fill_spool(const struct cli *c, const char *part, const char *path, uint64_t
         (void)fail_sys(f, "write", part);
     } else if (!c->producer || cli_produce(c->producer, &item, f) == 0) {
         while (f->code == S3UP_OK && !os_stop &&
-               (did = read(item.fd, piece, S3_WINDOW)) > 0) {
+               ((did = read(item.fd, piece, S3_WINDOW)) > 0 || (did && os_again()))) {
+            cli_tell_spool(c, *n);
+            if (did < 0)
+                continue;
             *n += (uint64_t)did;
             if (!os_write(fd, piece, (size_t)did))
                 (void)fail_sys(f, "write", part);
@@ -13048,6 +13163,8 @@ cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
         rc = cli_put_words(r, st, f);
     if (rc == 0 && !r->tally.failed && unlink(word) != 0)
         rc = fail_sys(f, "remove", word);
+    if (rc == 0 && r->tally.failed && access(word, F_OK) == 0)
+        log_say(LOG_NOTE, "the stream is kept in %s; the same command sends it", word);
     buf_free(&endpoint);
     buf_free(&path);
     buf_free(&part);
@@ -13080,11 +13197,11 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     run.folder = buf_upto(PATH_MAX);
     if (!c->dry_run)
         cli_state(&run);
-    run.told = run.sample[0].at = run.begun;
-    run.samples = 1;
+    run.told = run.begun;
     s->run = &run;
-    st->config.tick = cli_tick;
-    run.is_drawing = !c->json && !c->quiet && !c->no_progress && isatty(STDERR_FILENO);
+    os_pulse.beat = cli_tick;
+    os_pulse.owner = s;
+    run.is_drawing = !c->json && !c->quiet && !c->no_progress && os_can_draw();
     if (c->rate)
         (void)cli_rate(c->rate, os_minute(), &run.wish.rate);
     if ((c->spool && !c->dry_run ? cli_put_spool(&run, st, f)
@@ -13094,7 +13211,7 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     if (code >= 0 && c->metrics && cli_metrics(&run, code, f) < 0)
         code = code ? code : cli_failed(c, f, c->metrics, false);
     s->run = NULL;
-    st->config.tick = NULL;
+    os_pulse.beat = NULL;
     buf_free(&run.key);
     buf_free(&run.target);
     buf_free(&run.folder);
