@@ -8817,7 +8817,9 @@ struct crew_hand {
     pid_t pid; /* 0: there is no worker here */
     int orders, answers;
     bool busy;
-    unsigned age; /* how many renewals of the keys it has seen */
+    bool turned;   /* away by the store, since the last look */
+    int64_t since; /* ticks when it got its order */
+    unsigned age;  /* how many renewals of the keys it has seen */
 };
 
 /* How many hands are at work when nobody says how many: found out by trying. */
@@ -8829,6 +8831,7 @@ struct crew_pace {
     int64_t rate;     /* what the best moved */
     bool settling;    /* the number changed: what is moved now tells nothing yet */
     unsigned hold;    /* rounds until another number is tried */
+    int64_t slowed;   /* ticks after the store has asked for less */
     bool down;        /* next time fewer are tried */
     int64_t since;    /* ticks at the begin of the round */
     int64_t moved;    /* in this round, and out of this machine */
@@ -8839,8 +8842,7 @@ struct crew {
     unsigned most; /* hands, at most */
     struct crew_pace pace;
     uint64_t moved; /* bytes, of all hands, in all */
-    uint32_t slow;  /* as of the last look */
-    uint32_t last[CREW_MOST], queue[CREW_MOST];
+    uint32_t last[CREW_MOST], queue[CREW_MOST], slow[CREW_MOST]; /* at the last look */
     const unsigned *age; /* of the keys that a new worker gets */
     bool full;           /* no more can be started */
     int also;            /* a descriptor whose input ends a wait, too; or -1 */
@@ -9041,6 +9043,7 @@ crew_give(struct crew *c, unsigned hand, struct span order)
         h = c->hand;
     }
     c->meter[hand].body = 0;
+    h->since = os_ticks();
     h->busy = true;
     if (c->most == 1) {
         c->own = (struct crew_answer){.code = S3UP_OK};
@@ -9121,26 +9124,47 @@ crew_round(struct crew *c, unsigned limit)
     p->answers = 0;
 }
 
-/* The store asked for less: half as many, and never again as many as that was. */
+/* The store asked for less: half as many, and not soon again as many as that was. Orders
+ * that were given before complain for the same reason; that was heard. */
 static bool
 crew_is_slowed(struct crew *c)
 {
     struct crew_pace *p = &c->pace;
-    uint32_t slow = 0;
+    bool heard = false, slowed = false;
 
-    for (unsigned i = 0; i < CREW_MOST; i++)
-        slow += c->meter[i].slow;
-    if (slow == c->slow)
-        return false;
-    c->slow = slow;
-    if (os_ticks() - p->since < CREW_ROUND || crew_busy(c) > p->limit)
-        return true; /* those that were under way complain, too */
-    p->ceiling = p->limit > 1 ? p->limit - 1 : 1;
-    p->best = (p->limit + 1) / 2;
-    p->rate = 0;
-    p->hold = CREW_HOLD;
-    crew_round(c, p->best);
-    return true;
+    for (unsigned i = 0; i < CREW_MOST; i++) {
+        uint32_t slow = c->meter[i].slow;
+
+        c->hand[i].turned = slow != c->slow[i];
+        c->slow[i] = slow;
+        heard |= c->hand[i].turned;
+        slowed |= c->hand[i].turned && c->hand[i].since >= p->slowed;
+    }
+    if (slowed) {
+        p->slowed = os_ticks() + 1;
+        p->ceiling = p->limit > 1 ? p->limit - 1 : 1;
+        p->best = (p->limit + 1) / 2;
+        p->rate = 0;
+        p->hold = CREW_HOLD;
+        crew_round(c, p->best);
+    }
+    return heard;
+}
+
+/* Somebody who is one too many now and was turned away by the store, so that nothing is
+ * lost if another does its work later; or CREW_MOST. */
+static unsigned
+crew_surplus(const struct crew *c)
+{
+    if (c->most == 1 || crew_busy(c) <= c->pace.limit)
+        return CREW_MOST;
+    for (unsigned i = 0; i < c->most; i++) {
+        struct pollfd answer = {.fd = c->hand[i].answers, .events = POLLIN};
+
+        if (c->hand[i].busy && c->hand[i].turned && poll(&answer, 1, 0) == 0)
+            return i;
+    }
+    return CREW_MOST;
 }
 
 /* Now and then, looks whether another number of hands would move more. More hands must
@@ -9185,6 +9209,8 @@ crew_adapt(struct crew *c)
     else
         next = 2 * p->limit < p->ceiling ? 2 * p->limit : p->ceiling;
     if (next == p->limit && !p->hold) { /* there is no farther in this direction */
+        if (!p->down && p->ceiling < c->most)
+            p->ceiling++; /* not for ever: what was too much may have passed */
         p->hold = CREW_HOLD;
         p->down = !p->down;
     }
@@ -10989,6 +11015,29 @@ xfer_take(struct xfer *x, unsigned hand, const struct crew_answer *a)
     }
 }
 
+/* When fewer shall be at work, those that were turned away give their parts back: by
+ * trying again they would only stand in the others' way. */
+static void
+xfer_thin_out(struct xfer *x)
+{
+    unsigned hand;
+
+    while ((hand = crew_surplus(&x->crew)) != CREW_MOST) {
+        unsigned number = x->doing[hand].number;
+        struct xfer_up *up = x->ups;
+
+        crew_dismiss(&x->crew, hand);
+        while (up && up->serial != x->doing[hand].serial)
+            up = up->next;
+        if (!up)
+            continue;
+        up->flying--;
+        up->given[number] = 0;
+        up->ahead = number < up->ahead ? number : up->ahead;
+        xfer_say(x, (struct xfer_event){.kind = XFER_RETRY, .up = up, .number = number});
+    }
+}
+
 /* In a new worker: what belongs to the parent is let go. */
 static void
 xfer_leave(void *context)
@@ -11031,6 +11080,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
 
         if (x->ring && !first)
             break;
+        os_beat(); /* everybody has been given something to do */
         x->crew.also =
             first && first->stream && xfer_has_room(first) ? first->stream->fd : -1;
         hand = crew_wait(&x->crew, XFER_LOOK, &a);
@@ -11042,7 +11092,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
             if (os_ticks() - up->journal.synced >= XFER_SYNC)
                 (void)jrn_sync(&up->journal, &unread);
         crew_adapt(&x->crew);
-        os_beat();
+        xfer_thin_out(x);
         (void)s3_renew(x->st, false); /* before they expire */
     }
     /* What is acknowledged by now is not to be sent again. */
