@@ -12471,9 +12471,11 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
     struct buf target = cli_target(r, e->up), line;
 
     line = cli_begin_event(names[e->kind], e->up->file[0].path, buf_span(&target));
-    if ((e->kind == XFER_START && !e->up->stream) || e->kind == XFER_RESUME) {
-        cli_event_number(&line, "size", (uint64_t)e->up->plan.size);
-        cli_event_number(&line, "parts", e->up->plan.n);
+    if (e->kind == XFER_START || e->kind == XFER_RESUME) {
+        if (!e->up->stream) {
+            cli_event_number(&line, "size", (uint64_t)e->up->plan.size);
+            cli_event_number(&line, "parts", e->up->plan.n);
+        }
         cli_event_number(&line, "part_size", (uint64_t)e->up->plan.part);
     }
     if (e->kind == XFER_RESUME) {
@@ -12519,9 +12521,10 @@ cli_measure_done(struct cli_run *r, struct cli_gauge *g)
         for (unsigned i = 0; i < x->crew.most; i++)
             if (x->crew.hand[i].busy && x->doing[i].serial == up->serial) {
                 uint64_t body = (uint64_t)x->crew.meter[i].body << 10;
-                uint64_t most = (uint64_t)part_length(&up->plan, x->doing[i].number);
+                int64_t most = up->whole ? up->plan.size
+                                         : part_length(&up->plan, x->doing[i].number);
 
-                g->done += body < most ? body : most;
+                g->done += body < (uint64_t)most ? body : (uint64_t)most;
                 g->flying++;
             }
     }
@@ -13168,15 +13171,16 @@ cli_fill_spool(const struct cli *c, const char *part, const char *path, uint64_t
 static int
 cli_check_spool(const struct cli *c, struct fail *f)
 {
+    uint64_t expected = cli_expected(c);
     struct statvfs info;
 
     if (statvfs(c->spool, &info) != 0)
         return fail_sys(f, "write to the spool", c->spool);
-    if (c->expected && (uint64_t)info.f_bavail * info.f_frsize < c->expected)
+    if ((uint64_t)info.f_bavail * info.f_frsize < expected)
         return fail_set(
             f, S3UP_LATER, "the spool %s has room for %llu bytes, and %llu are expected",
             c->spool, (unsigned long long)((uint64_t)info.f_bavail * info.f_frsize),
-            (unsigned long long)c->expected);
+            (unsigned long long)expected);
     return 0;
 }
 
