@@ -687,7 +687,8 @@ sec_asked() {
         kill -s INT "$pid"
         ended 130
     done
-    # A single request, and a stream.
+    # A single request.
+    ctl reset
     fault 'PutObject * stall-body=60'
     begin put --no-progress f --threshold 1G --part-size 1G s3://bkt/asked/whole
     until_so sh -c '[ "$("$0" ctl "$1" stats connections)" -gt 0 ]' "$S3D" "$PORT"
