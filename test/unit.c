@@ -4619,6 +4619,38 @@ test_gauge(void)
     }
 }
 
+/* The rate is that of the last six seconds, however it was before. */
+static void
+test_rate_shown(void)
+{
+    struct cli_run run = {.left = -1, .begun = os_ticks() - 60000};
+    struct cli_gauge g;
+
+    CASE("the rate, of the first half second");
+    run.samples = 1;
+    run.sample[0].at = os_ticks() - 500;
+    run.xfer.crew.moved = 500000;
+    cli_measure(&run, &g);
+    CHECK(g.rate > 900000 && g.rate <= 1000000);
+    CASE("the rate, of the last six seconds");
+    for (run.samples = 0; run.samples < 14; run.samples++) /* the last is of now */
+        run.sample[run.samples % CLI_SAMPLES] =
+            (struct cli_sample){os_ticks() - 1000 * (13 - (int64_t)run.samples),
+                                1000000 * (uint64_t)(run.samples * run.samples)};
+    run.xfer.crew.moved = UINT64_C(13 * 13 * 1000000);
+    cli_measure(&run, &g); /* five seconds ago it was 64 MB: 105 MB since */
+    CHECK(g.rate > 20000000 && g.rate <= 21000000);
+    CASE("the rate, of no time");
+    run.samples = 1;
+    run.sample[0] = (struct cli_sample){os_ticks() + 1, 0};
+    cli_measure(&run, &g);
+    CHECK_NUM(g.rate, 0);
+    CASE("the rate, of another crew");
+    run.sample[0] = (struct cli_sample){os_ticks() - 1000, 1 << 30};
+    cli_measure(&run, &g);
+    CHECK_NUM(g.rate, 0);
+}
+
 /* On a steady link the time that is left falls with the time that passes, also where the
  * rate is known only roughly; and a link that dies for a while is not forgotten at once. */
 static void
@@ -4934,6 +4966,7 @@ main(void)
     test_stream();
     test_rates();
     test_gauge();
+    test_rate_shown();
     test_left();
 
     test_part_plan();
