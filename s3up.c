@@ -119,6 +119,7 @@
 #define XFER_DEATHS   20      /* of workers, after which an upload is given up */
 #define CLI_SAMPLES   6       /* seconds over which a rate is shown */
 #define CLI_ETA       2000    /* milliseconds until it says how long the rest will take */
+#define CLI_LEFT      8640000 /* seconds that it says are left, at most: 100 days */
 #define XFER_RENEWALS 3       /* of keys in a row that are refused again */
 #define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536   /* bytes of one key, token or setting */
@@ -12546,9 +12547,10 @@ cli_measure_left(struct cli_run *r, struct cli_gauge *g, int64_t now)
         r->left = -1;
         return;
     }
-    left = (int64_t)((g->total - g->done) / g->rate * 1000 +
-                     (g->total - g->done) % g->rate * 1000 / g->rate);
-    if (r->left < 0) {
+    left = (g->total - g->done) / g->rate > CLI_LEFT
+               ? CLI_LEFT * INT64_C(1000)
+               : (int64_t)((g->total - g->done) * 1000 / g->rate);
+    if (r->left < 0 || passed > CLI_SAMPLES * 1000) { /* we may have been stopped */
         r->left = left;
     } else {
         r->left = r->left > passed ? r->left - passed : 0;

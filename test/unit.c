@@ -4676,9 +4676,21 @@ test_left(void)
     }
     CASE("what is left, of nothing");
     g.done = g.total;
+    g.rate = 1000000;
     for (unsigned k = 0; k < 100; k++, now += 200)
         cli_measure_left(&run, &g, now);
     CHECK_NUM(g.left, 0);
+    CASE("what is left, after a stop of a week");
+    g.done = g.total - 10000000;
+    now += 7 * 86400000;
+    cli_measure_left(&run, &g, now);
+    CHECK_NUM(g.left, 10);
+    CASE("what is left, of very much on a link that is nearly dead");
+    g.total = UINT64_MAX;
+    g.rate = 1;
+    for (unsigned k = 0; k < 100; k++, now += 6000)
+        cli_measure_left(&run, &g, now);
+    CHECK(g.left > 8600000 && g.left <= 8640000);
     CASE("what is left, when nothing moves");
     g.rate = 0;
     g.left = -1;
