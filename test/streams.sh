@@ -622,6 +622,23 @@ sec_slower() {
     done
 }
 
+# Who is turned away when fewer shall be at work gives its part back, and does not go on
+# trying beside the one that stays.
+sec_gives_way() {
+    own
+    truncate -s 40M z
+    fault 'UploadPart *partNumber=1&* stall-body=60' 'UploadPart *partNumber=2&* slowdown'
+    begin put --checksum none --part-size 5M --json z s3://bkt/gives-way
+    check until_so grep -q '"event":"retry"' "$T/out"
+    check test "$(ctl log | grep -c ' SlowDown')" -le 4
+    seen=$(value "$T/out" progress under_way | grep -c .)
+    # shellcheck disable=SC2016
+    check until_so sh -c '[ "$(grep -c "\"under_way\":1," "$0")" -ge "$1" ]' "$T/out" $((seen + 2))
+    check lives "$pid"
+    kill -s INT "$pid"
+    ended 130
+}
+
 # Each worker's part is read twice and should come from memory the second time.
 sec_memory() {
     own
