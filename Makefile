@@ -160,7 +160,8 @@ H           = .build/hostile
 $T/s3d $H/s3d: test/s3d.c
 $T/soak $H/soak: test/soak.c
 $T/floor: test/floor.c
-$T/s3d $H/s3d $T/soak $H/soak $T/floor:
+$T/pty $H/pty: test/pty.c
+$T/s3d $H/s3d $T/soak $H/soak $T/floor $T/pty $H/pty:
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c99 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -o $@ $<
 $T/s3d-tls: test/s3d.c .build/$(BOX)/libbearssl.a
@@ -186,14 +187,14 @@ talks = $(foreach s,faults proxy tls,$(if $(wildcard test/$s.sh),'$s test/$s.sh 
 SEED  = $(shell date +%s)
 soaks = 'soak test/soak.sh $1 $2/s3d $2/soak 20 1'
 
-test: s3up $T/s3d $T/soak $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
+test: s3up $T/s3d $T/soak $T/pty $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
 	@test/run.sh $(call talks,$T) 'e2e test/e2e.sh ./s3up $T/s3d' 'resume test/resume.sh ./s3up $T/s3d' \
-		'objects test/objects.sh ./s3up $T/s3d' $(call soaks,./s3up,$T) \
+		'objects test/objects.sh ./s3up $T/s3d' 'streams test/streams.sh ./s3up $T/s3d $T/pty' $(call soaks,./s3up,$T) \
 		$(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
 
-hostile: $H/s3up $H/s3d $H/soak $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
+hostile: $H/s3up $H/s3d $H/soak $H/pty $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
 	@test/run.sh $(call talks,$H) 'e2e test/e2e.sh $H/s3up $H/s3d' 'resume test/resume.sh $H/s3up $H/s3d' \
-		'objects test/objects.sh $H/s3up $H/s3d' $(call soaks,$H/s3up,$H) \
+		'objects test/objects.sh $H/s3up $H/s3d' 'streams test/streams.sh $H/s3up $H/s3d $H/pty' $(call soaks,$H/s3up,$H) \
 		$(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
 		$(if $(wildcard test/hostile.c),'hostile $H/hostile')
 

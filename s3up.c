@@ -114,22 +114,24 @@
 #define CREW_ETAG     256     /* bytes of an ETag in an answer */
 #define CREW_ORDER    4194304 /* bytes of orders: a part may be of many small files */
 #define CREW_BATCH    32      /* orders that a worker gets at once, at most */
-#define CREW_BRIEF    20    /* milliseconds that they, and answers, may wait for others */
-#define XFER_LOOK     200   /* milliseconds between two looks at what goes on */
-#define XFER_SYNC     999   /* and between two syncs of a journal */
-#define XFER_PARTING  700   /* milliseconds for an abort when we must stop */
-#define XFER_DEATHS   20    /* of workers, after which an upload is given up */
-#define CLI_SAMPLES   6     /* seconds over which a rate is shown */
-#define XFER_RENEWALS 3     /* of keys in a row that are refused again */
-#define CLI_GLOBS     64    /* patterns of names */
-#define XFER_GUESSES  16    /* sizes of parts that are tried in one pass over a file */
-#define CLI_RETRIES   8     /* attempts after the first, unless --retries says else */
-#define CRED_MAX      65536 /* bytes of one key, token or setting */
-#define CRED_WORDS    64    /* words of a credential_process */
-#define CRED_PATIENCE 60000 /* milliseconds that it may run */
-#define CRED_NO_EXEC  127   /* what a child says that could not start the program */
-#define PRESIGN_MAX   604800 /* seconds that a presigned URL may live: seven days */
-#define PARTS_MAX     10000  /* of one upload, by the S3 specification */
+#define CREW_BRIEF    20   /* milliseconds that they, and answers, may wait for others */
+#define XFER_LOOK     200  /* milliseconds between two looks at what goes on */
+#define XFER_SYNC     999  /* and between two syncs of a journal */
+#define XFER_PARTING  700  /* milliseconds for an abort when we must stop */
+#define XFER_DEATHS   20   /* of workers, after which an upload is given up */
+#define CLI_SAMPLES   6    /* seconds over which a rate is shown */
+#define CLI_ETA       2000 /* milliseconds until it says how long the rest will take */
+#define CLI_LEFT      8640000 /* seconds that it says are left, at most: 100 days */
+#define XFER_RENEWALS 3       /* of keys in a row that are refused again */
+#define CLI_GLOBS     64      /* patterns of names */
+#define XFER_GUESSES  16      /* sizes of parts that are tried in one pass over a file */
+#define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
+#define CRED_MAX      65536   /* bytes of one key, token or setting */
+#define CRED_WORDS    64      /* words of a credential_process */
+#define CRED_PATIENCE 60000   /* milliseconds that it may run */
+#define CRED_NO_EXEC  127     /* what a child says that could not start the program */
+#define PRESIGN_MAX   604800  /* seconds that a presigned URL may live: seven days */
+#define PARTS_MAX     10000   /* of one upload, by the S3 specification */
 #define PART_LEAST    ((uint64_t)5 << 20) /* bytes of a part, but of the last */
 #define PART_MOST     ((uint64_t)5 << 30)
 #define PART_USUAL    ((uint64_t)16 << 20)
@@ -1751,6 +1753,19 @@ static bool log_drawn; /* a line that is drawn over and over stands on the termi
 static volatile sig_atomic_t os_stop;  /* 0, or the signal that asked us to stop */
 static volatile sig_atomic_t os_asked; /* somebody wants to know how it goes */
 
+/* What the owner of this process does now and then, also while it waits for others. */
+static struct {
+    void (*beat)(void *owner); /* or NULL */
+    void *owner;
+} os_pulse;
+
+static void
+os_beat(void)
+{
+    if (os_pulse.beat)
+        os_pulse.beat(os_pulse.owner);
+}
+
 /* Did a call fail only because of a signal that is no stop? A stop ends it: a full pipe,
  * or a FIFO that nobody opens, could hold us for ever. */
 static bool
@@ -2300,6 +2315,15 @@ os_width(int fd)
     return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
 }
 
+/* Is there somebody who watches, on a terminal that can wipe a line? */
+static bool
+os_can_draw(void)
+{
+    const char *kind = getenv("TERM");
+
+    return isatty(STDERR_FILENO) && !(kind && !strcmp(kind, "dumb"));
+}
+
 /* Minutes since midnight, where this machine thinks it is. */
 static unsigned
 os_minute(void)
@@ -2392,8 +2416,10 @@ os_sleep(int milliseconds)
 {
     int64_t left = milliseconds, until = os_ticks() + milliseconds;
 
-    for (; !os_stop && left > 0; left = until - os_ticks())
+    for (; !os_stop && left > 0; left = until - os_ticks()) {
         (void)poll(NULL, 0, (int)(left > 100 ? 100 : left));
+        os_beat();
+    }
 }
 
 /* A variable that is set and not empty. */
@@ -4075,6 +4101,7 @@ net_wait(struct pollfd *fds, nfds_t n, int64_t until)
             errno = EINTR;
             return -1;
         }
+        os_beat();
         ready = poll(fds, n, left <= 0 ? 0 : left < NET_SLICE ? (int)left : NET_SLICE);
         if (ready > 0)
             return 1;
@@ -7176,8 +7203,7 @@ struct s3_config {
     int64_t until;                 /* when the keys expire, or 0 */
     /* Puts newer keys into the config; false if there are none. NULL: nobody can. */
     bool (*renew)(void *owner, struct s3_config *config);
-    void (*tick)(void *owner); /* called while bytes move; may be NULL */
-    void *owner;               /* of both */
+    void *owner; /* of both */
 };
 
 struct store {
@@ -7625,8 +7651,7 @@ s3_moved(struct store *st, size_t n, int64_t body)
     st->meter->moved += (uint32_t)n;
     st->meter->queue = (uint32_t)net_unsent(st->conn.wire.fd);
     st->meter->body = (uint32_t)(body >> 10);
-    if (st->config.tick)
-        st->config.tick(st->config.owner);
+    os_beat();
 }
 
 /* Sends the body in pieces. 0: all, 1: the store wants no more, -1: failed. */
@@ -9296,6 +9321,7 @@ struct crew_hand {
     int orders, answers;
     unsigned busy;  /* orders that it has not answered */
     unsigned batch; /* how many of them it may get at once */
+    bool turned;    /* away by the store, since the last look */
     int64_t since;  /* ticks, when it got them */
     unsigned age;   /* how many renewals of the keys it has seen */
 };
@@ -9309,6 +9335,7 @@ struct crew_pace {
     int64_t rate;     /* what the best moved */
     bool settling;    /* the number changed: what is moved now tells nothing yet */
     unsigned hold;    /* rounds until another number is tried */
+    int64_t slowed;   /* ticks after the store has asked for less */
     bool down;        /* next time fewer are tried */
     int64_t since;    /* ticks at the begin of the round */
     int64_t moved;    /* in this round, and out of this machine */
@@ -9319,8 +9346,7 @@ struct crew {
     unsigned most; /* hands, at most */
     struct crew_pace pace;
     uint64_t moved; /* bytes, of all hands, in all */
-    uint32_t slow;  /* as of the last look */
-    uint32_t last[CREW_MOST], queue[CREW_MOST];
+    uint32_t last[CREW_MOST], queue[CREW_MOST], slow[CREW_MOST]; /* at the last look */
     struct buf more;     /* orders that go along behind the next */
     unsigned adds;       /* how many they are */
     const unsigned *age; /* of the keys that a new worker gets */
@@ -9686,26 +9712,47 @@ crew_round(struct crew *c, unsigned limit)
     p->answers = 0;
 }
 
-/* The store asked for less: half as many, and never again as many as that was. */
+/* The store asked for less: half as many, and not soon again as many as that was. Orders
+ * that were given before complain for the same reason; that was heard. */
 static bool
 crew_is_slowed(struct crew *c)
 {
     struct crew_pace *p = &c->pace;
-    uint32_t slow = 0;
+    bool heard = false, slowed = false;
 
-    for (unsigned i = 0; i < CREW_MOST; i++)
-        slow += c->meter[i].slow;
-    if (slow == c->slow)
-        return false;
-    c->slow = slow;
-    if (os_ticks() - p->since < CREW_ROUND)
-        return true; /* those that were under way complain, too */
-    p->ceiling = p->limit > 1 ? p->limit - 1 : 1;
-    p->best = (p->limit + 1) / 2;
-    p->rate = 0;
-    p->hold = CREW_HOLD;
-    crew_round(c, p->best);
-    return true;
+    for (unsigned i = 0; i < CREW_MOST; i++) {
+        uint32_t slow = c->meter[i].slow;
+
+        c->hand[i].turned = slow != c->slow[i];
+        c->slow[i] = slow;
+        heard |= c->hand[i].turned;
+        slowed |= c->hand[i].turned && c->hand[i].since >= p->slowed;
+    }
+    if (slowed) {
+        p->slowed = os_ticks() + 1;
+        p->ceiling = p->limit > 1 ? p->limit - 1 : 1;
+        p->best = (p->limit + 1) / 2;
+        p->rate = 0;
+        p->hold = CREW_HOLD;
+        crew_round(c, p->best);
+    }
+    return heard;
+}
+
+/* Somebody who is one too many now and was turned away by the store, so that nothing is
+ * lost if another does its work later; or CREW_MOST. */
+static unsigned
+crew_surplus(const struct crew *c)
+{
+    if (c->most == 1 || crew_busy(c) <= c->pace.limit)
+        return CREW_MOST;
+    for (unsigned i = 0; i < c->most; i++) {
+        struct pollfd answer = {.fd = c->hand[i].answers, .events = POLLIN};
+
+        if (c->hand[i].busy == 1 && c->hand[i].turned && poll(&answer, 1, 0) == 0)
+            return i;
+    }
+    return CREW_MOST;
 }
 
 /* Now and then, looks whether another number of hands would move more. More hands must
@@ -9752,6 +9799,8 @@ crew_adapt(struct crew *c)
     else
         next = 2 * p->limit < p->ceiling ? 2 * p->limit : p->ceiling;
     if (next == p->limit && !p->hold) { /* there is no farther in this direction */
+        if (!p->down && p->ceiling < c->most)
+            p->ceiling++; /* not for ever: what was too much may have passed */
         p->hold = CREW_HOLD;
         p->down = !p->down;
     }
@@ -9953,7 +10002,6 @@ struct xfer {
     /* The next file to be sent; false when there are no more. */
     bool (*next)(void *owner, struct xfer_item *item);
     void (*event)(void *owner, const struct xfer_event *e);
-    void (*tick)(void *owner);
     void *owner;
     bool no_more, hopeless;
     bool proven;      /* the store has taken something */
@@ -13260,7 +13308,7 @@ xfer_take(struct xfer *x, unsigned hand, struct crew_answer *a)
     if (!up)
         return;
     up->flying--;
-    if (a->tries)
+    if (a->tries || a->died)
         xfer_say(x,
                  (struct xfer_event){.kind = XFER_RETRY, .up = up, .number = a->number});
     if (a->code == S3UP_OK && !a->died) {
@@ -13278,6 +13326,29 @@ xfer_take(struct xfer *x, unsigned hand, struct crew_answer *a)
         xfer_end(x, up, &none);
     } else {
         xfer_sent(x, up, a);
+    }
+}
+
+/* When fewer shall be at work, those that were turned away give their parts back: by
+ * trying again they would only stand in the others' way. */
+static void
+xfer_thin_out(struct xfer *x)
+{
+    unsigned hand;
+
+    while ((hand = crew_surplus(&x->crew)) != CREW_MOST) {
+        unsigned number = x->doing[hand].number;
+        struct xfer_up *up = x->ups;
+
+        crew_dismiss(&x->crew, hand);
+        while (up && up->serial != x->doing[hand].serial)
+            up = up->next;
+        if (!up)
+            continue;
+        up->flying--;
+        up->given[number] = 0;
+        up->ahead = number < up->ahead ? number : up->ahead;
+        xfer_say(x, (struct xfer_event){.kind = XFER_RETRY, .up = up, .number = number});
     }
 }
 
@@ -13299,7 +13370,7 @@ xfer_leave(void *context)
         (void)close(x->st->conn.wire.fd); /* without a word: it is the parent's */
     http_init(&x->st->conn);
     x->st->config.renew = NULL;
-    x->st->config.tick = NULL;
+    os_pulse.beat = NULL;
 }
 
 /* Sends all that next() gives; event() hears what came of each. */
@@ -13326,9 +13397,11 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
 
         if (x->ring && !first)
             break;
+        os_beat(); /* everybody has been given something to do */
         x->crew.also =
             first && first->stream && xfer_has_room(first) ? first->stream->fd : -1;
         crew_adapt(&x->crew); /* now that all who can be at work are */
+        xfer_thin_out(x);
         hand = crew_wait(&x->crew, XFER_LOOK, &a);
         if (hand != CREW_MOST)
             xfer_take(x, hand, &a);
@@ -13337,8 +13410,6 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
         for (struct xfer_up *up = x->ups; up; up = up->next)
             if (os_ticks() - up->journal.synced >= XFER_SYNC)
                 (void)jrn_sync(&up->journal, &unread);
-        if (x->tick)
-            x->tick(x->owner);
         (void)s3_renew(x->st, false); /* before they expire */
     }
     /* What is acknowledged by now is not to be sent again. */
@@ -14466,10 +14537,11 @@ struct cli_run {
         uint64_t moved;
     } sample[CLI_SAMPLES]; /* one a second, round and round */
     unsigned samples;
-    uint64_t shown;  /* the most that was shown as done */
-    int64_t left;    /* seconds, as they were shown */
-    bool is_drawing; /* there is a terminal to draw on */
-    bool hopeless;   /* what failed once would fail again */
+    unsigned parts_over, parts_all; /* of uploads that have ended */
+    uint64_t shown;                 /* the most that was shown as done */
+    int64_t left, left_at;          /* milliseconds, as they were shown, and when */
+    bool is_drawing;                /* there is a terminal to draw on */
+    bool hopeless;                  /* what failed once would fail again */
     const char *path;
     int *roots; /* of the words that are folders; -1 for those that are none */
     struct os_tree tree;
@@ -14547,8 +14619,10 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
 
     cli_json_text(&line, "target", span_of(way.to));
     if (e->kind == XFER_START || e->kind == XFER_RESUME) {
-        cli_event_number(&line, "size", (uint64_t)e->up->plan.size);
-        cli_event_number(&line, "parts", e->up->plan.n);
+        if (!e->up->stream) {
+            cli_event_number(&line, "size", (uint64_t)e->up->plan.size);
+            cli_event_number(&line, "parts", e->up->plan.n);
+        }
         cli_event_number(&line, "part_size", (uint64_t)e->up->plan.part);
     }
     if (e->kind == XFER_RESUME) {
@@ -14582,32 +14656,61 @@ cli_measure_done(struct cli_run *r, struct cli_gauge *g)
     struct xfer *x = &r->xfer;
 
     g->done = r->bytes;
+    g->total = r->total;
+    g->parts = r->parts_over;
+    g->all = r->parts_all;
     for (const struct xfer_up *up = x->ups; up; up = up->next) {
         g->done += cli_found_bytes(up);
         g->parts += up->whole ? 0 : jrn_count(&up->facts);
         g->all += up->whole || (up->stream && !up->stream->ended) ? 0 : up->plan.n;
+        if (up->stream && up->stream->ended)
+            g->total = (uint64_t)up->plan.size; /* whatever was expected */
         for (unsigned i = 0; i < x->crew.most; i++)
             if (x->crew.hand[i].busy && x->doing[i].serial == up->serial) {
                 uint64_t body = (uint64_t)x->crew.meter[i].body << 10;
-                uint64_t most = (uint64_t)part_length(&up->plan, x->doing[i].number);
+                int64_t most = up->whole ? up->plan.size
+                                         : part_length(&up->plan, x->doing[i].number);
 
-                g->done += body < most ? body : most;
+                g->done += body < (uint64_t)most ? body : (uint64_t)most;
                 g->flying++;
             }
     }
-    if (g->done > r->total && r->total)
-        g->done = r->total;
     r->shown = g->done > r->shown ? g->done : r->shown;
     g->done = r->shown;
-    g->total = r->total;
+    if (g->done > g->total)
+        g->total = 0; /* there is more than was expected: nobody knows how much */
 }
 
-/* The rate of the last few seconds, and how long it will take on at that. What was said
- * to be left counts down by itself, and is drawn to the new value only slowly. */
+/* How long it will take on at this rate. What was said to be left counts down by itself,
+ * and is drawn to the new value only slowly; before the rate means something, nothing is
+ * said. */
+static void
+cli_measure_left(struct cli_run *r, struct cli_gauge *g, int64_t now)
+{
+    int64_t passed = now - r->left_at, left;
+
+    if (!g->rate || !g->total || now - r->begun < CLI_ETA) {
+        r->left = -1;
+        return;
+    }
+    left = (g->total - g->done) / g->rate > CLI_LEFT
+               ? CLI_LEFT * INT64_C(1000)
+               : (int64_t)((g->total - g->done) * 1000 / g->rate);
+    if (r->left < 0 || passed > CLI_SAMPLES * 1000) { /* we may have been stopped */
+        r->left = left;
+    } else {
+        r->left = r->left > passed ? r->left - passed : 0;
+        r->left += (left - r->left) * passed / (passed + CLI_ETA);
+    }
+    r->left_at = now;
+    g->left = (r->left + 999) / 1000;
+}
+
+/* The rate of the last few seconds, and what follows from it. */
 static void
 cli_measure(struct cli_run *r, struct cli_gauge *g)
 {
-    int64_t now = os_ticks(), left;
+    int64_t now = os_ticks();
     const struct cli_sample *oldest =
         &r->sample[r->samples < CLI_SAMPLES ? 0 : r->samples % CLI_SAMPLES];
 
@@ -14616,11 +14719,7 @@ cli_measure(struct cli_run *r, struct cli_gauge *g)
     if (r->samples && now - oldest->at > 0 && r->xfer.crew.moved >= oldest->moved)
         g->rate =
             (r->xfer.crew.moved - oldest->moved) * 1000 / (uint64_t)(now - oldest->at);
-    if (!g->rate || !g->total)
-        return;
-    left = (int64_t)((g->total - g->done) / g->rate);
-    r->left = r->left < 0 || left < CLI_SAMPLES ? left : r->left + (left - r->left) / 8;
-    g->left = r->left;
+    cli_measure_left(r, g, now);
 }
 
 /* Adds a piece if the line has room for it. */
@@ -14642,7 +14741,8 @@ cli_put_gauge(struct buf *line, const struct cli_gauge *g, uint64_t retries, siz
     struct buf piece = buf_upto(256);
 
     if (g->total) {
-        buf_num(&piece, g->done / (g->total / 100 + !!(g->total % 100)));
+        buf_num(&piece, g->total < UINT64_MAX / 100 ? g->done * 100 / g->total
+                                                    : g->done / (g->total / 100));
         buf_char(&piece, '%');
     } else {
         num_put_size(&piece, g->done);
@@ -14694,7 +14794,21 @@ cli_tell(struct cli_run *r, const struct cli_gauge *g)
     cli_event_number(&line, "parts", g->all);
     cli_event_number(&line, "under_way", g->flying);
     cli_event_number(&line, "retries", r->retries);
+    if (g->left >= 0)
+        cli_event_number(&line, "seconds_left", (uint64_t)g->left);
     cli_event_end(&line, r->to_stdout);
+}
+
+/* Says what somebody has asked for: also to who wanted to hear of errors only. */
+static void
+cli_reply(const char *text)
+{
+    enum log_level most = log_most;
+
+    os_asked = 0;
+    log_most = most < LOG_NOTE ? LOG_NOTE : most;
+    log_say(LOG_NOTE, "%s", text);
+    log_most = most;
 }
 
 /* Called all the time: what is due now? */
@@ -14710,6 +14824,7 @@ cli_tick(void *owner)
         r->told = now;
         if (r->cli->rate)
             (void)cli_rate(r->cli->rate, os_minute(), &r->wish.rate);
+        crew_share(&r->xfer.crew, r->wish.rate);
         crew_look(&r->xfer.crew);
         r->sample[r->samples++ % CLI_SAMPLES] =
             (struct cli_sample){now, r->xfer.crew.moved};
@@ -14724,10 +14839,9 @@ cli_tick(void *owner)
         cli_put_gauge(&line, &g, r->retries,
                       os_asked ? line.max : os_width(STDERR_FILENO));
         if (os_asked)
-            log_say(LOG_NOTE, "%s", buf_text(&line));
+            cli_reply(buf_text(&line));
         else
             log_draw(buf_span(&line));
-        os_asked = 0;
     }
     buf_free(&line);
 }
@@ -14764,6 +14878,10 @@ cli_hear(void *owner, const struct xfer_event *e)
         r->total = e->up->down && r->last == 1 && !r->cli->recursive
                        ? (uint64_t)e->up->plan.size
                        : r->total;
+    if ((e->kind == XFER_FAILED || e->kind == XFER_DONE) && !e->up->whole) {
+        r->parts_over += e->kind == XFER_DONE ? e->up->plan.n : jrn_count(&e->up->facts);
+        r->parts_all += e->up->plan.n;
+    }
     if (e->kind == XFER_FAILED) {
         cli_count(&r->tally, cli_failed(r->cli, e->fail, way.from, false));
     } else if (e->kind == XFER_SAME) {
@@ -14779,6 +14897,15 @@ cli_hear(void *owner, const struct xfer_event *e)
     buf_free(&way.uri);
 }
 
+/* A folder is no stream, and one stands where standard input was closed. */
+static bool
+cli_is_stream(const struct cli *c)
+{
+    struct stat info;
+
+    return c->producer || (fstat(STDIN_FILENO, &info) == 0 && !S_ISDIR(info.st_mode));
+}
+
 /* What cannot be sent at all, however the store is. */
 static bool
 cli_is_file(const struct cli_run *r, const char *word, struct fail *f)
@@ -14792,6 +14919,8 @@ cli_is_file(const struct cli_run *r, const char *word, struct fail *f)
     else if (!strcmp(word, "-") && !c->producer && isatty(STDIN_FILENO) && !c->bold)
         (void)fail_set(f, S3UP_USAGE,
                        "standard input is a terminal: to type an object, add --force");
+    else if (!strcmp(word, "-") && !cli_is_stream(c))
+        (void)fail_set(f, S3UP_USAGE, "standard input is closed, or a folder");
     else if (strcmp(word, "-") != 0 && c->producer)
         (void)fail_set(f, S3UP_USAGE,
                        "--if-exit-0 stores what its command prints: FILE must be -");
@@ -15056,6 +15185,9 @@ cli_jobs(const struct cli *c, uint64_t part, unsigned *jobs, struct fail *f)
                         "--jobs wants a number from 1 to %d, or auto, not \"%s\"",
                         CREW_MOST, c->jobs);
     *jobs = (unsigned)(n <= most ? n : most ? most : 1);
+    if (c->jobs && *jobs < n && strcmp(c->jobs, "auto") != 0)
+        log_say(LOG_NOTE, "--jobs: there is memory for %u at a time with such parts",
+                *jobs);
     return 0;
 }
 
@@ -15070,6 +15202,21 @@ cli_is_small(const struct cli_run *r)
             (uint64_t)info.st_size <= r->wish.part_size);
 }
 
+/* How long a stream will be: as was said, or as a file is that is read as one. 0: who
+ * knows. */
+static uint64_t
+cli_expected(const struct cli *c)
+{
+    struct stat info;
+    off_t at;
+
+    if (c->expected || c->producer || fstat(STDIN_FILENO, &info) != 0 ||
+        !S_ISREG(info.st_mode))
+        return c->expected;
+    at = lseek(STDIN_FILENO, 0, SEEK_CUR);
+    return at >= 0 && at < info.st_size ? (uint64_t)(info.st_size - at) : 0;
+}
+
 /* How much there is to be sent, as far as that is known. */
 static uint64_t
 cli_total(const struct cli_run *r)
@@ -15079,7 +15226,7 @@ cli_total(const struct cli_run *r)
 
     for (int i = 0; i < r->last; i++)
         if (!strcmp(r->words[i], "-"))
-            return r->cli->expected;
+            return cli_expected(r->cli);
         else if (r->roots && r->roots[i] >= 0)
             return 0;
         else if (stat(r->words[i], &info) == 0 && S_ISREG(info.st_mode))
@@ -15254,7 +15401,7 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     }
     if (!w->part_size)
         w->part_size = stream ? PART_STREAM : PART_USUAL;
-    if (stream && part_plan(&plan, (int64_t)c->expected, w->part_size, f) < 0)
+    if (stream && part_plan(&plan, (int64_t)cli_expected(c), w->part_size, f) < 0)
         return -1;
     if (stream) /* what is given must hold it: a stream cannot be begun again */
         w->part_size = (uint64_t)plan.part;
@@ -15278,10 +15425,11 @@ cli_run_words(struct cli_run *r, struct store *st, struct fail *f)
                             .bucket = r->bucket,
                             .next = r->next,
                             .event = cli_hear,
-                            .tick = cli_tick,
                             .owner = st->config.owner};
     r->left = -1;
-    r->total = r->to ? 0 : cli_total(r);
+    r->sample[0] = (struct cli_sample){os_ticks(), 0};
+    r->samples = 1;
+    r->total = r->to ? 0 : r->bytes + cli_total(r);
     if (xfer_run(&r->xfer, !r->to && cli_is_small(r) ? 1 : r->jobs, f) < 0)
         return -1;
     ended = r->xfer.hopeless || os_stop;
@@ -15290,6 +15438,21 @@ cli_run_words(struct cli_run *r, struct store *st, struct fail *f)
          r->at++)
         cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], r->verb, why, false));
     return 0;
+}
+
+/* The answer to who asks while a stream is put into a file. */
+static void
+cli_tell_spool(const struct cli *c, uint64_t n)
+{
+    struct buf text = buf_upto(FAIL_TEXT);
+
+    if (os_asked) {
+        num_put_size(&text, n);
+        buf_str(&text, " are in the spool ");
+        buf_str(&text, c->spool);
+        cli_reply(buf_text(&text));
+    }
+    buf_free(&text);
 }
 
 /* Puts the stream into a file; *n is how long it was. What ends early leaves nothing. */
@@ -15313,7 +15476,10 @@ cli_fill_spool(const struct cli *c, const char *part, const char *path, uint64_t
         (void)fail_sys(f, "write", part);
     } else if (!c->producer || cli_produce(c->producer, &item, f) == 0) {
         while (f->code == S3UP_OK && !os_stop &&
-               (did = read(item.fd, piece, S3_WINDOW)) > 0) {
+               ((did = read(item.fd, piece, S3_WINDOW)) > 0 || (did && os_again()))) {
+            cli_tell_spool(c, *n);
+            if (did < 0)
+                continue;
             *n += (uint64_t)did;
             if (!os_write(fd, piece, (size_t)did))
                 (void)fail_sys(f, "write", part);
@@ -15344,15 +15510,16 @@ cli_fill_spool(const struct cli *c, const char *part, const char *path, uint64_t
 static int
 cli_check_spool(const struct cli *c, struct fail *f)
 {
+    uint64_t expected = cli_expected(c);
     struct statvfs info;
 
     if (statvfs(c->spool, &info) != 0)
         return fail_sys(f, "write to the spool", c->spool);
-    if (c->expected && (uint64_t)info.f_bavail * info.f_frsize < c->expected)
+    if ((uint64_t)info.f_bavail * info.f_frsize < expected)
         return fail_set(
             f, S3UP_LATER, "the spool %s has room for %llu bytes, and %llu are expected",
             c->spool, (unsigned long long)((uint64_t)info.f_bavail * info.f_frsize),
-            (unsigned long long)c->expected);
+            (unsigned long long)expected);
     return 0;
 }
 
@@ -15391,6 +15558,8 @@ cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
         rc = cli_run_words(r, st, f);
     if (rc == 0 && !r->tally.failed && unlink(word) != 0)
         rc = fail_sys(f, "remove", word);
+    if (rc == 0 && r->tally.failed && access(word, F_OK) == 0)
+        log_say(LOG_NOTE, "the stream is kept in %s; the same command sends it", word);
     buf_free(&endpoint);
     buf_free(&path);
     buf_free(&part);
@@ -15410,11 +15579,11 @@ cli_begin_run(struct cli_run *r, struct store *st)
     r->folder = buf_upto(PATH_MAX);
     if (!c->dry_run)
         cli_state(r);
-    r->begun = r->told = r->sample[0].at = os_ticks();
-    r->samples = 1;
+    r->begun = r->told = os_ticks();
     s->run = r;
-    st->config.tick = cli_tick;
-    r->is_drawing = !c->json && !c->quiet && !c->no_progress && isatty(STDERR_FILENO);
+    os_pulse.beat = cli_tick;
+    os_pulse.owner = s;
+    r->is_drawing = !c->json && !c->quiet && !c->no_progress && os_can_draw();
     if (c->rate)
         (void)cli_rate(c->rate, os_minute(), &r->wish.rate);
 }
@@ -15429,7 +15598,7 @@ cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
     if (code >= 0 && r->cli->metrics && cli_metrics(r, code, f) < 0)
         code = code ? code : cli_failed(r->cli, f, r->cli->metrics, false);
     s->run = NULL;
-    st->config.tick = NULL;
+    os_pulse.beat = NULL;
     for (int i = 0; i < r->last && r->roots; i++)
         if (r->roots[i] >= 0)
             (void)close(r->roots[i]);
@@ -15727,7 +15896,7 @@ cli_open_tree(struct cli_run *r, struct store *st, struct fail *f)
     if (s3_open(&s->lister, &st->config, f) < 0)
         return -1;
     s->has_lister = true;
-    s->lister.config.tick = NULL;
+
     return 0;
 }
 

@@ -1013,6 +1013,7 @@ struct shared {
     uint64_t op[OPS], op_body[OPS], status[600], fired[ACTIONS_MAX];
     uint64_t rule_matched[RULES_MAX], rule_fired[RULES_MAX];
     uint64_t recent_n, connection_id, temp_id;
+    uint64_t crowd;      /* bodies under way, as far as the fault counts them */
     uint64_t quirks;     /* bit per row of QUIRKS */
     int64_t clock;       /* seconds added to the system's time */
     uint64_t rate_next;  /* ns: when the next byte may pass, for --rate */
@@ -1555,6 +1556,8 @@ tls_setup(void)
     X(NO_ETAG, "no-etag")                  /* the reply names none */ \
     X(NO_SUM, "no-sum")                    /* the reply has no checksum */ \
     X(SKEWED_CLOCK, "skewed-clock")        /* =S added to this request's clock */ \
+    X(CROWD, "crowd")                      /* =N bodies at once; of one more nothing \
+                                              is read, and in a second it times out */ \
     X(SLOW_READ, "slow-read")              /* =B bytes a second */ \
     X(SLOW_WRITE, "slow-write")            /* =B bytes a second */ \
     X(REDIRECT_301, "redirect-301")        /* =REGION PermanentRedirect, no Location */ \
@@ -2573,7 +2576,7 @@ body_halfway(struct conn *c)
 /* The whole body through the digests that are on in s and into sink (NULL: dropped).
  * The 100 Continue goes out here: only for a request that will be listened to. */
 static const char *
-body_read(struct conn *c, sink_fn sink, void *to, struct sums *s)
+body_stream(struct conn *c, sink_fn sink, void *to, struct sums *s)
 {
     static char piece[CHUNK];
     double rate = c->f[F_SLOW_READ].on ? c->f[F_SLOW_READ].num + 1 : 0;
@@ -2616,6 +2619,28 @@ body_read(struct conn *c, sink_fn sink, void *to, struct sums *s)
     if (c->f[F_RESET_AFTER].on)
         conn_rst(c);
     return ok ? NULL : "InternalError";
+}
+
+/* The same, on a link that is too thin for many at a time. Who comes too late keeps its
+ * place until it is told so. */
+static const char *
+body_read(struct conn *c, sink_fn sink, void *to, struct sums *s)
+{
+    const char *err = "RequestTimeout";
+
+    if (!c->f[F_CROWD].on)
+        return body_stream(c, sink, to, s);
+    if ((double)__atomic_add_fetch(&g.sh->crowd, 1, __ATOMIC_RELAXED) <=
+        c->f[F_CROWD].num) {
+        err = body_stream(c, sink, to, s);
+    } else {
+        struct pollfd gone = {.fd = c->peer.fd, .events = POLLRDHUP};
+
+        (void)poll(&gone, 1, 1000);
+        c->keep = false;
+    }
+    __atomic_sub_fetch(&g.sh->crowd, 1, __ATOMIC_RELAXED);
+    return err;
 }
 
 static bool

@@ -318,6 +318,267 @@ test_numbers(void)
     CHECK(!num_parse((struct span){NULL, 0}, U64_END, &(uint64_t){0}));
 }
 
+/* What glibc's fnmatch() says in the C locale without any flag; where python's fnmatch knows
+ * no backslash, only that. */
+static void
+test_glob(void)
+{
+    static const struct {
+        const char *pattern, *text;
+        bool match;
+    } t[] = {
+        {"", "", true},
+        {"", "a", false},
+        {"a", "", false},
+        {"*", "", true},
+        {"\?", "", false},
+        {"**", "", true},
+        {"a", "a", true},
+        {"a", "b", false},
+        {"a", "ab", false},
+        {"ab", "a", false},
+        {"*", "a/b/c", true},
+        {"*/c", "a/b/c", true},
+        {"*.dat", "x.dat", true},
+        {"*.dat", ".dat", true},
+        {"*.dat", "x.data", false},
+        {"*.dat", "x.dat.dat", true},
+        {"*.*", "a", false},
+        {"*.*", ".", true},
+        {"a*b*c", "aXXbYYc", true},
+        {"a*b*c", "abcbc", true},
+        {"a*b*c", "acb", false},
+        {"*a*", "bab", true},
+        {"*a", "aaab", false},
+        {"*ab", "aab", true},
+        {"*aab", "aaaab", true},
+        {"a**b", "ab", true},
+        {"\?\?\?\?", "abc", false},
+        {"\?\?\?", "abc", true},
+        {"\?*", "x", true},
+        {"*\?", "x", true},
+        {"\?*\?", "x", false},
+        {"[abc]", "b", true},
+        {"[abc]", "d", false},
+        {"[abc]", "", false},
+        {"[abc]", "bb", false},
+        {"[a-c]", "b", true},
+        {"[a-c]", "-", false},
+        {"[a-c-e]", "-", true},
+        {"[a-c-e]", "d", false},
+        {"[-a]", "-", true},
+        {"[a-]", "-", true},
+        {"[a-]", "b", false},
+        {"[!abc]", "b", false},
+        {"[!abc]", "d", true},
+        {"[!abc]", "", false},
+        {"[!a-c]", "d", true},
+        {"[!]", "!", false},
+        {"[!]a]", "b", true},
+        {"[!]a]", "]", false},
+        {"[]a]", "]", true},
+        {"[]a]", "a", true},
+        {"[]a]", "b", false},
+        {"[]", "[]", true},
+        {"[]", "x", false},
+        {"[", "[", true},
+        {"[a", "[a", true},
+        {"[a", "a", false},
+        {"[!", "[!", true},
+        {"[c-a]", "b", false},
+        {"[c-a]", "c", false},
+        {"[a-a]", "a", true},
+        {"[*]", "*", true},
+        {"[*]", "x", false},
+        {"[\?]", "\?", true},
+        {"[\?]", "x", false},
+        {"[/]", "/", true},
+        {"[!/]", "/", false},
+        {"[a-z]*[0-9]", "log7", true},
+        {"[a-z]*[0-9]", "log", false},
+        {"[0-9][0-9]", "42", true},
+        {"[0-9][0-9]", "4", false},
+        {"x[0-9]*.log", "x1.log", true},
+        {"x[0-9]*.log", "x.log", false},
+        {"\\*", "*", true},
+        {"\\*", "a", false},
+        {"\\\?", "\?", true},
+        {"\\\?", "a", false},
+        {"\\[a]", "[a]", true},
+        {"\\[a]", "a", false},
+        {"\\a", "a", true},
+        {"\\\\", "\\", true},
+        {"a\\*b", "a*b", true},
+        {"a\\*b", "axb", false},
+        {"*\\*", "x*", true},
+        {"*\\*", "x", false},
+        {"\xe9*", "\xe9t\xe9", true},
+        {"[\xe0-\xff]", "\xe9", true},
+        {"[\xe0-\xff]", "e", false},
+        {"\?", "\xff", true},
+        {"a\x0a*",
+         "a\x0a"
+         "b",
+         true},
+        {"A", "a", false},
+        {"[A-Z]", "a", false},
+        {"*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false},
+        {"*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", true},
+        {".*", ".x", true},
+        {"*", ".x", true},
+        {"\?x", ".x", true},
+        {"a/*", "a/b/c", true},
+        {"a/*/c", "a/b/c", true},
+        {"a\?b", "a/b", true},
+        {"[!x]b", "/b", true},
+        {"****b\?", "a]b]", true},
+        {"\?!b-b", "!\?-", false},
+        {"*!*", "!*a", true},
+        {".[**", "[", false},
+        {".**", ".!", true},
+        {"-]]", "!", false},
+        {"-*", "-", true},
+        {"!\?!-!!", "a[*", false},
+        {"[*", "[*-", true},
+        {"./aa\?", "/**", false},
+        {"**[\?a]", "\?", true},
+        {"]a.-]b", "b[b", false},
+        {"*[!\?]", "!]", true},
+        {"/\?.[", "ba.a", false},
+        {"!/*!", "!/[!", true},
+        {"][", "[]", false},
+        {"a*", "ab", true},
+        {"\?]*!]", "/.", false},
+        {"][*", "][.", true},
+        {"/!]", "]", false},
+        {"*\?!*", "]!/", true},
+        {"]\?!", "\?/", false},
+        {"*.", "[a.", true},
+        {"./*]/", "*", false},
+        {"]*", "]!-.", true},
+        {"[a-\?]", "![", false},
+        {"*/", "!-./", true},
+        {"*]", "[", false},
+        {"a*", "a*a!", true},
+        {"\?*!!", "*", false},
+        {"]*", "]]![", true},
+        {"]*a!-", "/*", false},
+        {"/\?", "/!", true},
+        {"!]a", "]![-", false},
+        {"*/", "//", true},
+        {"]/\?", "a[*", false},
+        {"***!", "-!", true},
+        {"!a\?", "*-ba", false},
+        {"*!", "\?!b!", true},
+        {"a.]", "-*a", false},
+        {"**]", "]", true},
+        {"aa/]", "//-", false},
+        {".\?", ".[", true},
+        {"*b!!", "][/", false},
+        {"\?-", "a-", true},
+        {"]!", "a*\?", false},
+        {"[*", "[", true},
+        {"*\?\?]", "a..", false},
+        {"\?!*", ".!-/", true},
+        {"..", ".a", false},
+        {"\?-*", "a-]", true},
+        {"b!]*\?/", "-", false},
+        {"!*", "!a", true},
+        {"!]a*", "//b", false},
+        {"*b*", "*b!.", true},
+        {"./", "[b", false},
+        {"bb", "bb", true},
+        {"a/!*!/", "\?[", false},
+        {"/\?*", "/]*", true},
+        {"!][[", "*\?", false},
+        {"*[*", "[[!-", true},
+        {"a.bbb\?", "\?", false},
+        {".\?", ".\?", true},
+        {"-\?!", "..[", false},
+        {"*\?!*", "[[!", true},
+        {"a-\?*b", "!*", false},
+        {"\?*/", ".[/", true},
+        {"--", "[a.a", false},
+        {"*-", "a.-", true},
+        {"!b", "a[*!", false},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct span pattern = guard_of(t[i].pattern), text = guard_of(t[i].text);
+
+        CASE("span_glob \"%s\" \"%s\"", t[i].pattern, t[i].text);
+        CHECK(span_glob(pattern, text) == t[i].match);
+    }
+    CASE("span_glob, of nothing");
+    CHECK(span_glob((struct span){NULL, 0}, (struct span){NULL, 0}));
+    CHECK(span_glob(SPAN("a\0?"), SPAN("a\0b")) && !span_glob(SPAN("a\0"), SPAN("a")));
+}
+
+/* In units of 1024, rounded to tenths below ten, and cut from ten on. */
+static void
+test_put_size(void)
+{
+    static const struct {
+        uint64_t n;
+        const char *text;
+    } t[] = {{0, "0"},
+             {1, "1"},
+             {1023, "1023"},
+             {1024, "1.0K"},
+             {1075, "1.0K"}, /* 1.0498 */
+             {1076, "1.1K"}, /* 1.0508 */
+             {1536, "1.5K"},
+             {10188, "9.9K"}, /* 9.949 */
+             {10189, "10K"},  /* 9.950 */
+             {10240, "10K"},
+             {1047552, "1023K"},
+             {1048524, "1023K"}, /* 1023.949 */
+             {1048525, "1.0M"},  /* 1023.950 */
+             {1048576, "1.0M"},
+             {5242880, "5.0M"},
+             {27000000, "25M"}, /* 25.749 */
+             {UINT64_C(83886080000), "78G"},
+             {UINT64_C(1099511627776), "1.0T"},
+             {UINT64_C(1125899906842624), "1.0P"},
+             {UINT64_C(1152921504606846976), "1.0E"},
+             {INT64_MAX, "8.0E"},
+             {UINT64_MAX, "16E"}};
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct buf out = buf_upto(64);
+
+        CASE("num_put_size %s", t[i].text);
+        num_put_size(&out, t[i].n);
+        CHECK_TEXT(buf_span(&out), t[i].text);
+        buf_free(&out);
+    }
+}
+
+/* From python's datetime. */
+static void
+test_put_iso(void)
+{
+    static const struct {
+        int64_t at;
+        const char *text;
+    } t[] = {{0, "1970-01-01T00:00:00Z"},
+             {951782400, "2000-02-29T00:00:00Z"},
+             {1369353600, "2013-05-24T00:00:00Z"},
+             {1709251199, "2024-02-29T23:59:59Z"},
+             {2147483648, "2038-01-19T03:14:08Z"},
+             {INT64_C(4107542400), "2100-03-01T00:00:00Z"},
+             {INT64_C(253402300799), "9999-12-31T23:59:59Z"}};
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct buf out = buf_upto(64);
+
+        CASE("date_put_iso %s", t[i].text);
+        date_put_iso(&out, t[i].at);
+        CHECK_TEXT(buf_span(&out), t[i].text);
+        buf_free(&out);
+    }
+}
+
 static void
 test_sizes(void)
 {
@@ -4049,7 +4310,411 @@ test_publish(void)
     part_leave(&place);
 }
 
+/* ===== ROOM 13 crew ===== */
+
+/* What so many hands move in a second, in kilobytes. */
+static unsigned
+pace_thin(unsigned n)
+{
+    return n ? 100 : 0;
+}
+
+static unsigned
+pace_wide(unsigned n)
+{
+    return 1000 * n;
+}
+
+static unsigned
+pace_knee(unsigned n)
+{
+    return n < 6 ? 1000 * n : 6000;
+}
+
+static unsigned
+pace_crowded(unsigned n)
+{
+    return n <= 4 ? 1000 * n : 16000 / n;
+}
+
+/* A crew without workers, whose rounds last no time. */
+struct pace_trial {
+    struct crew crew;
+    unsigned (*moves)(unsigned n);
+    unsigned slow_from; /* so many hands are too many for the store; 0: none are */
+    unsigned slowed;    /* how often it said so */
+    unsigned most;      /* hands that ever were at work */
+};
+
+static void
+pace_round(struct pace_trial *t)
+{
+    struct crew *c = &t->crew;
+    unsigned n = c->pace.limit;
+
+    for (unsigned i = 0; i < CREW_MOST; i++) {
+        c->hand[i].busy = i < n;
+        c->hand[i].since = os_ticks() + 1;
+        if (i < n)
+            c->meter[i].moved += t->moves(n) * 1000 * (CREW_LONG / 1000) / n;
+        if (i < n && t->slow_from && n >= t->slow_from)
+            c->meter[i].slow++;
+    }
+    t->slowed += t->slow_from && n >= t->slow_from;
+    t->most = n > t->most ? n : t->most;
+    c->pace.since = os_ticks() - CREW_LONG;
+    crew_adapt(c);
+}
+
+static void
+test_pace(void)
+{
+    static const struct {
+        const char *name;
+        unsigned (*moves)(unsigned n);
+        unsigned jobs;
+        bool fixed;
+        unsigned slow_from;
+        unsigned least, most, ever; /* where it stays, and what was tried at most */
+        unsigned slowed;            /* how often the store complains at most */
+    } t[] = {
+        {"thin", pace_thin, 16, false, 0, 1, 2, 4, 0},
+        {"wide", pace_wide, 16, false, 0, 16, 16, 16, 0},
+        {"wide, little memory", pace_wide, 3, false, 0, 3, 3, 3, 0},
+        {"wide, no memory", pace_wide, 1, false, 0, 1, 1, 1, 0},
+        {"a knee at six", pace_knee, 16, false, 0, 6, 8, 16, 0},
+        {"a crowd", pace_crowded, 16, false, 0, 4, 4, 8, 0},
+        {"slow down at eight", pace_wide, 16, false, 8, 4, 7, 8, 20},
+        {"slow down at three", pace_wide, 16, false, 3, 1, 2, 4, 20},
+        {"slow down always", pace_wide, 16, false, 1, 1, 1, 2, 1000},
+        {"thin, but it was said", pace_thin, 8, true, 0, 8, 8, 8, 0},
+        {"slow, but it was said", pace_wide, 8, true, 1, 8, 8, 8, 1000},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct pace_trial trial = {.moves = t[i].moves, .slow_from = t[i].slow_from};
+        struct fail f = {S3UP_OK, ""};
+        unsigned inside = 0;
+
+        CASE("pace: %s", t[i].name);
+        CHECK_NUM(crew_open(&trial.crew, t[i].jobs, t[i].fixed, &f), 0);
+        if (!t[i].fixed) /* nobody begins with more than two */
+            CHECK_NUM(trial.crew.pace.limit, t[i].jobs < 2 ? t[i].jobs : 2);
+        for (unsigned k = 0; k < 400; k++) {
+            pace_round(&trial);
+            if (k >= 100)
+                inside += trial.crew.pace.limit >= t[i].least &&
+                          trial.crew.pace.limit <= t[i].most;
+        }
+        CHECK(inside >= 240); /* now and then something else is tried */
+        CHECK(trial.most <= t[i].ever);
+        CHECK(trial.slowed <= t[i].slowed);
+        CHECK(trial.crew.pace.limit >= 1 && trial.crew.pace.limit <= t[i].jobs);
+        crew_close(&trial.crew);
+    }
+}
+
+/* A burst of complaints is one; those who made it give way, the others stay. */
+static void
+test_slowed(void)
+{
+    struct pace_trial t = {.moves = pace_wide};
+    struct fail f = {S3UP_OK, ""};
+    struct crew *c = &t.crew;
+    int ends[2];
+
+    CASE("slowed");
+    CHECK_NUM(crew_open(c, 16, false, &f), 0);
+    while (c->pace.limit < 8)
+        pace_round(&t);
+    CHECK_NUM(pipe(ends), 0);
+    for (unsigned i = 0; i < 8; i++) {
+        c->hand[i].answers = ends[0];
+        c->hand[i].busy = true;
+        c->hand[i].since = os_ticks();
+    }
+    c->meter[1].slow++;
+    c->meter[6].slow++;
+    crew_adapt(c);
+    CHECK_NUM(c->pace.limit, 4);
+    CHECK_NUM(crew_surplus(c), 1);
+    c->hand[1].busy = false;
+    CHECK_NUM(crew_surplus(c), 6);
+    c->hand[6].busy = false;
+    CHECK_NUM(crew_surplus(c), CREW_MOST); /* nobody else was turned away */
+    c->meter[0].slow++;
+    c->meter[2].slow += 3;
+    crew_adapt(c);
+    CHECK_NUM(c->pace.limit, 4);
+    CHECK_NUM(crew_surplus(c), 0);
+    CHECK_NUM(write(ends[1], "", 1), 1); /* it has just done it */
+    CHECK_NUM(crew_surplus(c), CREW_MOST);
+    CASE("slowed, by an order that was given since");
+    for (unsigned i = 0; i < 8; i++)
+        c->hand[i].busy = i < 4;
+    c->hand[3].since = os_ticks() + 1;
+    c->meter[3].slow++;
+    crew_adapt(c);
+    CHECK_NUM(c->pace.limit, 2);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    crew_close(c);
+}
+
+/* ===== ROOM 14 transfer ===== */
+
+/* A stream of parts of one byte: 10,000 of them, and one more. */
+static void
+test_stream(void)
+{
+    for (unsigned more = 0; more < 2; more++) {
+        struct xfer_stream stream = {.places = 3};
+        struct xfer_up up = {
+            .plan = {PARTS_MAX, 1, PARTS_MAX}, .stream = &stream, .files = 0};
+        struct fail f = {S3UP_OK, ""};
+        char ring[3], bytes[PARTS_MAX + 1] = "";
+        unsigned warned = 0;
+        int ends[2];
+
+        CASE("a stream of 10,000 parts, and %u bytes", more);
+        CHECK_NUM(pipe(ends), 0);
+        CHECK_NUM(write(ends[1], bytes, PARTS_MAX + more), PARTS_MAX + more);
+        (void)close(ends[1]);
+        stream.fd = ends[0];
+        stream.ring = ring;
+        jrn_init(&up.facts);
+        buf_str(&up.facts.upload, "id");
+        stream_catch(STDERR_FILENO, in_folder("said"));
+        while (!stream.ended && f.code == S3UP_OK) {
+            (void)xfer_read_stream(NULL, &up, &f);
+            if (stream.warned && !warned)
+                warned = stream.full;
+        }
+        stream_release(STDERR_FILENO);
+        CHECK_NUM(warned, 8001);
+        CHECK_STR(file_text(in_folder("said")),
+                  "s3up: warning: standard input: four fifths of what can be stored are "
+                  "reached\n");
+        CHECK_NUM(f.code, more ? S3UP_USAGE : S3UP_OK);
+        CHECK_NUM(stream.ended, !more);
+        if (more)
+            CHECK(strstr(f.text, "--expected-size") != NULL);
+        else
+            CHECK_NUM(up.plan.n, PARTS_MAX);
+        (void)close(ends[0]);
+        (void)unlink(in_folder("said"));
+        jrn_free(&up.facts);
+    }
+}
+
 /* ===== ROOM 17 command line ===== */
+
+static void
+test_rates(void)
+{
+    static const struct {
+        const char *text;
+        unsigned minute;
+        uint64_t rate;
+        bool bad;
+    } t[] = {
+        {"512K", 0, 524288, false},
+        {"512k", 700, 524288, false},
+        {"1M", 1439, 1048576, false},
+        {"1000", 0, 1000, false},
+        {"0", 0, 0, false},
+        {"1T", 0, UINT64_C(1099511627776), false},
+        {"9223372036854775807", 0, INT64_MAX, false},
+        {"9223372036854775808", 0, 0, true},
+        {"08:00=512K,20:00=0", 0, 0, false}, /* it is still yesterday's evening */
+        {"08:00=512K,20:00=0", 479, 0, false},
+        {"08:00=512K,20:00=0", 480, 524288, false},
+        {"08:00=512K,20:00=0", 1199, 524288, false},
+        {"08:00=512K,20:00=0", 1200, 0, false},
+        {"08:00=512K,20:00=0", 1439, 0, false},
+        {"20:00=0,08:00=512K", 479, 0, false}, /* in any order */
+        {"20:00=0,08:00=512K", 480, 524288, false},
+        {"20:00=0,08:00=512K", 1200, 0, false},
+        {"12:00=1M", 0, 1048576, false},
+        {"12:00=1M", 720, 1048576, false},
+        {"00:00=7,23:59=5", 0, 7, false},
+        {"00:00=7,23:59=5", 1438, 7, false},
+        {"00:00=7,23:59=5", 1439, 5, false},
+        {"06:00=1,12:00=2,18:00=3", 359, 3, false},
+        {"06:00=1,12:00=2,18:00=3", 360, 1, false},
+        {"06:00=1,12:00=2,18:00=3", 1000, 2, false},
+        {"18:00=3,06:00=1,12:00=2", 1000, 2, false},
+        {"12:00=2,18:00=3,06:00=1", 359, 3, false},
+        {"8:5=1K", 485, 1024, false},
+        {"08:00=1,08:00=2", 480, 2, false}, /* the last word counts */
+        {"08:00=1,08:00=2", 0, 2, false},
+        {"fast", 0, 0, true},
+        {"1.5M", 0, 0, true},
+        {"-1", 0, 0, true},
+        {"1M/s", 0, 0, true},
+        {"24:00=1M", 0, 0, true},
+        {"08:60=1M", 0, 0, true},
+        {"08=1M", 0, 0, true},
+        {"0800=1M", 0, 0, true},
+        {"08:00=", 0, 0, true},
+        {"=1M", 0, 0, true},
+        {"=", 0, 0, true},
+        {":=1M", 0, 0, true},
+        {"08:00=1M,", 0, 0, true},
+        {",08:00=1M", 0, 0, true},
+        {"08:00=1M,,09:00=1M", 0, 0, true},
+        {"08:00=1M,fast", 0, 0, true},
+        {"08:00=1M=2M", 0, 0, true},
+        {"08:00:00=1M", 0, 0, true},
+        {"08:00=9223372036854775808", 0, 0, true},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        uint64_t rate = 42;
+        const char *bad = cli_rate(t[i].text, t[i].minute, &rate);
+
+        CASE("cli_rate \"%s\" at %u", t[i].text, t[i].minute);
+        CHECK((bad != NULL) == t[i].bad);
+        if (!bad)
+            CHECK_NUM(rate, t[i].rate);
+    }
+}
+
+static void
+test_gauge(void)
+{
+    static const struct cli_gauge some = {12582912, 27000000, 4194304, 2, 6, 3, 4};
+    static const struct {
+        struct cli_gauge g;
+        unsigned retries;
+        size_t width;
+        const char *line;
+    } t[] = {
+        {some, 1, 200,
+         "46%  4.0M/s  4s left  12M of 25M  2/6 parts  3 under way  1 retry"},
+        {some, 2, 80,
+         "46%  4.0M/s  4s left  12M of 25M  2/6 parts  3 under way  2 retries"},
+        {some, 0, 60, "46%  4.0M/s  4s left  12M of 25M  2/6 parts  3 under way"},
+        /* 3 characters, 2 between, 6, 2, 7, 2, 10 and so on; one stays free */
+        {some, 0, 57, "46%  4.0M/s  4s left  12M of 25M  2/6 parts  3 under way"},
+        {some, 0, 56, "46%  4.0M/s  4s left  12M of 25M  2/6 parts"},
+        {some, 0, 40, "46%  4.0M/s  4s left  12M of 25M"},
+        {some, 0, 20, "46%  4.0M/s"},
+        {some, 0, 5, ""},
+        {some, 0, 0, ""},
+        {{27000000, 27000000, 4194304, 6, 6, 0, 0},
+         0,
+         80,
+         "100%  4.0M/s  0s left  25M of 25M  6/6 parts  0 under way"},
+        {{26999999, 27000000, 0, 5, 6, 1, -1},
+         0,
+         80,
+         "99%  0/s  25M of 25M  5/6 parts  1 under way"},
+        {{5, 7, 0, 0, 0, 1, -1}, 0, 80, "71%  0/s  5 of 7  1 under way"},
+        {{7, 7, 0, 0, 0, 1, -1}, 0, 80, "100%  0/s  7 of 7  1 under way"},
+        {{UINT64_C(1) << 62, UINT64_C(1) << 63, 1024, 0, 0, 1, 90061},
+         0,
+         80,
+         "50%  1.0K/s  1d1h left  4.0E of 8.0E  1 under way"},
+        {{12582912, 0, 4194304, 2, 0, 3, -1}, 0, 80, "12M  4.0M/s  3 under way"},
+        {{0, 0, 0, 0, 0, 0, -1}, 0, 80, "0  0/s  0 under way"},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct buf line = buf_upto(4096);
+
+        CASE("cli_put_gauge, line %lu", (unsigned long)i);
+        cli_put_gauge(&line, &t[i].g, t[i].retries, t[i].width);
+        CHECK_TEXT(buf_span(&line), t[i].line);
+        CHECK(!line.n || line.n < t[i].width);
+        buf_free(&line);
+    }
+}
+
+/* The rate is that of the last six seconds, however it was before. */
+static void
+test_rate_shown(void)
+{
+    struct cli_run run = {.left = -1, .begun = os_ticks() - 60000};
+    struct cli_gauge g;
+
+    CASE("the rate, of the first half second");
+    run.samples = 1;
+    run.sample[0].at = os_ticks() - 500;
+    run.xfer.crew.moved = 500000;
+    cli_measure(&run, &g);
+    CHECK(g.rate > 900000 && g.rate <= 1000000);
+    CASE("the rate, of the last six seconds");
+    for (run.samples = 0; run.samples < 14; run.samples++) /* the last is of now */
+        run.sample[run.samples % CLI_SAMPLES] =
+            (struct cli_sample){os_ticks() - 1000 * (13 - (int64_t)run.samples),
+                                1000000 * (uint64_t)(run.samples * run.samples)};
+    run.xfer.crew.moved = UINT64_C(13 * 13 * 1000000);
+    cli_measure(&run, &g); /* five seconds ago it was 64 MB: 105 MB since */
+    CHECK(g.rate > 20000000 && g.rate <= 21000000);
+    CASE("the rate, of no time");
+    run.samples = 1;
+    run.sample[0] = (struct cli_sample){os_ticks() + 1, 0};
+    cli_measure(&run, &g);
+    CHECK_NUM(g.rate, 0);
+    CASE("the rate, of another crew");
+    run.sample[0] = (struct cli_sample){os_ticks() - 1000, 1 << 30};
+    cli_measure(&run, &g);
+    CHECK_NUM(g.rate, 0);
+}
+
+/* On a steady link the time that is left falls with the time that passes, also where the
+ * rate is known only roughly; and a link that dies for a while is not forgotten at once. */
+static void
+test_left(void)
+{
+    struct cli_run run = {.left = -1, .begun = os_ticks() - 60000};
+    struct cli_gauge g = {.total = 100000000};
+    int64_t had = -1, now = os_ticks();
+
+    for (unsigned k = 0; k < 400; k++, now += 200) { /* 80 seconds of 1 MB each */
+        uint64_t noise = k % 2 ? 150000 : 0;
+
+        g.done = 10000000 + (uint64_t)k * 200000;
+        g.rate = 925000 + noise;
+        g.left = -1;
+        cli_measure_left(&run, &g, now);
+        CASE("what is left, look %u", k);
+        CHECK(had < 0 || (g.left <= had + 1 && g.left >= had - 2));
+        /* 90 MB are left at the begin */
+        CHECK(g.left >= (90 - (int64_t)k / 5) * 85 / 100 - 1 &&
+              g.left <= (90 - (int64_t)k / 5) * 115 / 100 + 1);
+        had = g.left;
+    }
+    CASE("what is left, of nothing");
+    g.done = g.total;
+    g.rate = 1000000;
+    for (unsigned k = 0; k < 100; k++, now += 200)
+        cli_measure_left(&run, &g, now);
+    CHECK_NUM(g.left, 0);
+    CASE("what is left, after a stop of a week");
+    g.done = g.total - 10000000;
+    now += 7 * 86400000;
+    cli_measure_left(&run, &g, now);
+    CHECK_NUM(g.left, 10);
+    CASE("what is left, of very much on a link that is nearly dead");
+    g.total = UINT64_MAX;
+    g.rate = 1;
+    for (unsigned k = 0; k < 100; k++, now += 6000)
+        cli_measure_left(&run, &g, now);
+    CHECK(g.left > 8600000 && g.left <= 8640000);
+    CASE("what is left, when nothing moves");
+    g.rate = 0;
+    g.left = -1;
+    cli_measure_left(&run, &g, now);
+    CHECK(g.left == -1 && run.left == -1);
+    CASE("what is left, at the begin");
+    run.begun = now - 100;
+    g.rate = 1000;
+    g.done = 0;
+    cli_measure_left(&run, &g, now);
+    CHECK_NUM(g.left, -1);
+}
 
 /* How files are cut: at the limits of S3, and one byte beside them. */
 static void
@@ -4482,6 +5147,9 @@ main(void)
     test_bufs();
     test_buf_grows();
     test_numbers();
+    test_glob();
+    test_put_size();
+    test_put_iso();
     test_sizes();
     test_ages();
     test_hex();
@@ -4542,7 +5210,15 @@ main(void)
     test_sign_again();
     test_sign_refused();
 
+    test_pace();
+    test_slowed();
+
     test_publish();
+    test_stream();
+    test_rates();
+    test_gauge();
+    test_rate_shown();
+    test_left();
 
     test_part_plan();
     test_joint();
