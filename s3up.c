@@ -9992,7 +9992,8 @@ xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
         total = first = last = 0;
     end = g->length >= 0 ? g->from + g->length : (int64_t)total;
     if (!total || (int64_t)first != g->from + g->done || (int64_t)last != end - 1 ||
-        (g->total >= 0 && (int64_t)total != g->total))
+        (g->total >= 0 && (int64_t)total != g->total) ||
+        (h->length >= 0 && h->length != end - (int64_t)first))
         return fail_set(f, S3UP_LATER, "the store sent another piece than was asked for");
     g->total = (int64_t)total;
     g->changed = etag.n && g->proof.etag[0] && !span_is(etag, g->proof.etag);
@@ -10141,8 +10142,8 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
     for (;;) {
         struct fail now = {S3UP_OK, ""};
 
-        if (xfer_get_once(st, g, &now) == 0)
-            break;
+        if (xfer_get_once(st, g, &now) == 0 || (g->done && g->done == g->length))
+            break; /* what came behind its end, if anything, was not taken */
         idle = g->done > before ? 0 : idle + 1;
         before = g->done;
         /* What was never answered has been tried often enough by s3_run. */

@@ -252,7 +252,7 @@ $TKEY:$TSECRET"
 sec_down() {
     own
     store stopped --key "$KEY:$SECRET" --bucket bkt
-    downpid=$(tail -n 1 "$W/pids")
+    downpid=$!
     PORT=$(cat "$W/stopped.port")
     AWS_ENDPOINT_URL=http://127.0.0.1:$PORT
     hold --retries 1 f s3://bkt/down
