@@ -1500,7 +1500,7 @@ lane() { # NUMBER: every LANES-th section
     done
 }
 
-LANES=${LANES:-4} lanes='' i=0
+LANES=${LANES:-6} lanes='' i=0
 sections=${*:-$(sed -n 's/^sec_\([a-z]*\)() .*/\1/p' "$0")}
 while [ $i -lt "$LANES" ]; do
     lane $i >"$W/lane.$i" 2>&1 &
