@@ -680,7 +680,7 @@ sec_temp() {
         esac
         fault 'GetObject * stall=1 n=1'
         # shellcheck disable=SC2046
-        kill -s KILL $(workers) # what they were at must be given to others
+        kill -s KILL $(workers) 2>/dev/null # what they were at must be given to others
         ended 5
         err 'temporary file was replaced'
         calm
@@ -1065,7 +1065,7 @@ sec_clobber() {
         esac
         fault 'GetObject * 503 p=1'
         # shellcheck disable=SC2046
-        kill -s KILL $(workers)
+        kill -s KILL $(workers) 2>/dev/null
         ended 7
         calm
         case $how in
@@ -1083,7 +1083,7 @@ sec_clobber() {
     hold s3://bkt/o late
     mkdir late
     # shellcheck disable=SC2046
-    kill -s KILL $(workers)
+    kill -s KILL $(workers) 2>/dev/null
     ended 2
     calm
     check test -d late
