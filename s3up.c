@@ -11637,9 +11637,10 @@ xfer_left(const struct xfer_up *up, struct fail *f)
                        up->down ? "fetched" : "sent");
     else
         (void)fail_set(f, S3UP_INTERRUPTED,
-                       "%s: interrupted; %u of %u parts are there, and the same command "
+                       "%s: interrupted; %u of %u parts are %s, and the same command "
                        "goes on behind them",
-                       path, jrn_count(&up->facts), up->plan.n);
+                       path, jrn_count(&up->facts), up->plan.n,
+                       up->down ? "there" : "stored");
 }
 
 /* Takes an upload out of the list: it is stored, or it has failed. */
