@@ -187,15 +187,15 @@ talks = $(foreach s,faults proxy tls,$(if $(wildcard test/$s.sh),'$s test/$s.sh 
 SEED  = $(shell date +%s)
 soaks = 'soak test/soak.sh $1 $2/s3d $2/soak 20 1'
 
+# Suites that drive the whole program $1, built in either way, beside the store in $2.
+runs  = $(foreach s,e2e resume objects,'$s test/$s.sh $1 $2/s3d') \
+	'fetch env SOAK=$2/soak test/fetch.sh $1 $2/s3d' 'streams test/streams.sh $1 $2/s3d $2/pty' $(call soaks,$1,$2)
+
 test: s3up $T/s3d $T/soak $T/pty $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
-	@test/run.sh $(call talks,$T) 'e2e test/e2e.sh ./s3up $T/s3d' 'resume test/resume.sh ./s3up $T/s3d' \
-		'objects test/objects.sh ./s3up $T/s3d' 'streams test/streams.sh ./s3up $T/s3d $T/pty' $(call soaks,./s3up,$T) \
-		$(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
+	@test/run.sh $(call talks,$T) $(call runs,./s3up,$T) $(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
 
 hostile: $H/s3up $H/s3d $H/soak $H/pty $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
-	@test/run.sh $(call talks,$H) 'e2e test/e2e.sh $H/s3up $H/s3d' 'resume test/resume.sh $H/s3up $H/s3d' \
-		'objects test/objects.sh $H/s3up $H/s3d' 'streams test/streams.sh $H/s3up $H/s3d $H/pty' $(call soaks,$H/s3up,$H) \
-		$(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
+	@test/run.sh $(call talks,$H) $(call runs,$H/s3up,$H) $(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
 		$(if $(wildcard test/hostile.c),'hostile $H/hostile')
 
 check: s3up

@@ -9183,26 +9183,53 @@ part_find(struct part_place *p, const struct part_name *name, struct fail *f)
     return fail_sys(f, "write", name->path);
 }
 
+/* Does the temporary name still stand for the file that is open? */
+static bool
+part_in_place(const struct part_place *p, int fd)
+{
+    struct stat info, there;
+
+    return fstat(fd, &info) == 0 &&
+           fstatat(p->folder, p->temp, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           there.st_ino == info.st_ino && there.st_dev == info.st_dev;
+}
+
+static int
+part_is_replaced(const struct part_place *p, struct fail *f)
+{
+    return fail_set(f, S3UP_LATER, "%s: its temporary file was replaced", p->path);
+}
+
+/* Does errno say that a name stands for something that is no plain file? */
+static bool
+part_is_strange(void)
+{
+    return errno == ELOOP || errno == EISDIR || errno == ENXIO;
+}
+
 /* Opens the temporary file that is there already and locks it: another run that is at
  * work on it is left alone. -1 and no failure: there is none. */
 static int
 part_take_temp(const struct part_place *p, struct fail *f)
 {
     int fd = os_open_in(p->folder, p->temp, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
-    struct stat info, there;
+    struct stat info;
 
-    if (fd < 0)
-        return errno == ENOENT ? -1 : fail_sys(f, "write beside", p->path);
-    if (fstat(fd, &info) != 0)
+    if (fd < 0 && errno == ENOENT)
+        return -1;
+    if (fd < 0 && !part_is_strange())
+        return fail_sys(f, "write beside", p->path);
+    if (fd >= 0 && fstat(fd, &info) != 0)
         (void)fail_sys(f, "examine", p->path);
-    else if (!S_ISREG(info.st_mode))
+    else if (fd < 0 || !S_ISREG(info.st_mode))
         (void)fail_set(f, S3UP_SKIPPED, "%s: %s, which is no plain file, is in the way",
                        p->path, p->temp);
     else if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
         (void)fail_set(f, S3UP_LOCKED, "another run is fetching %s", p->path);
-    else if (fstatat(p->folder, p->temp, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-             there.st_ino == info.st_ino && there.st_dev == info.st_dev)
+    else if (part_in_place(p, fd))
         return fd;
+    if (fd < 0)
+        return -1;
     (void)close(fd); /* its run has just ended, or it is not for us */
     return -1;
 }
@@ -9265,10 +9292,13 @@ part_open_there(const struct part_place *p, struct part_file *there)
  * made, which fails if the name is taken, by whomever. FAT and its like have no links:
  * there the name is taken by an empty file, and that is replaced. */
 static int
-part_publish(const struct part_place *p, bool no_clobber, struct fail *f)
+part_publish(const struct part_place *p, int temp, bool no_clobber, struct fail *f)
 {
-    bool linked = no_clobber && linkat(p->folder, p->temp, p->folder, p->name, 0) == 0;
+    bool linked;
 
+    if (!part_in_place(p, temp)) /* what lies there now is not what was fetched */
+        return part_is_replaced(p, f);
+    linked = no_clobber && linkat(p->folder, p->temp, p->folder, p->name, 0) == 0;
     if (no_clobber && !linked) {
         int fd = os_open_in(p->folder, p->name, O_WRONLY | O_CREAT | O_EXCL, 0600);
 
@@ -10351,6 +10381,7 @@ xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
     struct span range = http_value(h, "content-range"), etag = http_value(h, "etag"),
                 part;
     uint64_t first, last, total;
+    int64_t end;
 
     g->whole_only = h->status == 200;
     if (h->status != 206 || !span_starts(range, "bytes "))
@@ -10360,10 +10391,14 @@ xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
     range = span_after(range, 6);
     if (!span_cut(&range, '-', &part) || !num_parse(part, INT64_MAX, &first) ||
         !span_cut(&range, '/', &part) || !num_parse(part, INT64_MAX, &last) ||
-        !num_parse(range, INT64_MAX, &total) || (int64_t)first != g->from + g->done ||
-        (g->length >= 0 && (int64_t)last != g->from + g->length - 1) ||
-        (g->total >= 0 && (int64_t)total != g->total))
+        !num_parse(range, INT64_MAX, &total))
+        total = first = last = 0;
+    end = g->length >= 0 ? g->from + g->length : (int64_t)total;
+    if (!total || (int64_t)first != g->from + g->done || (int64_t)last != end - 1 ||
+        (g->total >= 0 && (int64_t)total != g->total) ||
+        (h->length >= 0 && h->length != end - (int64_t)first))
         return fail_set(f, S3UP_LATER, "the store sent another piece than was asked for");
+    g->total = (int64_t)total;
     g->changed = etag.n && g->said.etag[0] && !span_is(etag, g->said.etag);
     return g->changed ? -1 : 0;
 }
@@ -10431,10 +10466,11 @@ xfer_compare_piece(struct store *st, struct xfer_get *g, size_t n, struct fail *
 static int
 xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
 {
+    int64_t due = g->length >= 0 ? g->length : g->total;
     ssize_t did;
 
     while ((did = http_read(&st->conn, st->window, s3_piece(st, INT64_MAX), f)) > 0) {
-        if (g->length >= 0 && did > g->length - g->done)
+        if (due >= 0 && did > due - g->done)
             return fail_set(f, S3UP_LATER, "the store sent more than was asked for");
         s3_moved(st, (size_t)did, g->done + did);
         if (g->said.is_md5 && g->length < 0)
@@ -10455,7 +10491,7 @@ xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
         }
         g->done += did;
     }
-    if (did == 0 && g->done < g->length)
+    if (did == 0 && g->done < due)
         return fail_set(f, S3UP_LATER, "the store sent less than was asked for");
     return did < 0 ? -1 : 0;
 }
@@ -10486,8 +10522,9 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     g->begun = rc == 0;
     if (rc == 0)
         rc = xfer_check_head(st, g, &now) < 0 ? -1 : xfer_receive(st, g, &now);
-    else
-        g->changed = conditional && st->error.status == 412; /* If-Match did not hold */
+    else /* If-Match did not hold, or it has become shorter than that */
+        g->changed = (conditional && st->error.status == 412) ||
+                     (!whole && st->error.status == 416);
     if (rc < 0)
         http_close(&st->conn); /* there may be more of it under way */
     if (g->changed)
@@ -10524,6 +10561,14 @@ xfer_check_sums(const struct xfer_get *g, const unsigned char *md5,
     return f->code == S3UP_OK ? 0 : -1;
 }
 
+/* Nothing tells the whole from another object that has taken its place: what broke cannot
+ * be gone on with. */
+static bool
+xfer_is_nameless(const struct xfer_get *g)
+{
+    return g->length < 0 && !g->said.etag[0] && !g->said.has_sum;
+}
+
 /* All that is asked for, to fd. A connection that breaks in the middle is taken up again
  * where it broke, as long as attempts bring something. */
 static int
@@ -10539,13 +10584,13 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
     for (;;) {
         struct fail now = {S3UP_OK, ""};
 
-        if (xfer_get_once(st, g, &now) == 0)
-            break;
+        if (xfer_get_once(st, g, &now) == 0 || (g->done && g->done == g->length))
+            break; /* what came behind its end, if anything, was not taken */
         idle = g->done > before ? 0 : idle + 1;
         before = g->done;
         /* What was never answered has been tried often enough by s3_run. */
         if (now.code != S3UP_LATER || !g->begun || g->full || g->large || g->whole_only ||
-            idle > st->config.retries || os_stop)
+            idle > st->config.retries || os_stop || (g->done && xfer_is_nameless(g)))
             return fail_set(f, os_stop ? S3UP_INTERRUPTED : now.code, "%s", now.text);
         s3_pause(st, idle, false);
     }
@@ -11161,13 +11206,14 @@ xfer_fetch_part(struct xfer *x, struct xfer_get *g, const struct part_place *pla
 {
     struct os_id id;
 
-    g->fd = os_open_in(place->folder, place->temp, O_WRONLY | O_NOFOLLOW, 0);
+    g->fd = os_open_in(place->folder, place->temp, O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (g->fd < 0) {
-        (void)fail_sys(f, "write", place->path);
+        (void)(errno == ENOENT || part_is_strange() ? part_is_replaced(place, f)
+                                                    : fail_sys(f, "write", place->path));
         return;
     }
     if (!os_identify(g->fd, &id) || id.device != was->device || id.inode != was->inode)
-        (void)fail_set(f, S3UP_LATER, "%s: its temporary file was replaced", place->path);
+        (void)part_is_replaced(place, f);
     else if (xfer_get_to(x->st, g, f) == 0 && fdatasync(g->fd) != 0)
         (void)fail_sys(f, "write", place->path);
     if (close(g->fd) != 0 && f->code == S3UP_OK)
@@ -11227,16 +11273,16 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
             return;
         g->done = 0;
     }
-    g->fd = part_make_temp(place, old.st_mode ? 0600 : 0666, f);
+    g->fd = part_make_temp(place, S_ISREG(old.st_mode) ? 0600 : 0666, f);
     if (g->fd < 0)
         return;
     xfer_own_as(g->fd, &old);
     if (xfer_get_to(x->st, g, f) == 0)
         (void)xfer_seal_file(g->fd, place->path, g->modified, f);
-    if (f->code == S3UP_OK && part_publish(place, x->wish->no_clobber, f) == 0 &&
+    if (f->code == S3UP_OK && part_publish(place, g->fd, x->wish->no_clobber, f) == 0 &&
         !in_tree && !os_sync_in(place->folder) && errno != EACCES)
         (void)fail_sys(f, "write", place->path);
-    if (f->code != S3UP_OK) /* gone already if only the folder's sync failed */
+    if (f->code != S3UP_OK && part_in_place(place, g->fd))
         (void)unlinkat(place->folder, place->temp, 0);
     if (close(g->fd) != 0 && f->code == S3UP_OK)
         (void)fail_sys(f, "write", place->path);
@@ -11542,8 +11588,10 @@ xfer_open_journal(struct xfer *x, struct xfer_up *up, struct fail *f)
     struct buf endpoint = buf_upto(URL_MAX);
     struct jrn_what what = {.bucket = x->bucket, .key = buf_span(&up->key)};
     struct fail now = {S3UP_OK, ""};
-    int rc = xfer_put_journal(x, up, &up->journal.path, f);
+    int rc;
 
+    buf_clear(&up->journal.path); /* if it is tried once more */
+    rc = xfer_put_journal(x, up, &up->journal.path, f);
     if (rc < 0 || !up->journal.path.n)
         return rc;
     rc = jrn_open(&up->journal, true, &up->facts, &now);
@@ -11760,7 +11808,7 @@ xfer_recall(struct xfer *x, struct xfer_up *up)
             any = true;
             xfer_inherit(x, &x->doing[i]);
         }
-    if (any && up->down && up->whole)
+    if ((any || up->deaths) && up->down && up->whole)
         xfer_clean_up(up);
     up->flying = 0;
     up->ahead = 1;
@@ -12162,7 +12210,8 @@ xfer_sum_ranges(struct xfer_up *up, struct fail *f)
         struct jrn_part *part = &up->facts.part[n - 1];
         struct part_stretch s = {&file, 1, (int64_t)(n - 1) * up->plan.part, 0, NULL};
 
-        if (!part->done || n > up->plan.n)
+        part->done &= n <= up->plan.n; /* what is behind the end counts for nothing */
+        if (!part->done)
             continue;
         s.length = part_length(&up->plan, n);
         sum_init(&sums.at[0], kind);
@@ -12178,12 +12227,14 @@ static int
 xfer_down_fits(struct xfer_up *up, struct fail *f)
 {
     const struct jrn_facts *k = &up->facts;
+    struct fail unread = {S3UP_OK, ""};
     char digest[SIG_HEX];
     struct os_id id;
 
     xfer_down_digest(up, digest);
     if (!up->said.etag[0] || strcmp(k->object, up->said.etag) != 0 ||
         strcmp(k->headers, digest) != 0 || k->sources != 1 ||
+        part_plan(&up->plan, up->plan.size, k->part_size, &unread) < 0 ||
         k->part_size != (uint64_t)up->plan.part ||
         !span_is(span_of(sum_kinds[xfer_down_kind(up)].name), k->checksum))
         return 0;
@@ -12230,8 +12281,9 @@ xfer_new_down(struct xfer *x, struct xfer_up *up, struct fail *f)
     xfer_close_temp(up);
     xfer_reset(up);
     jrn_forget(&up->facts);
-    up->temp = part_make_temp(&up->place, up->old.st_mode ? 0600 : 0666, f);
-    if (up->temp < 0)
+    up->temp = part_make_temp(&up->place, S_ISREG(up->old.st_mode) ? 0600 : 0666, f);
+    up->orphan = up->temp < 0; /* the journal tells of nothing */
+    if (up->orphan)
         return -1;
     if (xfer_check_room(up, f) < 0 || ftruncate(up->temp, up->plan.size) != 0 ||
         !os_identify(up->temp, &up->file[0].id)) {
@@ -12329,29 +12381,14 @@ xfer_finish_down(struct xfer *x, struct xfer_up *up, struct fail *f)
     s3_copy_name(up->etag, sizeof up->etag, span_of(up->said.etag));
     xfer_own_as(up->temp, &up->old);
     if (xfer_seal_file(up->temp, up->place.path, up->modified, f) < 0 ||
-        part_publish(&up->place, x->wish->no_clobber, f) < 0)
+        part_publish(&up->place, up->temp, x->wish->no_clobber, f) < 0) {
+        up->orphan |= f->code == S3UP_EXISTS; /* it can never get its name */
         return -1;
+    }
     /* A folder that one may write to but not read cannot be synced. */
     return os_sync_in(up->place.folder) || errno == EACCES
                ? 0
                : fail_sys(f, "write", up->place.path);
-}
-
-/* Begins a download anew, once in a run: an object that changes all the time is not
- * fetched. */
-static int
-xfer_over_down(struct xfer *x, struct xfer_up *up, struct fail *f)
-{
-    static const char why[] = "the object changed while it was being fetched";
-
-    xfer_recall(x, up);
-    if (up->again) {
-        up->orphan = true;
-        return fail_set(f, S3UP_SKIPPED, "%s: %s, again", up->file[0].path, why);
-    }
-    up->again = true;
-    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .up = up, .text = why});
-    return up->whole ? 0 : xfer_open_down(x, up, f);
 }
 
 /* Gives it a note for each part. */
@@ -12385,11 +12422,31 @@ xfer_start_parts(struct xfer *x, struct xfer_up *up, struct fail *f)
         return -1;
     if (up->kept)
         return 1;
-    if (!up->plan.size) /* there is no range in nothing */
+    /* There is no range in nothing; and ranges of what cannot be told from another object
+     * could be of both. */
+    up->whole_only |= !up->said.etag[0] && !up->said.has_sum && !x->wish->slice;
+    if (!up->plan.size || up->whole_only)
         return xfer_all_at_once(up, f);
     if (jrn_count(&up->facts) < up->plan.n)
         return 0;
     return xfer_finish_down(x, up, f) < 0 ? -1 : 1;
+}
+
+/* Begins a download anew, once in a run: an object that changes all the time is not
+ * fetched. */
+static int
+xfer_over_down(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    static const char why[] = "the object changed while it was being fetched";
+
+    xfer_recall(x, up);
+    if (up->again) {
+        up->orphan = true;
+        return fail_set(f, S3UP_SKIPPED, "%s: %s, again", up->file[0].path, why);
+    }
+    up->again = true;
+    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .up = up, .text = why});
+    return up->whole ? 0 : xfer_start_parts(x, up, f);
 }
 
 /* An object shall be fetched: in one request, if it is not known to be large, and nothing
@@ -12630,6 +12687,8 @@ xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
     struct xfer_up **at = &x->ups;
     struct fail why = {S3UP_OK, ""};
 
+    /* A file with nothing in it is nothing to go on with. */
+    up->orphan |= up->temp >= 0 && !jrn_count(&up->facts);
     if (f->code == S3UP_INTERRUPTED && os_stop) {
         xfer_left(up, &why);
         f = &why;
@@ -12647,7 +12706,7 @@ xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
 
         if (up->orphan) {
             xfer_abort(x, up);
-            if (up->temp >= 0)
+            if (up->temp >= 0 && part_in_place(&up->place, up->temp))
                 (void)unlinkat(up->place.folder, up->place.temp, 0);
             jrn_remove(&up->journal);
         } else {

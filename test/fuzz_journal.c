@@ -9,7 +9,8 @@
  *   2. Facts are within their bounds: parts from 1 to 10,000, each with an ETag, sizes
  *      that a file can have, nanoseconds below a second.
  *   3. A text that is read twice says the same twice.
- *   4. What was accepted and is written again by the writer, in another order, says the
+ *   4. What it says of an upload or an object is forgotten with the next of them.
+ *   5. What was accepted and is written again by the writer, in another order, says the
  *      same.
  */
 #include "fuzz.h"
@@ -24,6 +25,10 @@ const struct fuzz_text fuzz_seeds[] = {
               "upload 2~kJx\npart 1 \"9b2c\" b94d27\npart 7 \"ff\" -\ncompleting\n"),
     FUZZ_TEXT("source /a\nsize 1\nsource /b\nsize 2\nmtime -1.500000000\n"),
     FUZZ_TEXT("upload a\npart 1 x 00\nupload b\npart 2 y 01\npart 2 z 02\n"),
+    FUZZ_TEXT("part-size 5242880\nobject \"9b2c-6\" -\nrange 0 5242880 b94d2700\n"
+              "range 10485760 77 00\n"),
+    FUZZ_TEXT("part-size 7\nobject a\nrange 0 7 00\nrange 69993 7 ff\nobject b\n"
+              "range 7 1 0a\nupload u\npart 1 e 00\nobject %22c%22\n"),
     FUZZ_TEXT("future a b c d e f g\n\n \ntarget  b \npart 10000 e -\n"),
     FUZZ_TEXT("s3up journal 1 #e8a36c82\nsource /f #a0daba7a\n"),
     FUZZ_TEXT("size 10737418240 #3c044782\ncompleting #5811be9b\n"),
@@ -33,6 +38,11 @@ const struct fuzz_text fuzz_words[] = {FUZZ_TEXT("part "),
                                        FUZZ_TEXT("part 1 e 00\n"),
                                        FUZZ_TEXT("upload "),
                                        FUZZ_TEXT("upload u\n"),
+                                       FUZZ_TEXT("object "),
+                                       FUZZ_TEXT("object \"e\"\n"),
+                                       FUZZ_TEXT("range "),
+                                       FUZZ_TEXT("range 0 1 00\n"),
+                                       FUZZ_TEXT("part-size 1\n"),
                                        FUZZ_TEXT("source "),
                                        FUZZ_TEXT("source /f\n"),
                                        FUZZ_TEXT("size "),
@@ -145,6 +155,8 @@ claim_facts(const struct jrn_facts *k)
     MUST(strlen(k->headers) < sizeof k->headers);
     MUST(k->endpoint.n <= URL_MAX && k->bucket.n <= URL_MAX && k->key.n <= KEY_MAX + 1);
     MUST(k->upload.n <= JRN_UPLOAD && !span_has(buf_span(&k->upload), 0));
+    MUST(strlen(k->object) < sizeof k->object);
+    MUST(!k->upload.n || !k->object[0]); /* the later of them made the other forgotten */
 }
 
 static bool
@@ -177,7 +189,7 @@ claim_same(const struct jrn_facts *a, const struct jrn_facts *b)
     MUST(span_eq(buf_span(&a->upload), buf_span(&b->upload)));
     MUST(a->part_size == b->part_size && a->completing == b->completing);
     MUST(!strcmp(a->checksum, b->checksum) && !strcmp(a->id, b->id));
-    MUST(!strcmp(a->headers, b->headers));
+    MUST(!strcmp(a->headers, b->headers) && !strcmp(a->object, b->object));
 }
 
 /* Reads all that counts. False if a line makes no sense. */
@@ -251,6 +263,21 @@ put_sources(struct jrn *j, struct buf *out, const struct jrn_facts *k)
     }
 }
 
+/* A range in the journal's words, if a part can be one. */
+static bool
+put_range(struct jrn *j, struct buf *out, const struct jrn_facts *k, unsigned i,
+          struct span hex)
+{
+    if (!k->object[0] || !k->part_size || strcmp(jrn_etag(k, i), "-") != 0)
+        return false;
+    jrn_begin(j, "range");
+    jrn_value_number(j, (i - 1) * k->part_size);
+    jrn_value_number(j, k->part_size);
+    jrn_value(j, hex);
+    seal(j, out);
+    return true;
+}
+
 /* From the last part to the first. */
 static void
 put_parts(struct jrn *j, struct buf *out, const struct jrn_facts *k)
@@ -262,6 +289,8 @@ put_parts(struct jrn *j, struct buf *out, const struct jrn_facts *k)
             continue;
         buf_clear(&hex);
         hex_put(&hex, k->part[i - 1].sum, JRN_SUM);
+        if (put_range(j, out, k, i, buf_span(&hex)))
+            continue;
         jrn_begin(j, "part");
         jrn_value_number(j, i);
         jrn_value(j, span_of(jrn_etag(k, i)));
@@ -290,6 +319,7 @@ claim_again(const struct jrn_facts *k)
     seal(&j, &out);
     put_sources(&j, &out, k);
     put_text(&j, &out, "upload", buf_span(&k->upload));
+    put_text(&j, &out, "object", span_of(k->object));
     put_parts(&j, &out, k);
     if (k->completing) {
         jrn_begin(&j, "completing");

@@ -1119,7 +1119,12 @@ test_nonsense(void)
                                        "s3up journal 2"};
     static const char *const alone[] = {"size 1", "mtime 1.000000000",
                                         "source-id 1 2 3.000000000"};
+    static const char *const ranges[] = {"range 0 1 00", "range 5242880 5242880 ff"};
 
+    for (size_t i = 0; i < COUNT(ranges); i++) { /* a range is one of parts */
+        CASE("without a part size: %s", ranges[i]);
+        check_line(ranges[i], true, false);
+    }
     for (size_t i = 0; i < COUNT(bad); i++) {
         CASE("nonsense: %s", bad[i]);
         check_line(bad[i], true, false);
@@ -1134,6 +1139,191 @@ test_nonsense(void)
         CASE("none: %s", good[i]);
         check_line(good[i], true, true);
     }
+}
+
+/* --- downloads --- */
+
+#define E128                                                                             \
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"                   \
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+/* A journal with these lines behind its part size, opened. */
+static void
+open_lines(struct opened *o, const char *const lines[], unsigned n)
+{
+    static char text[32768];
+    size_t length = put_line(text, "s3up journal 1");
+
+    length += put_line(text + length, "source /f");
+    length += put_line(text + length, "part-size 5242880");
+    for (unsigned i = 0; i < n; i++)
+        length += put_line(text + length, lines[i]);
+    file_make(in_folder("download"), span_at(text, length));
+    open_it(o, in_folder("download"));
+}
+
+static void
+test_ranges(void)
+{
+    static const struct {
+        const char *line;
+        unsigned part; /* 0: it makes no sense */
+    } t[] = {
+        {"range 0 5242880 00", 1},
+        {"range 0 1 00", 1},
+        {"range 0 5242880 FF", 1},
+        {"range 0 5242880 00 and more to come", 1},
+        {"range 5242880 7 00", 2},
+        {"range 52423557120 5242880 00", 10000},
+        {"range 0 5242880 "
+         "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+         1},
+        {"range 52428800000 5242880 00", 0}, /* the 10,001st */
+        {"range", 0},
+        {"range 0", 0},
+        {"range 0 5242880", 0},
+        {"range 0 5242880 ", 0},
+        {"range  5242880 00", 0},
+        {"range 0  00", 0},
+        {"range 0 0 00", 0},
+        {"range 0 5242881 00", 0},
+        {"range 1 5242880 00", 0},
+        {"range 5242879 1 00", 0},
+        {"range -5242880 5242880 00", 0},
+        {"range +0 5242880 00", 0},
+        {"range x 5242880 00", 0},
+        {"range 0 x 00", 0},
+        {"range 0 -1 00", 0},
+        {"range 0 5242880 -", 0},
+        {"range 0 5242880 0", 0},
+        {"range 0 5242880 000", 0},
+        {"range 0 5242880 zz", 0},
+        {"range 0 5242880 "
+         "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20",
+         0},
+        {"range 9223372036854775808 1 00", 0},
+        {"range 18446744073709551616 1 00", 0},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct opened o;
+
+        CASE("a download: %s", t[i].line);
+        open_lines(&o, &t[i].line, 1);
+        CHECK_NUM(o.rc, t[i].part ? 1 : -1);
+        CHECK_NUM(o.f.code, t[i].part ? S3UP_OK : S3UP_USAGE);
+        CHECK(t[i].part || strstr(o.f.text, "contradicts itself (range)"));
+        CHECK_NUM(jrn_count(&o.k), t[i].part ? 1 : 0);
+        CHECK_NUM(o.k.parts, t[i].part);
+        close_it(&o);
+    }
+    CHECK_NUM(unlink(in_folder("download")), 0);
+}
+
+/* The ETag of what is fetched, as it came: with its quotes, and whatever is in it. */
+static void
+test_objects(void)
+{
+    static const struct {
+        const char *line, *etag; /* NULL: it makes no sense */
+    } t[] = {
+        {"object \"9b2c\"", "\"9b2c\""},
+        {"object \"9b2c-6\" version", "\"9b2c-6\""},
+        {"object -", "-"},
+        {"object W/%22a%20b%22", "W/\"a b\""},
+        {"object %FF%01", "\xff\x01"},
+        {"object", NULL},
+        {"object %", NULL},
+        {"object %0", NULL},
+        {"object %zz", NULL},
+        {"object %00", NULL},
+        {"object a%00b", NULL},
+        {"object " E128 E128, NULL},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct opened o;
+
+        CASE("a download: %.60s", t[i].line);
+        open_lines(&o, &t[i].line, 1);
+        CHECK_NUM(o.rc, t[i].etag ? 1 : -1);
+        CHECK(t[i].etag || strstr(o.f.text, "contradicts itself (object)"));
+        CHECK_STR(o.k.object, t[i].etag ? t[i].etag : "");
+        close_it(&o);
+    }
+    CHECK_NUM(unlink(in_folder("download")), 0);
+}
+
+/* What is said of one object does not hold for the next. */
+static void
+test_another_object(void)
+{
+    static const char *const lines[] = {
+        "object \"a\"",        "range 0 5242880 0a0b", "range 10485760 1 0c",
+        "range 10485760 2 0d", "object \"b\"",         "range 5242880 3 0e0f",
+        "part-size 6291456",   "range 6291456 4 10",   "object \"c\""};
+    static const struct {
+        unsigned lines, count, parts;
+        const char *object;
+    } t[] = {{1, 0, 0, "\"a\""}, {2, 1, 1, "\"a\""}, {3, 2, 3, "\"a\""},
+             {4, 2, 3, "\"a\""}, {5, 0, 0, "\"b\""}, {6, 1, 2, "\"b\""},
+             {7, 1, 2, "\"b\""}, {8, 1, 2, "\"b\""}, {9, 0, 0, "\"c\""}};
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct opened o;
+
+        CASE("%u lines of a download", t[i].lines);
+        open_lines(&o, lines, t[i].lines);
+        CHECK_NUM(o.rc, 1);
+        CHECK_NUM(jrn_count(&o.k), t[i].count);
+        CHECK_NUM(o.k.parts, t[i].parts);
+        CHECK_STR(o.k.object, t[i].object);
+        if (t[i].lines == 4) /* the later line is the one that counts */
+            CHECK(o.k.part[0].sum[1] == 0x0b && o.k.part[2].sum[0] == 0x0d &&
+                  !o.k.part[1].done);
+        close_it(&o);
+    }
+    CHECK_NUM(unlink(in_folder("download")), 0);
+}
+
+/* Cut at any byte, and with any byte changed: no more is believed than whole lines say. */
+static void
+test_download_torn(void)
+{
+    static const char *const lines[] = {"object \"a\"", "range 0 5242880 0a0b",
+                                        "range 10485760 1 0c"};
+    static char text[4096], bent[4096];
+    size_t size, at[COUNT(lines) + 1];
+    struct opened o;
+
+    open_lines(&o, lines, 0);
+    at[0] = file_read(in_folder("download")).n;
+    close_it(&o);
+    for (unsigned i = 0; i < COUNT(lines); i++)
+        at[i + 1] = at[i] + put_line(text, lines[i]);
+    open_lines(&o, lines, COUNT(lines));
+    close_it(&o);
+    size = file_read(in_folder("download")).n;
+    CHECK_NUM(size, at[COUNT(lines)]);
+    memcpy(text, file_read(in_folder("download")).p, size);
+    for (size_t n = at[0]; n < size; n++)
+        for (int how = 0; how < 2; how++) {
+            unsigned whole = 0;
+
+            CASE("a download, %s at %lu", how ? "changed" : "cut", (unsigned long)n);
+            while (at[whole + 1] <= n)
+                whole++;
+            memcpy(bent, text, size);
+            bent[n] = (char)(bent[n] ^ 1);
+            file_make(in_folder("download"), span_at(bent, how ? size : n));
+            open_it(&o, in_folder("download"));
+            CHECK_NUM(o.rc, 1);
+            CHECK_NUM(jrn_count(&o.k), whole ? whole - 1 : 0);
+            CHECK_STR(o.k.object, whole ? "\"a\"" : "");
+            CHECK_SPAN(file_read(in_folder("download")), span_at(text, at[whole]));
+            close_it(&o);
+        }
+    CHECK_NUM(unlink(in_folder("download")), 0);
 }
 
 /* The longest that are taken, and one byte more. */
@@ -1842,6 +2032,10 @@ main(void)
     test_locked();
     test_race();
     test_nonsense();
+    test_ranges();
+    test_objects();
+    test_another_object();
+    test_download_torn();
     test_long();
     test_again();
     test_starved();

@@ -1582,6 +1582,7 @@ tls_setup(void)
     X(NO_NOTIFY, "no-close-notify")        /* TLS ends without saying so */ \
     X(DELETE_ERROR, "delete-error")        /* =TEXT DeleteObjects: keys with it fail */ \
     X(DELETE_DENIED, "delete-denied")      /* =TEXT the same, with AccessDenied */ \
+    X(RANGE, "range")                      /* =HOW a 206 lies, see range_bend() */ \
     X(CONNECT_REFUSE, "connect-refuse")    /* =STATUS to CONNECT */ \
     X(CONNECT_HUGE, "connect-huge-head")   /* 200 to CONNECT, 100 KB of headers */ \
     X(CUT_RELAY, "cut-relay")              /* =B a proxy's RST after that many bytes */ \
@@ -4744,6 +4745,34 @@ part_range(struct conn *c, const struct object *o, int64_t *from, int64_t *len)
     return "InvalidRange";
 }
 
+/* The head of a 206, and what it says of the bytes behind it. A fault has it lie: whole,
+ * 200 and all; shift, begins a byte later; total, of a larger object; none, says nothing;
+ * garbled; short, half of what was asked for; long, more behind it than it says. */
+static void
+range_bend(struct conn *c, int64_t size)
+{
+    const char *how = c->f[F_RANGE].on ? c->f[F_RANGE].text : "";
+    int64_t shift = quirk(Q_WRONG_CONTENT_RANGE) || strcmp(how, "shift") == 0 ? 1 : 0;
+    int64_t more = size - c->from - c->len;
+
+    if (strcmp(how, "whole") == 0) {
+        c->status = 200;
+        c->from = 0;
+        c->len = size;
+        return;
+    }
+    if (strcmp(how, "short") == 0)
+        c->len = (c->len + 1) / 2;
+    if (strcmp(how, "garbled") == 0)
+        reply_head(c, "Content-Range: bytes all of them");
+    else if (strcmp(how, "none") != 0)
+        reply_head(c, "Content-Range: bytes %" PRId64 "-%" PRId64 "/%" PRId64,
+                   c->from + shift, c->from + c->len - 1 + shift,
+                   size + (strcmp(how, "total") == 0));
+    if (strcmp(how, "long") == 0)
+        c->len += more < 1000 ? more : 1000;
+}
+
 static const char *
 op_GetObject(struct conn *c)
 {
@@ -4782,12 +4811,8 @@ op_GetObject(struct conn *c)
         return bad;
     }
     c->status = ranged ? 206 : 200;
-    if (ranged && c->len) {
-        int64_t shift = quirk(Q_WRONG_CONTENT_RANGE) ? 1 : 0;
-
-        reply_head(c, "Content-Range: bytes %" PRId64 "-%" PRId64 "/%" PRId64,
-                   c->from + shift, c->from + c->len - 1 + shift, o->size);
-    }
+    if (ranged && c->len)
+        range_bend(c, o->size);
     reply_object_head(c, o);
     if (!ranged && !c->f[F_NO_SUM].on &&
         str_isi(conn_header(c, "x-amz-checksum-mode"), "ENABLED"))

@@ -1,14 +1,15 @@
 #!/bin/sh
-# soak.sh: uploads in parts under everything that can happen to them, at random, for as long
-# as is wanted: runs that are killed and run again, journals that a power cut tore, a store
-# that fails all the time, files that change while they are read. And what it costs in memory.
+# soak.sh: uploads and downloads in parts under everything that can happen to them, at random,
+# for as long as is wanted: runs that are killed and run again, journals that a power cut tore,
+# a store that fails all the time, files that change while they are read. And what it costs in
+# memory.
 #
 #   test/soak.sh S3UP S3D SOAK SECONDS [SEED]
 #
 # S3UP is the program, S3D and SOAK the compiled test/s3d.c and test/soak.c. Everything that
 # is random comes from SEED, which is printed; round N of a seed begins like round N of every
 # other run of it, but what a signal hits depends on the machine. ROUND=N begins with round N,
-# KIND=kill, step, fault, final or change has rounds of one kind only, KEEP=1 leaves the folder.
+# KIND=kill, get, step, fault, final or change has rounds of one kind only, KEEP=1 leaves the folder.
 # Ends with `N passed, M failed`; 1 if any failed.
 set -u
 LC_ALL=C
@@ -104,11 +105,15 @@ put() { # OPTION... FILE URI
 
 # Runs put until it ends, or WHO of it is hit by SIGNAL. Sets code and hit.
 put_hit() { # WHO SIGNAL WHEN OPTION... FILE URI
-    last="soak kill said $*"
     who=$1 signal=$2 when=$3
     shift 3
+    hit put "$@"
+}
+
+hit() { # VERB ARG...: as who, signal and when say
+    last="soak kill said $who $signal $when $*"
     # shellcheck disable=SC2046 # three numbers
-    set -- $("$SOAK" kill said "$who" "$signal" "$when" "$S3UP" put "$@")
+    set -- $("$SOAK" kill said "$who" "$signal" "$when" "$S3UP" "$@")
     code=$1 hit=${2:-0}
     check "no process is left of it, not ${3:-all}" [ "${3:-all}" = 0 ]
 }
@@ -320,6 +325,52 @@ round_kill() {
             [ "$got" -le $((size + attempt * jobs * 5250000 + 200000)) ]
 }
 
+# A download, killed and run again: under its name there is the whole of it, or nothing.
+round_get() {
+    begin_round --rate 150000000
+    roll 31
+    size=$(((10 + r) * 1000000))
+    roll 99999
+    size=$((size + r))
+    roll 8
+    jobs=$((r + 1))
+    "$SOAK" make $((SEED + round)) $size file
+    pick 5M 5M 1G
+    what=$r
+    pick auto crc64nvme
+    put --threshold "$what" --part-size 5M --checksum "$r" file s3://bucket/key
+    is "exit code of put" $code 0
+    pick none none tear tear edit edit # what happens between two runs
+    between=$r
+    rm -f back back.s3up-part
+    ctl reset
+    attempt=0
+    while [ ! -e back ]; do
+        attempt=$((attempt + 1))
+        aim $attempt
+        [ $attempt -lt 25 ] || when=600000000
+        hit get -j $jobs --part-size 5M --threshold 5M --journal journal s3://bucket/key back
+        truthful
+        quiet
+        [ -e back ] || check "it ended well, and nothing is there" [ "$code" != 0 ]
+        roll 1000000
+        case $between/$who/$signal in
+        tear/parent/9 | tear/all/9) [ ! -e journal ] || "$SOAK" bend "$r" journal >/dev/null ;;
+        edit/*) [ ! -e back.s3up-part ] || "$SOAK" edit "$r" back.s3up-part ;;
+        esac
+    done
+    check "what came is what was stored, after $attempt runs ($between)" cmp -s file back
+    check "nothing is left beside it" [ ! -e back.s3up-part ]
+    # It may have been hit between the last two things that it does.
+    [ "$code" != 0 ] || check "the journal is gone" [ ! -e journal ]
+    # Each kill may cost what was in flight.
+    got=$(ctl log | awk '$4 == 206 && $8 == "GetObject" { n += $6 } END { printf "%.0f", n }')
+    [ "$between" != none ] ||
+        check "$got bytes came for $size, with $attempt runs of $jobs jobs" \
+            [ "$got" -le $((size + attempt * jobs * 5250000 + 200000)) ]
+    rm -f back
+}
+
 # A small upload, killed at any one system call of its parent. The next run ends it.
 round_step() {
     begin_round
@@ -503,11 +554,12 @@ while :; do
     for _ in 1 2 3; do # neighbours must not be alike
         state=$(((state / 32768 + state) * 48271 % 2147483647))
     done
-    case $((round % 5)) in
+    case $((round % 6)) in
     1) kind="kill" ;;
-    2) kind=change ;;
-    3) kind=fault ;;
-    4) kind=step ;;
+    2) kind=get ;;
+    3) kind=change ;;
+    4) kind=fault ;;
+    5) kind=step ;;
     *) kind=final ;;
     esac
     kind=${KIND:-$kind}
@@ -517,7 +569,7 @@ while :; do
     end_round
     round=$((round + 1))
     # Each kind has its turn, however slow the machine is.
-    [ $(($(date +%s) - began_all)) -lt "$SECONDS_ALL" ] || [ $((round - ${ROUND:-1})) -lt 5 ] || break
+    [ $(($(date +%s) - began_all)) -lt "$SECONDS_ALL" ] || [ $((round - ${ROUND:-1})) -lt 6 ] || break
 done
 echo "$((round - ${ROUND:-1})) rounds"
 echo "$passed passed, $failed failed"

@@ -4273,6 +4273,7 @@ test_publish(void)
         {ENOSYS, true, false, S3UP_OK}, {EOPNOTSUPP, true, true, S3UP_EXISTS},
     };
     const char *path = in_folder("path"), *temp = in_folder("path.s3up-part");
+    const char *moved = in_folder("moved");
     struct part_name name = {path, AT_FDCWD, 0};
     struct part_place place;
     struct fail none = {S3UP_OK, ""};
@@ -4282,32 +4283,210 @@ test_publish(void)
     CHECK_STR(place.temp, "path.s3up-part");
     for (size_t i = 0; i < COUNT(t); i++) {
         struct fail f = {S3UP_OK, ""};
-        int rc;
+        int rc, fd;
 
         CASE("part_publish, line %lu", (unsigned long)i);
         file_make(temp, SPAN("new"));
         if (t[i].taken)
             file_make(path, SPAN("old"));
+        fd = open(temp, O_RDONLY);
         unit_link_error = t[i].links;
-        rc = part_publish(&place, t[i].no_clobber, &f);
+        rc = part_publish(&place, fd, t[i].no_clobber, &f);
         unit_link_error = 0;
+        CHECK_NUM(close(fd), 0);
         CHECK_NUM(f.code, t[i].code);
         CHECK_NUM(rc, f.code == S3UP_OK ? 0 : -1);
         CHECK_STR(file_text(path), rc == 0 ? "new" : "old");
         CHECK((unlink(temp) == 0) == (rc != 0));
         CHECK_NUM(unlink(path), 0);
     }
-    CASE("part_publish of nothing");
-    for (int clobber = 0; clobber < 2; clobber++) {
+    for (int how = 0; how < 6; how++) { /* nothing, another file, a link; both ways */
+        static const char *const is[] = {"nothing", "another file", "a link"};
         struct fail f = {S3UP_OK, ""};
+        int fd;
 
-        unit_link_error = EPERM;
-        CHECK_NUM(part_publish(&place, !clobber, &f), -1);
-        unit_link_error = 0;
-        CHECK_NUM(f.code, S3UP_MISSING);
+        CASE("part_publish of %s", is[how / 2]);
+        file_make(temp, SPAN("new"));
+        fd = open(temp, O_RDONLY);
+        CHECK_NUM(rename(temp, moved), 0);
+        if (how / 2 == 1)
+            file_make(temp, SPAN("foreign"));
+        if (how / 2 == 2)
+            CHECK_NUM(symlink(moved, temp), 0);
+        CHECK_NUM(part_publish(&place, fd, how % 2, &f), -1);
+        CHECK_NUM(f.code, S3UP_LATER);
+        CHECK(strstr(f.text, "was replaced"));
         CHECK(unlink(path) != 0);
+        CHECK((unlink(temp) == 0) == (how / 2 > 0));
+        CHECK_NUM(unlink(moved), 0);
+        CHECK_NUM(close(fd), 0);
     }
     part_leave(&place);
+}
+
+/* Temporary names, with the CRC-32 of the whole name from elsewhere. */
+static void
+test_temp_names(void)
+{
+    static const struct {
+        const char *unit;
+        unsigned times;
+        const char *end;
+        size_t kept; /* bytes of the name; 0: all of them */
+    } t[] = {
+        {"a", 1, "", 0},
+        {"a", 245, "", 0},
+        {"a", 246, "", 236},
+        {"a", 255, "", 236},
+        {"\xc3\xa9", 122, "b", 0},
+        {"\xc3\xa9", 123, "", 236},
+        {"\xc3\xa9", 127, "b", 236},
+        {"\xe6\xbc\xa2", 81, "bc", 0},
+        {"\xe6\xbc\xa2", 82, "", 234},
+        {"\xe6\xbc\xa2", 85, "", 234},
+        {"\xf0\x9f\x98\x80", 63, "", 236},
+        {"b\xf0\x9f\x98\x80", 51, "", 236},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        char base[NAME_MAX + 2] = "", want[2 * NAME_MAX];
+        struct part_name name = {.root = AT_FDCWD};
+        struct part_place place;
+        struct fail f = {S3UP_OK, ""};
+        uint32_t crc = 0xffffffff;
+
+        for (unsigned k = 0; k < t[i].times; k++)
+            strcat(base, t[i].unit);
+        strcat(base, t[i].end);
+        for (const char *p = base; *p; p++) {
+            crc ^= (unsigned char)*p;
+            for (int bit = 0; bit < 8; bit++)
+                crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+        }
+        (void)snprintf(want, sizeof want, "%s.s3up-part", base);
+        if (t[i].kept)
+            (void)snprintf(want, sizeof want, "%.*s.%08lx.s3up-part", (int)t[i].kept,
+                           base, (unsigned long)~crc & 0xffffffff);
+        CASE("the temporary name, line %lu", (unsigned long)i);
+        name.path = in_folder(base);
+        CHECK_NUM(part_find(&place, &name, &f), 0);
+        CHECK_STR(place.name, base);
+        CHECK_STR(place.temp, want);
+        CHECK(strlen(place.temp) <= NAME_MAX);
+        part_leave(&place);
+        CHECK_NUM(place.folder, -1);
+    }
+}
+
+/* Names that have no place. */
+static void
+test_no_place(void)
+{
+    static const struct {
+        const char *name;
+        enum s3up_exit code;
+    } t[] = {{"", S3UP_USAGE},         {".", S3UP_USAGE},
+             {"..", S3UP_USAGE},       {"none/x", S3UP_MISSING},
+             {"file/x", S3UP_MISSING}, {"none/../x", S3UP_MISSING}};
+    char text[NAME_MAX + 2];
+    struct part_name name = {.root = AT_FDCWD};
+    struct part_place place;
+
+    file_make(in_folder("file"), SPAN(""));
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct fail f = {S3UP_OK, ""};
+
+        CASE("no place for <%s>", t[i].name);
+        name.path = in_folder(t[i].name);
+        CHECK_NUM(part_find(&place, &name, &f), -1);
+        CHECK_NUM(f.code, t[i].code);
+        CHECK_NUM(place.folder, -1);
+        part_leave(&place);
+    }
+    memset(text, 'a', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    for (int n = 0; n < 2; n++, text[NAME_MAX] = 0) {
+        struct fail f = {S3UP_OK, ""};
+
+        CASE("a name of %lu bytes", (unsigned long)strlen(text));
+        name.path = in_folder(text);
+        CHECK_NUM(part_find(&place, &name, &f), n ? 0 : -1);
+        CHECK_NUM(f.code, n ? S3UP_OK : S3UP_USAGE);
+        part_leave(&place);
+    }
+    CHECK_NUM(unlink(in_folder("file")), 0);
+}
+
+/* The way to a file in a tree: no link is followed, and nothing leads out of it. */
+static void
+test_walk(void)
+{
+    static const struct {
+        const char *path;
+        int error; /* 0: it is found */
+    } t[] = {{"x", 0},
+             {"d/x", 0},
+             {"d/e/x", 0},
+             {"d/e/", 0},
+             {"d/none", 0},
+             {"../x", EINVAL},
+             {"d/../x", EINVAL},
+             {"d/../../x", EINVAL},
+             {"./x", EINVAL},
+             {"d/./x", EINVAL},
+             {"/x", EINVAL},
+             {"d//x", EINVAL},
+             {"//x", EINVAL},
+             {"none/x", ENOENT},
+             {"d/none/x", ENOENT},
+             {"file/x", ENOTDIR},
+             {"up/x", ENOTDIR},
+             {"d/self/x", ENOTDIR},
+             {"d/dead/x", ENOTDIR},
+             {".../x", ENOENT},
+             {"..d/x", ENOENT}};
+    int root, at;
+    struct stat want, got;
+
+    CHECK_NUM(mkdir(in_folder("d"), 0700), 0);
+    CHECK_NUM(mkdir(in_folder("d/e"), 0700), 0);
+    file_make(in_folder("file"), SPAN(""));
+    CHECK(symlink("..", in_folder("up")) == 0 && symlink("e", in_folder("d/self")) == 0);
+    CHECK_NUM(symlink("nowhere", in_folder("d/dead")), 0);
+    root = open(folder, O_RDONLY | O_DIRECTORY);
+    for (size_t i = 0; i < COUNT(t); i++)
+        for (int make = 0; make < 2; make++) {
+            const char *slash = strrchr(t[i].path, '/');
+            char below[100];
+
+            if (make && t[i].error == ENOENT)
+                continue; /* is tried on its own */
+            CASE("os_walk to %s%s", t[i].path, make ? ", to write" : "");
+            errno = 0;
+            at = os_walk(root, t[i].path, make);
+            CHECK_NUM(at < 0 ? errno : 0, t[i].error);
+            if (at < 0)
+                continue;
+            (void)snprintf(below, sizeof below, "%.*s",
+                           slash ? (int)(slash - t[i].path) : 1, slash ? t[i].path : ".");
+            CHECK(stat(in_folder(below), &want) == 0 && fstat(at, &got) == 0);
+            CHECK(want.st_ino == got.st_ino && want.st_dev == got.st_dev);
+            CHECK(fcntl(at, F_GETFD) & FD_CLOEXEC);
+            CHECK_NUM(close(at), 0);
+        }
+    CASE("os_walk makes folders");
+    at = os_walk(root, "m/n/x", true);
+    CHECK(at >= 0 && close(at) == 0);
+    CHECK(stat(in_folder("m/n"), &got) == 0 && S_ISDIR(got.st_mode));
+    CHECK(stat(in_folder("m/n/x"), &got) != 0);
+    CHECK_NUM(rmdir(in_folder("m/n")) + rmdir(in_folder("m")), 0);
+    CASE("os_walk and links at the end of the way");
+    CHECK(os_walk(root, "none/../../x", true) < 0 && errno == EINVAL);
+    CHECK_NUM(rmdir(in_folder("none")), 0); /* made before the way led out of it */
+    CHECK_NUM(close(root), 0);
+    CHECK_NUM(unlink(in_folder("d/self")) + unlink(in_folder("d/dead")), 0);
+    CHECK_NUM(unlink(in_folder("up")) + unlink(in_folder("file")), 0);
+    CHECK_NUM(rmdir(in_folder("d/e")) + rmdir(in_folder("d")), 0);
 }
 
 /* ===== ROOM 13 crew ===== */
@@ -4463,6 +4642,127 @@ test_slowed(void)
 
 /* ===== ROOM 14 transfer ===== */
 
+/* A store whose last reply had these two header fields. */
+static struct store *
+unit_reply(unsigned status, const char *name, const char *value)
+{
+    static struct store st;
+
+    st.conn.head.status = status;
+    st.conn.head.n = value ? 1 : 0;
+    st.conn.head.length = -1;
+    st.conn.head.at[0].name = span_of(name);
+    st.conn.head.at[0].value = span_of(value ? value : "");
+    return &st;
+}
+
+static void
+test_modified(void)
+{
+    static const struct {
+        const char *text;
+        int64_t s;
+        int32_t ns; /* -1: it is no time */
+    } t[] = {
+        {"0", 0, 0},
+        {"1732154321", 1732154321, 0},
+        {"1732154321.", 1732154321, 0},
+        {"1732154321.5", 1732154321, 500000000},
+        {"1732154321.123456789", 1732154321, 123456789},
+        {"1732154321.1234567899", 1732154321, 123456789},
+        {"1732154321.000000001", 1732154321, 1},
+        {"1732154321.00000000", 1732154321, 0},
+        {"1732154321.999999999999", 1732154321, 999999999},
+        {"9223372036854775807", INT64_MAX, 0},
+        {NULL, 0, -1},
+        {"", 0, -1},
+        {".5", 0, -1},
+        {"-1", 0, -1},
+        {"+1", 0, -1},
+        {" 1", 0, -1},
+        {"1 ", 0, -1},
+        {"1e9", 0, -1},
+        {"1.-5", 0, -1},
+        {"1.5x", 0, -1},
+        {"1..5", 0, -1},
+        {"0x10", 0, -1},
+        {"2024-11-21T02:03:04Z", 0, -1},
+        {"9223372036854775808", 0, -1},
+        {"99999999999999999999999", 0, -1},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct os_time got;
+
+        CASE("modified %s", t[i].text ? t[i].text : "(not said)");
+        got = xfer_modified(unit_reply(200, "X-Amz-Meta-Mtime", t[i].text));
+        CHECK_NUM(got.ns, t[i].ns);
+        CHECK_NUM(t[i].ns < 0 ? 0 : got.s, t[i].s);
+    }
+}
+
+/* What a store says about the piece that it sends, of bytes 100 to 199, or from 100 on, of
+ * an object that has 1,000. */
+static void
+test_check_range(void)
+{
+    static const struct {
+        const char *range;
+        unsigned status;
+        int64_t length;   /* of the body; -1: not said */
+        bool piece, rest; /* is that right? */
+    } t[] = {
+        {"bytes 100-199/1000", 206, 100, true, false},
+        {"bytes 100-199/1000", 206, -1, true, false},
+        {"bytes 100-999/1000", 206, 900, false, true},
+        {"bytes 100-999/1000", 206, -1, false, true},
+        {"bytes 100-199/1000", 206, 99, false, false},
+        {"bytes 100-199/1000", 206, 101, false, false},
+        {"bytes 100-199/1000", 206, 0, false, false},
+        {"bytes 100-999/1000", 206, 899, false, false},
+        {"bytes 100-999/1000", 206, 901, false, false},
+        {"bytes 100-199/1000", 200, 100, false, false},
+        {"bytes 101-200/1000", 206, 100, false, false},
+        {"bytes 99-199/1000", 206, 101, false, false},
+        {"bytes 100-198/1000", 206, 99, false, false},
+        {"bytes 100-200/1000", 206, 101, false, false},
+        {"bytes 100-998/1000", 206, 899, false, false},
+        {"bytes 100-999/1001", 206, 900, false, false},
+        {"bytes 100-1000/1001", 206, 901, false, false},
+        {"bytes 100-199/999", 206, 100, false, false},
+        {"bytes 100-199/*", 206, 100, false, false},
+        {"bytes */1000", 206, 100, false, false},
+        {"bytes 100-199", 206, 100, false, false},
+        {"bytes 100/1000", 206, 100, false, false},
+        {"bytes -199/1000", 206, 100, false, false},
+        {"bytes 100-/1000", 206, 100, false, false},
+        {"bytes 199-100/1000", 206, 100, false, false},
+        {"bytes 0-0/0", 206, 0, false, false},
+        {"bytes 18446744073709551716-199/1000", 206, 100, false, false},
+        {"bytes 100-199/1000x", 206, 100, false, false},
+        {"items 100-199/1000", 206, 100, false, false},
+        {"100-199/1000", 206, 100, false, false},
+        {"", 206, 100, false, false},
+        {NULL, 206, 100, false, false},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++)
+        for (int rest = 0; rest < 2; rest++) {
+            struct xfer_get g = {
+                .from = rest ? 0 : 100, .done = rest ? 100 : 0, .total = 1000};
+            struct store *st = unit_reply(t[i].status, "Content-Range", t[i].range);
+            struct fail f = {S3UP_OK, ""};
+
+            CASE("%s with %lld bytes (%u)%s", t[i].range ? t[i].range : "nothing",
+                 (long long)t[i].length, t[i].status, rest ? ", of the rest" : "");
+            g.length = rest ? -1 : 100;
+            st->conn.head.length = t[i].length;
+            CHECK((xfer_check_range(st, &g, &f) == 0) == (rest ? t[i].rest : t[i].piece));
+            CHECK((f.code == S3UP_OK) == (rest ? t[i].rest : t[i].piece));
+            CHECK(!g.changed && g.whole_only == (t[i].status == 200) && g.total == 1000);
+        }
+}
+
 /* A stream of parts of one byte: 10,000 of them, and one more. */
 static void
 test_stream(void)
@@ -4508,6 +4808,66 @@ test_stream(void)
 }
 
 /* ===== ROOM 17 command line ===== */
+
+/* --range: what is asked for, as where it begins and how long it is; 0: to the end. */
+static void
+test_range(void)
+{
+    static const struct {
+        const char *text;
+        int64_t from, length; /* length < 0: refused */
+    } t[] = {
+        {"0-0", 0, 1},
+        {"0-99", 0, 100},
+        {"5-5", 5, 1},
+        {"100-", 100, 0},
+        {"0-", 0, 0},
+        {"-1", -1, 0},
+        {"-100", -100, 0},
+        {"007-008", 7, 2},
+        {"0-9223372036854775806", 0, INT64_MAX},
+        {"9223372036854775806-9223372036854775806", INT64_MAX - 1, 1},
+        {"9223372036854775807-", INT64_MAX, 0},
+        {"-9223372036854775806", -INT64_MAX + 1, 0},
+        {"", 0, -1},
+        {"-", 0, -1},
+        {"--", 0, -1},
+        {"5", 0, -1},
+        {"-0", 0, -1},
+        {"-000", 0, -1},
+        {"2-1", 0, -1},
+        {"1-2-3", 0, -1},
+        {"--1", 0, -1},
+        {"1--2", 0, -1},
+        {"1-2,4-5", 0, -1},
+        {"bytes=0-1", 0, -1},
+        {" 0-1", 0, -1},
+        {"0-1 ", 0, -1},
+        {"0 - 1", 0, -1},
+        {"+0-1", 0, -1},
+        {"0-+1", 0, -1},
+        {"0x0-1", 0, -1},
+        {"a-b", 0, -1},
+        {"1K-2K", 0, -1},
+        {"0-9223372036854775807", 0, -1},
+        {"9223372036854775808-", 0, -1},
+        {"-9223372036854775807", 0, -1},
+        {"18446744073709551616-18446744073709551617", 0, -1},
+    };
+
+    for (size_t i = 0; i < COUNT(t); i++) {
+        struct xfer_wish w = {.slice = false};
+        struct fail f = {S3UP_OK, ""};
+        bool good = t[i].length >= 0;
+
+        CASE("--range %s", t[i].text);
+        CHECK_NUM(cli_range(t[i].text, &w, &f), good ? 0 : -1);
+        CHECK_NUM(f.code, good ? S3UP_OK : S3UP_USAGE);
+        CHECK_NUM(w.slice, good);
+        CHECK_NUM(w.from, t[i].from);
+        CHECK_NUM(w.length, good ? t[i].length : 0);
+    }
+}
 
 static void
 test_rates(void)
@@ -5214,6 +5574,11 @@ main(void)
     test_slowed();
 
     test_publish();
+    test_temp_names();
+    test_no_place();
+    test_walk();
+    test_modified();
+    test_check_range();
     test_stream();
     test_rates();
     test_gauge();
@@ -5221,6 +5586,7 @@ main(void)
     test_left();
 
     test_part_plan();
+    test_range();
     test_joint();
     test_claims();
     test_guess();
