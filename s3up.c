@@ -11103,6 +11103,13 @@ xfer_prove_bytes(struct store *st, struct xfer_proof *p, struct fail *f)
     return 0;
 }
 
+/* Is the time that was noted that of the file? Some file systems know no fractions. */
+static bool
+xfer_same_time(struct os_time noted, struct os_time is)
+{
+    return noted.ns >= 0 && noted.s == is.s && (noted.ns == is.ns || !noted.ns || !is.ns);
+}
+
 /* Has the store what the file is? The same size and the time that was noted with it say
  * so, else a checksum. What cannot be found out is no. */
 static bool
@@ -11110,15 +11117,13 @@ xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file
 {
     struct xfer_proof p = {
         .bucket = x->bucket, .key = key, .file = file, .folder = x->wish->folder};
-    struct os_time is = file->id.modified, noted;
     struct fail unread = {S3UP_OK, ""};
 
     if (s3_head_sums(x->st, x->bucket, key, &unread) < 0 ||
         x->st->conn.head.length != file->id.size)
         return false;
-    noted = xfer_modified(x->st);
-    if (noted.ns >= 0 && noted.s == is.s && (noted.ns == is.ns || !noted.ns || !is.ns))
-        return true; /* some file systems know no fractions */
+    if (xfer_same_time(xfer_modified(x->st), file->id.modified))
+        return true;
     return xfer_prove(x->st, &p, &unread) == 0 && p.verdict == XFER_EQUAL;
 }
 
@@ -11198,23 +11203,33 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
     buf_free(&mtime);
 }
 
-/* Fetches a stretch into the file that the parent has made for it. It is on disk before
- * the answer says that it is there. */
+/* Opens the file that the parent has made for what is fetched. */
+static int
+xfer_open_temp(const struct part_place *place, const struct os_id *was, struct fail *f)
+{
+    int flags = O_WRONLY | O_NOFOLLOW | O_NONBLOCK;
+    int fd = os_open_in(place->folder, place->temp, flags, 0);
+    struct os_id id;
+
+    if (fd < 0 && errno != ENOENT && !part_is_strange())
+        return fail_sys(f, "write", place->path);
+    if (fd >= 0 && os_identify(fd, &id) && id.device == was->device &&
+        id.inode == was->inode)
+        return fd;
+    if (fd >= 0)
+        (void)close(fd);
+    return part_is_replaced(place, f);
+}
+
+/* Fetches a stretch into it, which is on disk before the answer says that it is there. */
 static void
 xfer_fetch_part(struct xfer *x, struct xfer_get *g, const struct part_place *place,
                 const struct os_id *was, struct fail *f)
 {
-    struct os_id id;
-
-    g->fd = os_open_in(place->folder, place->temp, O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-    if (g->fd < 0) {
-        (void)(errno == ENOENT || part_is_strange() ? part_is_replaced(place, f)
-                                                    : fail_sys(f, "write", place->path));
+    g->fd = xfer_open_temp(place, was, f);
+    if (g->fd < 0)
         return;
-    }
-    if (!os_identify(g->fd, &id) || id.device != was->device || id.inode != was->inode)
-        (void)part_is_replaced(place, f);
-    else if (xfer_get_to(x->st, g, f) == 0 && fdatasync(g->fd) != 0)
+    if (xfer_get_to(x->st, g, f) == 0 && fdatasync(g->fd) != 0)
         (void)fail_sys(f, "write", place->path);
     if (close(g->fd) != 0 && f->code == S3UP_OK)
         (void)fail_sys(f, "write", place->path);
@@ -11244,44 +11259,71 @@ xfer_seal_file(int fd, const char *path, struct os_time modified, struct fail *f
     return fsync(fd) == 0 ? 0 : fail_sys(f, "write", path);
 }
 
+/* Gives a finished file its name, and makes that last. A folder that one may write to but
+ * not read cannot be synced; of a tree, each file is one of many. */
+static int
+xfer_give_name(const struct xfer *x, const struct part_place *place, int temp, bool lasts,
+               struct fail *f)
+{
+    if (part_publish(place, temp, x->wish->no_clobber, f) < 0)
+        return -1;
+    return !lasts || os_sync_in(place->folder) || errno == EACCES
+               ? 0
+               : fail_sys(f, "write", place->path);
+}
+
+/* Was it written a moment ago? Then it came from another key of this tree, on a file
+ * system that takes their names for one. */
+static bool
+xfer_is_twin(const struct xfer *x, const struct stat *old)
+{
+    return old->st_mode &&
+           (old->st_ctim.tv_sec > x->since.s ||
+            (old->st_ctim.tv_sec == x->since.s && old->st_ctim.tv_nsec > x->since.ns));
+}
+
+/* Is what is there already the same? */
+static bool
+xfer_is_there(const struct xfer *x, struct span key, const struct part_place *place,
+              int64_t *size)
+{
+    struct part_file there;
+    bool same;
+
+    if (!x->wish->if_changed || part_open_there(place, &there) < 0)
+        return false;
+    same = xfer_is_same(x, key, &there);
+    if (same)
+        *size = there.id.size;
+    part_close(&there);
+    return same;
+}
+
 /* Fetches an object in one request: under another name first, then, whole and checked,
  * under its own. */
 static void
 xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *place,
                  struct crew_answer *a, struct fail *f)
 {
-    struct part_file there;
     struct stat old;
-    bool in_tree = g->in_tree;
 
     if (part_examine(place, x->wish->no_clobber, &old, f) < 0)
         return;
-    /* What was written a moment ago came from another key of this tree, on a file system
-     * that takes their names for one. */
-    if (in_tree && old.st_mode &&
-        (old.st_ctim.tv_sec > x->since.s ||
-         (old.st_ctim.tv_sec == x->since.s && old.st_ctim.tv_nsec > x->since.ns))) {
+    if (g->in_tree && xfer_is_twin(x, &old)) {
         (void)fail_set(f, S3UP_SKIPPED, "%s was just written: two keys have one path",
                        place->path);
         return;
     }
-    if (x->wish->if_changed && part_open_there(place, &there) == 0) {
-        a->same = xfer_is_same(x, g->key, &there);
-        part_close(&there);
-        g->done = there.id.size;
-        if (a->same)
-            return;
-        g->done = 0;
-    }
+    a->same = xfer_is_there(x, g->key, place, &g->total);
+    if (a->same)
+        return;
     g->fd = part_make_temp(place, S_ISREG(old.st_mode) ? 0600 : 0666, f);
     if (g->fd < 0)
         return;
     xfer_own_as(g->fd, &old);
-    if (xfer_get_to(x->st, g, f) == 0)
-        (void)xfer_seal_file(g->fd, place->path, g->modified, f);
-    if (f->code == S3UP_OK && part_publish(place, g->fd, x->wish->no_clobber, f) == 0 &&
-        !in_tree && !os_sync_in(place->folder) && errno != EACCES)
-        (void)fail_sys(f, "write", place->path);
+    if (xfer_get_to(x->st, g, f) == 0 &&
+        xfer_seal_file(g->fd, place->path, g->modified, f) == 0)
+        (void)xfer_give_name(x, place, g->fd, !g->in_tree, f);
     if (f->code != S3UP_OK && part_in_place(place, g->fd))
         (void)unlinkat(place->folder, place->temp, 0);
     if (close(g->fd) != 0 && f->code == S3UP_OK)
@@ -11314,7 +11356,7 @@ xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
     else if (f.code == S3UP_OK)
         xfer_fetch_part(x, &g, &place, &was, &f);
     part_leave(&place);
-    a->size = (uint64_t)g.done;
+    a->size = (uint64_t)(a->same ? g.total : g.done);
     a->large = g.large;
     a->changed = g.changed;
     a->whole_only = g.whole_only;
@@ -12312,7 +12354,6 @@ static int
 xfer_open_down(struct xfer *x, struct xfer_up *up, struct fail *f)
 {
     struct part_name name = xfer_name(up, 0);
-    struct part_file there;
     int found = 0;
 
     up->ahead = 1;
@@ -12322,12 +12363,9 @@ xfer_open_down(struct xfer *x, struct xfer_up *up, struct fail *f)
         (up->place.folder < 0 && part_find(&up->place, &name, f) < 0) ||
         part_examine(&up->place, x->wish->no_clobber, &up->old, f) < 0)
         return -1;
-    if (x->wish->if_changed && part_open_there(&up->place, &there) == 0) {
-        up->kept = xfer_is_same(x, buf_span(&up->key), &there);
-        part_close(&there);
-        if (up->kept)
-            return 0;
-    }
+    up->kept = xfer_is_there(x, buf_span(&up->key), &up->place, &up->plan.size);
+    if (up->kept)
+        return 0;
     if (up->journal.fd < 0)
         found = xfer_open_journal(x, up, f);
     if (found > 0 && !x->wish->restart)
@@ -12380,15 +12418,10 @@ xfer_finish_down(struct xfer *x, struct xfer_up *up, struct fail *f)
     }
     s3_copy_name(up->etag, sizeof up->etag, span_of(up->said.etag));
     xfer_own_as(up->temp, &up->old);
-    if (xfer_seal_file(up->temp, up->place.path, up->modified, f) < 0 ||
-        part_publish(&up->place, up->temp, x->wish->no_clobber, f) < 0) {
-        up->orphan |= f->code == S3UP_EXISTS; /* it can never get its name */
-        return -1;
-    }
-    /* A folder that one may write to but not read cannot be synced. */
-    return os_sync_in(up->place.folder) || errno == EACCES
-               ? 0
-               : fail_sys(f, "write", up->place.path);
+    if (xfer_seal_file(up->temp, up->place.path, up->modified, f) == 0)
+        (void)xfer_give_name(x, &up->place, up->temp, true, f);
+    up->orphan |= f->code == S3UP_EXISTS; /* it can never get its name */
+    return f->code == S3UP_OK ? 0 : -1;
 }
 
 /* Gives it a note for each part. */
@@ -15219,15 +15252,14 @@ cli_open_roots(struct cli_run *r, struct fail *f)
 
     os_open_many();
     r->roots = calloc((size_t)r->last, sizeof *r->roots);
-    if (!r->roots)
-        return fail_set(f, S3UP_LATER, "no memory");
-    for (int i = 0; i < r->last; i++)
-        r->roots[i] = -1;
-    for (int i = 0; i < r->last; i++)
-        if (stat(r->words[i], &info) == 0 && S_ISDIR(info.st_mode) &&
-            (r->roots[i] = os_open(r->words[i], O_RDONLY | O_DIRECTORY, 0)) < 0)
+    for (int i = 0; i < r->last && r->roots; i++) {
+        bool folder = stat(r->words[i], &info) == 0 && S_ISDIR(info.st_mode);
+
+        r->roots[i] = folder ? os_open(r->words[i], O_RDONLY | O_DIRECTORY, 0) : -1;
+        if (folder && r->roots[i] < 0)
             return fail_sys(f, "read", r->words[i]);
-    return 0;
+    }
+    return r->roots ? 0 : fail_set(f, S3UP_LATER, "no memory");
 }
 
 /* How many workers: as asked, but no more than memory has room for what they read, since

@@ -153,7 +153,7 @@ sec_stops() {
             kill -s "${how%:*}" "$pid"
             ended "${how#*:}"
             check test $(($(date +%s) - begun)) -le 2
-            err "$have of 6 parts are there" 'the same command goes on'
+            err "$have of 6 parts are here" 'the same command goes on'
             check_not test -e x
             check test -f x.s3up-part
             is "$(journals) $(noted)" "1 $have"
