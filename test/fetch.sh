@@ -300,6 +300,7 @@ $TKEY:$TSECRET"
     calm
     printf '%s\n' "$both" | "$S3D" ctl "$PORT" keys
     have=$(noted)
+    until_so eval '[ "$(ctl stats open)" = 0 ]' # what it still sends is not of the next run
     ctl reset
     goes_on $((6 - have)) "$BIG" s3://bkt/o
     # Objects behind the first are not tried with keys that are wrong.
