@@ -627,12 +627,27 @@ sec_slower() {
 
 # Who is turned away when fewer shall be at work gives its part back, and does not go on
 # trying beside the one that stays.
+# A size of parts of which memory has room for two: so many workers there are, at most. A
+# quarter of the memory has room for two and a half.
+two_parts() {
+    free=$(awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo)
+    part=$((free * 1024 / 10))
+    if [ -z "$free" ] || [ $part -gt 5000000000 ]; then
+        skip "$section: memory is not known here, or very much"
+        return 1
+    fi
+    truncate -s $((part * 6)) sparse 2>/dev/null || {
+        skip "$section: no file is so large here"
+        return 1
+    }
+}
+
 sec_gives_way() {
     own
-    truncate -s 40M z
+    two_parts || return
     fault 'UploadPart *partNumber=1&* stall-body=60' 'UploadPart *partNumber=2&* stall=1' \
         'UploadPart *partNumber=2&* slowdown'
-    begin put --checksum none --part-size 5M --json z s3://bkt/gives-way
+    begin put --checksum none --part-size $part --json sparse s3://bkt/gives-way
     check until_so grep -q '"event":"retry"' "$T/out"
     check test "$(ctl log | grep -c ' SlowDown')" -le 4
     seen=$(value "$T/out" progress under_way | grep -c .)
@@ -641,21 +656,13 @@ sec_gives_way() {
     check lives "$pid"
     kill -s INT "$pid"
     ended 130
+    rm sparse
 }
 
 # Each worker's part is read twice and should come from memory the second time.
 sec_memory() {
     own
-    free=$(awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo)
-    part=$((free * 1024 / 10)) # a quarter of the memory has room for two and a half
-    if [ -z "$free" ] || [ $part -gt 5000000000 ]; then
-        skip 'memory: not known here, or very much'
-        return
-    fi
-    truncate -s $((part * 6)) sparse 2>/dev/null || {
-        skip 'memory: no file is so large here'
-        return
-    }
+    two_parts || return
     fault 'UploadPart * slow-read=1000'
     begin put --checksum none --part-size $part -j 6 sparse s3://bkt/memory
     check until_so are_at_work 2
