@@ -94,7 +94,7 @@
 #define S3_REPLY      16777216 /* bytes of a reply: 1,000 keys, each byte as %XX */
 #define S3_ERROR      65536    /* bytes of a reply that says what is wrong */
 #define S3_STRANGER   2 /* attempts after the first at a store that has never answered */
-#define S3_WINDOW     65536  /* bytes of a file that are read at a time */
+#define S3_WINDOW     131072 /* bytes of a file that are read at a time */
 #define S3_TRICKLE    1024   /* bytes that move at once, however low the rate */
 #define S3_PATIENCE   900000 /* milliseconds that a store may take to join or copy */
 #define S3_PURSE      500    /* what a store's client starts with to pay for retries */
@@ -111,16 +111,18 @@
 #define CREW_ENOUGH   5000000 /* bytes of each worker that end a round before that */
 #define CREW_ANSWERS  16      /* or answers */
 #define CREW_HOLD     10      /* rounds before another number is tried */
+#define CREW_PRICE    65536   /* bytes that could be moved in the time a request takes */
 #define CREW_ETAG     256     /* bytes of an ETag in an answer */
 #define CREW_ORDER    4194304 /* bytes of orders: a part may be of many small files */
 #define CREW_BATCH    32      /* orders that a worker gets at once, at most */
-#define CREW_BRIEF    20   /* milliseconds that they, and answers, may wait for others */
-#define XFER_LOOK     200  /* milliseconds between two looks at what goes on */
-#define XFER_SYNC     999  /* and between two syncs of a journal */
-#define XFER_PARTING  700  /* milliseconds for an abort when we must stop */
-#define XFER_DEATHS   20   /* of workers, after which an upload is given up */
-#define CLI_SAMPLES   6    /* seconds over which a rate is shown */
-#define CLI_ETA       2000 /* milliseconds until it says how long the rest will take */
+#define CREW_BRIEF    20    /* milliseconds that they, and answers, may wait for others */
+#define XFER_LOOK     200   /* milliseconds between two looks at what goes on */
+#define XFER_SMALL    65536 /* bytes of a file whose order may wait behind others */
+#define XFER_SYNC     999   /* and between two syncs of a journal */
+#define XFER_PARTING  700   /* milliseconds for an abort when we must stop */
+#define XFER_DEATHS   20    /* of workers, after which an upload is given up */
+#define CLI_SAMPLES   6     /* seconds over which a rate is shown */
+#define CLI_ETA       2000  /* milliseconds until it says how long the rest will take */
 #define CLI_LEFT      8640000 /* seconds that it says are left, at most: 100 days */
 #define XFER_RENEWALS 3       /* of keys in a row that are refused again */
 #define CLI_GLOBS     64      /* patterns of names */
@@ -9803,7 +9805,7 @@ crew_adapt(struct crew *c)
          took < CREW_LONG))
         return;
     /* A request has a price of its own, as if it carried so many bytes more. */
-    rate = (p->moved + (int64_t)p->answers * S3_WINDOW) * 1000 / took;
+    rate = (p->moved + (int64_t)p->answers * CREW_PRICE) * 1000 / took;
     if (p->settling || crew_busy(c) < p->limit) {
         crew_round(c, p->limit);
         return;
@@ -13214,7 +13216,7 @@ static bool
 xfer_is_small(const struct xfer_up *up)
 {
     return up->whole && up->files == 1 && up->plan.size >= 0 &&
-           up->plan.size <= S3_WINDOW;
+           up->plan.size <= XFER_SMALL;
 }
 
 /* Small files that come next go along behind a small one, as many as the hand takes. */
