@@ -13655,9 +13655,9 @@ static const struct cli_option {
     {"jobs", "concurrency", 'j', CLI_TEXT, CLI_AT(jobs), ON_SEND | ON_GET, "N",
      "how many requests at a time, or auto (auto)", NULL},
     {"part-size", NULL, 0, CLI_SIZE, CLI_AT(part_size), ON_SEND | ON_GET, "SIZE",
-     "of the parts that a large file is sent in (16M)", NULL},
+     "of the parts that a large file is moved in (16M)", NULL},
     {"threshold", NULL, 0, CLI_SIZE, CLI_AT(threshold), ON_SEND | ON_GET, "SIZE",
-     "files above it are sent in parts (the part size)", NULL},
+     "files above it are moved in parts (the part size)", NULL},
     {"limit-rate", "bwlimit", 0, CLI_RATE, CLI_AT(rate), ON_PUT | ON_GET, "RATE",
      "bytes a second of all connections, or from when on: 08:00=512K,20:00=0", NULL},
     {"no-progress", NULL, 0, CLI_FLAG, CLI_AT(no_progress), ON_SEND | ON_GET, NULL,
@@ -17444,9 +17444,10 @@ struct verb {
 };
 
 static const struct verb cli_verbs[] = {
-    {"put", ON_PUT, "FILE... s3://BUCKET[/KEY]", "upload files", cli_put},
-    {"get", ON_GET, "s3://BUCKET/KEY... [PATH]", "download objects; - is standard output",
-     cli_get},
+    {"put", ON_PUT, "FILE... s3://BUCKET[/KEY]", "upload files; -r: whole folders",
+     cli_put},
+    {"get", ON_GET, "s3://BUCKET/KEY... [PATH]",
+     "download objects; - is standard output, -r: all below a prefix", cli_get},
     {"ls", ON_LS, "[s3://BUCKET[/PREFIX]]", "list buckets, or objects", cli_ls},
     {"stat", ON_STAT, "s3://BUCKET[/KEY]", "show what the store says of an object",
      cli_stat},
@@ -17504,7 +17505,7 @@ cli_usage(FILE *to)
 {
     fputs("s3up moves files between this machine and any S3-compatible store.\n\n", to);
     for (size_t i = 0; i < CLI_VERBS; i++)
-        fprintf(to, "  s3up %-8s %-35s %s\n", cli_verbs[i].name, cli_verbs[i].args,
+        fprintf(to, "  s3up %-8s %-41s %s\n", cli_verbs[i].name, cli_verbs[i].args,
                 cli_verbs[i].what);
     fputs("\ns3up help COMMAND shows the options of a command.\n\nExit codes:\n", to);
 #define CLI_EXIT_LINE(name, number, text) fprintf(to, "  %3d  %s\n", number, text);
