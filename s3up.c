@@ -10923,7 +10923,7 @@ static int
 xfer_try_lengths(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
                  struct fail *f)
 {
-    int64_t *lengths = calloc(c->parts, sizeof *lengths), sum = 0;
+    int64_t *lengths = calloc((size_t)c->parts, sizeof *lengths), sum = 0;
     uint64_t parts = c->parts;
     bool told = true;
     int rc = 0;
