@@ -9115,6 +9115,7 @@ part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
  * has until it is whole. */
 struct part_place {
     int folder; /* -1 when closed */
+    bool in_tree;
     const char *path;
     char name[NAME_MAX + 1], temp[NAME_MAX + 1];
 };
@@ -9138,7 +9139,8 @@ part_find(struct part_place *p, const struct part_name *name, struct fail *f)
     unsigned char crc[4];
     size_t n = base.n;
 
-    *p = (struct part_place){.folder = -1, .path = name->path};
+    *p = (struct part_place){
+        .folder = -1, .in_tree = name->root != AT_FDCWD, .path = name->path};
     if (!base.n || base.n > NAME_MAX || span_is(base, ".") || span_is(base, "..")) {
         errno = base.n > NAME_MAX ? ENAMETOOLONG : EINVAL;
         return fail_sys(f, "write", name->path);
@@ -9161,7 +9163,7 @@ part_find(struct part_place *p, const struct part_name *name, struct fail *f)
     if (p->folder >= 0)
         return 0;
     /* What is in the way of a tree's folder is no fault of this machine. */
-    if (name->root != AT_FDCWD && (errno == ENOTDIR || errno == ELOOP))
+    if (p->in_tree && (errno == ENOTDIR || errno == ELOOP))
         return fail_set(f, S3UP_SKIPPED,
                         "%s: something that is no folder is in the way of one",
                         name->path);
@@ -9192,6 +9194,19 @@ part_take_temp(const struct part_place *p, struct fail *f)
     return -1;
 }
 
+/* Removes what an earlier run left. */
+static void
+part_drop_temp(const struct part_place *p)
+{
+    struct fail unread = {S3UP_OK, ""};
+    int fd = part_take_temp(p, &unread);
+
+    if (fd < 0)
+        return;
+    (void)unlinkat(p->folder, p->temp, 0);
+    (void)close(fd);
+}
+
 /* A new temporary file, locked. What an earlier run left is removed. */
 static int
 part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
@@ -9214,6 +9229,14 @@ part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
                : -1;
 }
 
+/* In a tree that is no mistake of whoever named the path. */
+static int
+part_is_folder(const struct part_place *p, struct fail *f)
+{
+    return fail_set(f, p->in_tree ? S3UP_SKIPPED : S3UP_USAGE,
+                    "cannot write %s: it is a folder", p->path);
+}
+
 /* What is there under the final name, and may it be replaced? *old is what it was, all 0
  * if nothing. */
 static int
@@ -9225,7 +9248,7 @@ part_examine(const struct part_place *p, bool no_clobber, struct stat *old,
         return errno == ENOENT ? 0 : fail_sys(f, "examine", p->path);
     }
     if (S_ISDIR(old->st_mode))
-        return fail_set(f, S3UP_USAGE, "cannot write %s: it is a folder", p->path);
+        return part_is_folder(p, f);
     if (no_clobber)
         return fail_set(f, S3UP_EXISTS, "%s exists already", p->path);
     if (!S_ISREG(old->st_mode) && !S_ISLNK(old->st_mode))
@@ -9264,7 +9287,8 @@ part_publish(const struct part_place *p, bool no_clobber, struct fail *f)
     if (linked) {
         (void)unlinkat(p->folder, p->temp, 0);
     } else if (renameat(p->folder, p->temp, p->folder, p->name) != 0) {
-        (void)fail_sys(f, "write", p->path);
+        (void)(errno == EISDIR && p->in_tree ? part_is_folder(p, f)
+                                             : fail_sys(f, "write", p->path));
         if (no_clobber)
             (void)unlinkat(p->folder, p->name, 0); /* the empty file */
         return -1;
@@ -11189,8 +11213,10 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
         a->same = xfer_is_same(x, g->key, &there);
         part_close(&there);
         g->done = there.id.size;
-        if (a->same)
+        if (a->same) {
+            part_drop_temp(place);
             return;
+        }
         g->done = 0;
     }
     g->fd = part_make_temp(place, old.st_mode ? 0600 : 0666, f);
@@ -11691,14 +11717,9 @@ xfer_clean_up(struct xfer_up *up)
 {
     struct part_name name = xfer_name(up, 0);
     struct fail unread = {S3UP_OK, ""};
-    int temp = -1;
 
     if (up->place.folder >= 0 || part_find(&up->place, &name, &unread) == 0)
-        temp = part_take_temp(&up->place, &unread);
-    if (temp >= 0) {
-        (void)unlinkat(up->place.folder, up->place.temp, 0);
-        (void)close(temp);
-    }
+        part_drop_temp(&up->place);
     part_leave(&up->place);
 }
 
