@@ -187,12 +187,12 @@ soaks = 'soak test/soak.sh $1 $2/s3d $2/soak 20 1'
 
 test: s3up $T/s3d $T/soak $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
 	@test/run.sh $(call talks,$T) 'e2e test/e2e.sh ./s3up $T/s3d' 'resume test/resume.sh ./s3up $T/s3d' \
-		'objects test/objects.sh ./s3up $T/s3d' $(call soaks,./s3up,$T) \
+		'objects test/objects.sh ./s3up $T/s3d' 'tree test/tree.sh ./s3up $T/s3d' $(call soaks,./s3up,$T) \
 		$(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
 
 hostile: $H/s3up $H/s3d $H/soak $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
 	@test/run.sh $(call talks,$H) 'e2e test/e2e.sh $H/s3up $H/s3d' 'resume test/resume.sh $H/s3up $H/s3d' \
-		'objects test/objects.sh $H/s3up $H/s3d' $(call soaks,$H/s3up,$H) \
+		'objects test/objects.sh $H/s3up $H/s3d' 'tree test/tree.sh $H/s3up $H/s3d' $(call soaks,$H/s3up,$H) \
 		$(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
 		$(if $(wildcard test/hostile.c),'hostile $H/hostile')
 

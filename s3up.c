@@ -12791,6 +12791,23 @@ xfer_learn_heads(const struct store *st, struct xfer_copy *c)
     return true;
 }
 
+/* Tags are no header fields: only the store itself copies them, in one go. */
+static void
+xfer_miss_tags(const struct xfer *x, const char *source)
+{
+    uint64_t n = 0;
+
+    (void)num_parse(s3_value(x->st, "x-amz-tagging-count"), INT64_MAX, &n);
+    for (unsigned i = 0; i < x->wish->n; i++)
+        if (!strcmp(x->wish->heads[i].name, "x-amz-tagging"))
+            n = 0;
+    if (n)
+        log_say(LOG_WARN,
+                "%s: its tags are not copied, since it goes in parts; --tagging sets "
+                "new ones",
+                source);
+}
+
 /* The store is to copy an object: at once, or, if it is large, in parts. */
 static int
 xfer_start_copy(struct xfer *x, struct xfer_up *up, const struct xfer_item *item,
@@ -12822,6 +12839,7 @@ xfer_start_copy(struct xfer *x, struct xfer_up *up, const struct xfer_item *item
     up->ahead = up->plan.n = 1;
     if (xfer_make_notes(up, f) < 0 || up->whole)
         return f->code == S3UP_OK ? 0 : -1;
+    xfer_miss_tags(x, up->file[0].path);
     if (!w->replace && !xfer_learn_heads(x->st, up->copy))
         return fail_set(f, S3UP_USAGE, "%s has more metadata than can be copied in parts",
                         up->file[0].path);
