@@ -188,7 +188,7 @@ SEED  = $(shell date +%s)
 soaks = 'soak test/soak.sh $1 $2/s3d $2/soak 20 1'
 
 # Suites that drive the whole program $1, built in either way, beside the store in $2.
-runs  = $(foreach s,e2e resume objects,'$s test/$s.sh $1 $2/s3d') \
+runs  = $(foreach s,e2e resume objects tree,'$s test/$s.sh $1 $2/s3d') \
 	'fetch env SOAK=$2/soak test/fetch.sh $1 $2/s3d' 'streams test/streams.sh $1 $2/s3d $2/pty' $(call soaks,$1,$2)
 
 test: s3up $T/s3d $T/soak $T/pty $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)

@@ -2016,8 +2016,12 @@ os_tree_enter(struct os_tree *t, int parent, const char *name)
     struct stat info;
     int fd, why;
 
+    /* Whatever lies in it must have room in the path, or those behind it would lose
+     * theirs. */
     errno = ENAMETOOLONG;
-    fd = t->depth < OS_DEPTH && !t->path.bad ? os_open_in(parent, name, flags, 0) : -1;
+    fd = t->depth < OS_DEPTH && t->path.max - t->path.n > NAME_MAX + 1
+             ? os_open_in(parent, name, flags, 0)
+             : -1;
     if (fd < 0)
         return false;
     *l = (struct os_level){.dir = NULL};
@@ -8954,6 +8958,10 @@ part_open(struct part_file *p, const struct part_name *name, struct fail *f)
     char byte;
 
     *p = (struct part_file){.fd = part_open_name(name), .path = path};
+    if (p->fd < 0 && name->root != AT_FDCWD &&
+        (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
+        return fail_set(f, S3UP_SKIPPED,
+                        "%s was removed or replaced since its folder was read", path);
     if (p->fd < 0)
         return fail_sys(f, "open", path);
     if (fstat(p->fd, &info) != 0)
@@ -9128,10 +9136,13 @@ part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
 
 /* ---- files that are fetched ---- */
 
+#define PART_TAIL ".s3up-part" /* behind the name, until the file is whole */
+
 /* Where a fetched file goes: a name in a folder that is held open, and the one that it
  * has until it is whole. */
 struct part_place {
     int folder; /* -1 when closed */
+    bool in_tree;
     const char *path;
     char name[NAME_MAX + 1], temp[NAME_MAX + 1];
 };
@@ -9148,21 +9159,22 @@ part_leave(struct part_place *p)
 static int
 part_find(struct part_place *p, const struct part_name *name, struct fail *f)
 {
-    static const char tail[] = ".s3up-part";
+    const size_t tail = sizeof PART_TAIL - 1;
     const char *rest = name->path + name->below, *slash = strrchr(rest, '/');
     struct span base = span_of(slash ? slash + 1 : rest);
     struct buf temp = buf_upto(sizeof p->temp);
     unsigned char crc[4];
     size_t n = base.n;
 
-    *p = (struct part_place){.folder = -1, .path = name->path};
+    *p = (struct part_place){
+        .folder = -1, .in_tree = name->root != AT_FDCWD, .path = name->path};
     if (!base.n || base.n > NAME_MAX || span_is(base, ".") || span_is(base, "..")) {
         errno = base.n > NAME_MAX ? ENAMETOOLONG : EINVAL;
         return fail_sys(f, "write", name->path);
     }
     memcpy(p->name, base.p, base.n + 1);
-    if (n > NAME_MAX - (sizeof tail - 1)) /* then a checksum stands for the rest */
-        for (n = NAME_MAX - (sizeof tail - 1) - 9; n && (base.p[n] & 0xc0) == 0x80;)
+    if (n > NAME_MAX - tail) /* then a checksum stands for the rest */
+        for (n = NAME_MAX - tail - 9; n && (base.p[n] & 0xc0) == 0x80;)
             n--; /* not into the middle of a character */
     buf_put(&temp, span_first(base, n));
     if (n < base.n) {
@@ -9170,7 +9182,7 @@ part_find(struct part_place *p, const struct part_name *name, struct fail *f)
         sum_store32be(crc, jrn_crc(base));
         hex_put(&temp, crc, sizeof crc);
     }
-    buf_str(&temp, tail);
+    buf_str(&temp, PART_TAIL);
     memcpy(p->temp, buf_text(&temp), temp.n + 1);
     buf_free(&temp);
     p->folder = name->root == AT_FDCWD ? os_open_folder(name->path, O_PATH)
@@ -9178,7 +9190,7 @@ part_find(struct part_place *p, const struct part_name *name, struct fail *f)
     if (p->folder >= 0)
         return 0;
     /* What is in the way of a tree's folder is no fault of this machine. */
-    if (name->root != AT_FDCWD && (errno == ENOTDIR || errno == ELOOP))
+    if (p->in_tree && (errno == ENOTDIR || errno == ELOOP))
         return fail_set(f, S3UP_SKIPPED,
                         "%s: something that is no folder is in the way of one",
                         name->path);
@@ -9236,6 +9248,19 @@ part_take_temp(const struct part_place *p, struct fail *f)
     return -1;
 }
 
+/* Removes what an earlier run left. */
+static void
+part_drop_temp(const struct part_place *p)
+{
+    struct fail unread = {S3UP_OK, ""};
+    int fd = part_take_temp(p, &unread);
+
+    if (fd < 0)
+        return;
+    (void)unlinkat(p->folder, p->temp, 0);
+    (void)close(fd);
+}
+
 /* A new temporary file, locked. What an earlier run left is removed. */
 static int
 part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
@@ -9258,6 +9283,14 @@ part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
                : -1;
 }
 
+/* In a tree that is no mistake of whoever named the path. */
+static int
+part_is_folder(const struct part_place *p, struct fail *f)
+{
+    return fail_set(f, p->in_tree ? S3UP_SKIPPED : S3UP_USAGE,
+                    "cannot write %s: it is a folder", p->path);
+}
+
 /* What is there under the final name, and may it be replaced? *old is what it was, all 0
  * if nothing. */
 static int
@@ -9269,7 +9302,7 @@ part_examine(const struct part_place *p, bool no_clobber, struct stat *old,
         return errno == ENOENT ? 0 : fail_sys(f, "examine", p->path);
     }
     if (S_ISDIR(old->st_mode))
-        return fail_set(f, S3UP_USAGE, "cannot write %s: it is a folder", p->path);
+        return part_is_folder(p, f);
     if (no_clobber)
         return fail_set(f, S3UP_EXISTS, "%s exists already", p->path);
     if (!S_ISREG(old->st_mode) && !S_ISLNK(old->st_mode))
@@ -9311,7 +9344,8 @@ part_publish(const struct part_place *p, int temp, bool no_clobber, struct fail 
     if (linked) {
         (void)unlinkat(p->folder, p->temp, 0);
     } else if (renameat(p->folder, p->temp, p->folder, p->name) != 0) {
-        (void)fail_sys(f, "write", p->path);
+        (void)(errno == EISDIR && p->in_tree ? part_is_folder(p, f)
+                                             : fail_sys(f, "write", p->path));
         if (no_clobber)
             (void)unlinkat(p->folder, p->name, 0); /* the empty file */
         return -1;
@@ -11261,6 +11295,21 @@ xfer_seal_file(int fd, const char *path, struct os_time modified, struct fail *f
     return fsync(fd) == 0 ? 0 : fail_sys(f, "write", path);
 }
 
+/* What was written a moment ago came from another key of the tree: from another of its
+ * prefixes, or the file system takes two names for one. */
+static bool
+xfer_is_twice(const struct xfer *x, const char *path, const struct stat *old,
+              struct fail *f)
+{
+    struct os_time changed = {old->st_ctim.tv_sec, (int32_t)old->st_ctim.tv_nsec};
+
+    if (!old->st_mode || changed.s < x->since.s ||
+        (changed.s == x->since.s && changed.ns <= x->since.ns))
+        return false;
+    return fail_set(f, S3UP_SKIPPED, "%s was just written: two keys have one path",
+                    path) < 0;
+}
+
 /* Gives a finished file its name, and makes that last. A folder that one may write to but
  * not read cannot be synced; of a tree, each file is one of many. */
 static int
@@ -11272,16 +11321,6 @@ xfer_give_name(const struct xfer *x, const struct part_place *place, int temp, b
     return !lasts || os_sync_in(place->folder) || errno == EACCES
                ? 0
                : fail_sys(f, "write", place->path);
-}
-
-/* Was it written a moment ago? Then it came from another key of this tree, on a file
- * system that takes their names for one. */
-static bool
-xfer_is_twin(const struct xfer *x, const struct stat *old)
-{
-    return old->st_mode &&
-           (old->st_ctim.tv_sec > x->since.s ||
-            (old->st_ctim.tv_sec == x->since.s && old->st_ctim.tv_nsec > x->since.ns));
 }
 
 /* Is what is there already the same? */
@@ -11309,16 +11348,14 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
 {
     struct stat old;
 
-    if (part_examine(place, x->wish->no_clobber, &old, f) < 0)
+    if (part_examine(place, x->wish->no_clobber, &old, f) < 0 ||
+        (g->in_tree && xfer_is_twice(x, place->path, &old, f)))
         return;
-    if (g->in_tree && xfer_is_twin(x, &old)) {
-        (void)fail_set(f, S3UP_SKIPPED, "%s was just written: two keys have one path",
-                       place->path);
+    a->same = xfer_is_there(x, g->key, place, &g->total);
+    if (a->same) {
+        part_drop_temp(place);
         return;
     }
-    a->same = xfer_is_there(x, g->key, place, &g->total);
-    if (a->same)
-        return;
     g->fd = part_make_temp(place, S_ISREG(old.st_mode) ? 0600 : 0666, f);
     if (g->fd < 0)
         return;
@@ -11811,33 +11848,38 @@ xfer_step(struct xfer_doing *d)
     d->number = 1;
 }
 
-/* What a worker that is gone was to send later, somebody else must send. */
-static void
-xfer_inherit(struct xfer *x, struct xfer_doing *d)
-{
-    for (xfer_step(d); d->serial; xfer_step(d))
-        for (struct xfer_up *up = x->ups; up; up = up->next)
-            if (up->serial == d->serial) {
-                up->given[1] = 0;
-                up->ahead = 1;
-                up->flying--;
-            }
-}
-
 /* What a worker that was ended has left. */
 static void
 xfer_clean_up(struct xfer_up *up)
 {
     struct part_name name = xfer_name(up, 0);
     struct fail unread = {S3UP_OK, ""};
-    int temp = -1;
 
     if (up->place.folder >= 0 || part_find(&up->place, &name, &unread) == 0)
-        temp = part_take_temp(&up->place, &unread);
-    if (temp < 0)
-        return;
-    (void)unlinkat(up->place.folder, up->place.temp, 0);
-    (void)close(temp);
+        part_drop_temp(&up->place);
+    part_leave(&up->place);
+}
+
+/* Nobody is at work on a file of one request any more. Its worker may have been further
+ * than we know. */
+static void
+xfer_hand_back(struct xfer_up *up)
+{
+    up->given[1] = 0;
+    up->ahead = 1;
+    up->flying--;
+    if (up->down && up->whole)
+        xfer_clean_up(up);
+}
+
+/* What a worker that is gone was to send later, somebody else must send. */
+static void
+xfer_inherit(struct xfer *x, struct xfer_doing *d)
+{
+    for (xfer_step(d); d->serial; xfer_step(d))
+        for (struct xfer_up *up = x->ups; up; up = up->next)
+            if (up->serial == d->serial)
+                xfer_hand_back(up);
 }
 
 /* Ends the workers that are at work on it. */
@@ -12363,7 +12405,8 @@ xfer_open_down(struct xfer *x, struct xfer_up *up, struct fail *f)
         return -1;
     if (part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
         (up->place.folder < 0 && part_find(&up->place, &name, f) < 0) ||
-        part_examine(&up->place, x->wish->no_clobber, &up->old, f) < 0)
+        part_examine(&up->place, x->wish->no_clobber, &up->old, f) < 0 ||
+        (up->root != AT_FDCWD && xfer_is_twice(x, up->place.path, &up->old, f)))
         return -1;
     up->kept = xfer_is_there(x, buf_span(&up->key), &up->place, &up->plan.size);
     if (up->kept)
@@ -12893,6 +12936,23 @@ xfer_learn_heads(const struct store *st, struct xfer_copy *c)
     return true;
 }
 
+/* Tags are no header fields: only the store itself copies them, in one go. */
+static void
+xfer_miss_tags(const struct xfer *x, const char *source)
+{
+    uint64_t n = 0;
+
+    (void)num_parse(s3_value(x->st, "x-amz-tagging-count"), INT64_MAX, &n);
+    for (unsigned i = 0; i < x->wish->n; i++)
+        if (!strcmp(x->wish->heads[i].name, "x-amz-tagging"))
+            n = 0;
+    if (n)
+        log_say(LOG_WARN,
+                "%s: its tags are not copied, since it goes in parts; --tagging sets "
+                "new ones",
+                source);
+}
+
 /* The store is to copy an object: at once, or, if it is large, in parts. */
 static int
 xfer_start_copy(struct xfer *x, struct xfer_up *up, const struct xfer_item *item,
@@ -12924,6 +12984,7 @@ xfer_start_copy(struct xfer *x, struct xfer_up *up, const struct xfer_item *item
     up->ahead = up->plan.n = 1;
     if (xfer_make_notes(up, f) < 0 || up->whole)
         return f->code == S3UP_OK ? 0 : -1;
+    xfer_miss_tags(x, up->file[0].path);
     if (!w->replace && !xfer_learn_heads(x->st, up->copy))
         return fail_set(f, S3UP_USAGE, "%s has more metadata than can be copied in parts",
                         up->file[0].path);
@@ -14451,11 +14512,21 @@ cli_base(struct span path)
     return slash ? span_after(path, (size_t)(slash - path.p) + 1) : path;
 }
 
-static int
-cli_by_base(const void *a, const void *b)
+/* The last name in a path or URI, without slashes that may stand behind it. */
+static struct span
+cli_name(const char *word)
 {
-    return span_cmp(cli_base(span_of(*(char *const *)a)),
-                    cli_base(span_of(*(char *const *)b)));
+    struct span path = span_of(word);
+
+    while (path.n && path.p[path.n - 1] == '/')
+        path.n--;
+    return cli_base(path);
+}
+
+static int
+cli_by_name(const void *a, const void *b)
+{
+    return span_cmp(cli_name(*(char *const *)a), cli_name(*(char *const *)b));
 }
 
 /* Several that go into one folder must differ in their names there: else the last would
@@ -14469,9 +14540,9 @@ cli_differ(char *const *words, int n, struct fail *f)
         return fail_set(f, S3UP_LATER, "no memory");
     for (int i = 0; i < n; i++)
         sorted[i] = words[i];
-    qsort(sorted, (size_t)n, sizeof *sorted, cli_by_base);
+    qsort(sorted, (size_t)n, sizeof *sorted, cli_by_name);
     for (int i = 1; i < n; i++)
-        if (cli_by_base(&sorted[i - 1], &sorted[i]) == 0)
+        if (cli_by_name(&sorted[i - 1], &sorted[i]) == 0)
             (void)fail_set(f, S3UP_USAGE, "%.1000s and %.1000s would get the same name",
                            sorted[i - 1], sorted[i]);
     free(sorted);
@@ -14976,7 +15047,10 @@ cli_hear(void *owner, const struct xfer_event *e)
         r->parts_over += e->kind == XFER_DONE ? e->up->plan.n : jrn_count(&e->up->facts);
         r->parts_all += e->up->plan.n;
     }
-    if (e->kind == XFER_FAILED) {
+    if (e->kind == XFER_FAILED && r->in_tree && e->up->whole && !r->cli->json &&
+        e->fail->code == S3UP_INTERRUPTED) {
+        cli_count(&r->tally, S3UP_INTERRUPTED); /* its folder is named at the end */
+    } else if (e->kind == XFER_FAILED) {
         cli_count(&r->tally, cli_failed(r->cli, e->fail, way.from, false));
     } else if (e->kind == XFER_SAME) {
         r->tally.same++;
@@ -15093,6 +15167,35 @@ cli_skip(struct cli_run *r, const char *what, const char *why)
     cli_event_end(&line, r->to_stdout);
 }
 
+/* Something in a folder cannot be taken. */
+static void
+cli_pass_over(struct cli_run *r, int why)
+{
+    const char *path = buf_text(&r->target);
+    struct fail f = {S3UP_OK, ""};
+
+    if (why == ENOENT || why == ENOTDIR) {
+        cli_skip(r, path, "it is gone by now, or a link to nothing");
+    } else if (why == ELOOP) {
+        cli_skip(r, path, "it leads back to where it lies");
+    } else {
+        errno = why;
+        (void)fail_sys(&f, "read", path);
+        cli_count(&r->tally, cli_failed(r->cli, &f, path, false));
+    }
+}
+
+/* Is the entry at hand the folder in which this run notes what it does? */
+static bool
+cli_is_state(const struct cli_run *r)
+{
+    const struct stat *is = &r->tree.info;
+    struct stat state;
+
+    return r->wish.folder && stat(r->wish.folder, &state) == 0 &&
+           state.st_ino == is->st_ino && state.st_dev == is->st_dev;
+}
+
 /* The next file of the folder at hand goes into r->target; false: there are no more. */
 static bool
 cli_next_file(struct cli_run *r, const char *word)
@@ -15102,7 +15205,6 @@ cli_next_file(struct cli_run *r, const char *word)
 
     while (!os_stop && (got = os_tree_next(&r->tree)) != 0) {
         int why = errno;
-        struct fail f = {S3UP_OK, ""};
         struct span path = buf_span(&r->tree.path);
         bool folder = got > 0 && S_ISDIR(r->tree.info.st_mode);
 
@@ -15125,11 +15227,13 @@ cli_next_file(struct cli_run *r, const char *word)
             cli_skip(r, buf_text(&r->target), "it is no plain file");
             continue;
         }
-        if (folder && os_tree_descend(&r->tree))
+        if (folder && cli_is_state(r)) {
+            log_say(LOG_NOTE, "%s is left out: it is the state folder",
+                    buf_text(&r->target));
             continue;
-        errno = got < 0 ? why : errno;
-        (void)fail_sys(&f, "read", buf_text(&r->target));
-        cli_count(&r->tally, cli_failed(c, &f, buf_text(&r->target), false));
+        }
+        if (!folder || !os_tree_descend(&r->tree))
+            cli_pass_over(r, got < 0 ? why : errno);
     }
     return false;
 }
@@ -15139,16 +15243,11 @@ cli_next_file(struct cli_run *r, const char *word)
 static bool
 cli_tree_key(struct cli_run *r, const char *word, struct fail *f)
 {
-    struct span base = span_of(word);
-
-    while (base.n && base.p[base.n - 1] == '/')
-        base.n--;
-    base = cli_base(base);
     buf_put(&r->key, r->given);
     if (r->given.n && r->given.p[r->given.n - 1] != '/')
         buf_char(&r->key, '/');
     if (r->cli->count > 2) {
-        buf_put(&r->key, base);
+        buf_put(&r->key, cli_name(word));
         buf_char(&r->key, '/');
     }
     buf_put(&r->key, span_after(buf_span(&r->target), r->below));
@@ -15246,22 +15345,39 @@ cli_next(void *owner, struct xfer_item *item)
     }
 }
 
+/* Opens one of the words if it is a folder. Of several each needs a name for its keys. */
+static int
+cli_open_root(struct cli_run *r, int i, struct fail *f)
+{
+    const char *word = r->words[i];
+    struct span name = cli_name(word);
+    struct stat info;
+
+    if (stat(word, &info) != 0 || !S_ISDIR(info.st_mode))
+        return 0;
+    if (r->last > 1 && (!name.n || span_is(name, ".") || span_is(name, "..")))
+        return fail_set(f, S3UP_USAGE,
+                        "%s has no name that tells it from the others: put it alone",
+                        word);
+    r->roots[i] = os_open(word, O_RDONLY | O_DIRECTORY, 0);
+    return r->roots[i] < 0 ? fail_sys(f, "read", word) : 0;
+}
+
 /* Opens the folders among the words, before there are workers, who need them, too. */
 static int
 cli_open_roots(struct cli_run *r, struct fail *f)
 {
-    struct stat info;
 
     os_open_many();
     r->roots = calloc((size_t)r->last, sizeof *r->roots);
-    for (int i = 0; i < r->last && r->roots; i++) {
-        bool folder = stat(r->words[i], &info) == 0 && S_ISDIR(info.st_mode);
-
-        r->roots[i] = folder ? os_open(r->words[i], O_RDONLY | O_DIRECTORY, 0) : -1;
-        if (folder && r->roots[i] < 0)
-            return fail_sys(f, "read", r->words[i]);
-    }
-    return r->roots ? 0 : fail_set(f, S3UP_LATER, "no memory");
+    if (!r->roots)
+        return fail_set(f, S3UP_LATER, "no memory");
+    for (int i = 0; i < r->last; i++)
+        r->roots[i] = -1;
+    for (int i = 0; i < r->last; i++)
+        if (cli_open_root(r, i, f) < 0)
+            return -1;
+    return 0;
 }
 
 /* How many workers: as asked, but no more than memory has room for what they read, since
@@ -15856,6 +15972,8 @@ cli_no_path(struct span key)
             return "its key would lead out of the folder";
         if (name.n > NAME_MAX)
             return "a name in its key is longer than file systems allow";
+        if (s3_ends(name, PART_TAIL))
+            return "a name in its key is one of files that are not yet whole";
     }
     return NULL;
 }
@@ -15878,17 +15996,28 @@ cli_begin_list(struct cli_run *r, const char *word, struct fail *f)
     r->seen = 0;
 }
 
+static bool
+cli_skip_object(struct cli_run *r, const char *why)
+{
+    struct buf uri = buf_upto(8 * KEY_MAX);
+
+    cli_put_uri(&uri, r->bucket, buf_span(&r->list.entry.name));
+    cli_skip(r, buf_text(&uri), why);
+    buf_free(&uri);
+    return false;
+}
+
 /* Where the object of the list's entry goes; false: nowhere. */
 static bool
 cli_place_object(struct cli_run *r)
 {
-    struct span key = buf_span(&r->list.entry.name), prefix = buf_span(&r->prefix), rest,
-                base;
-    struct buf uri = buf_upto(8 * KEY_MAX);
+    struct span key = buf_span(&r->list.entry.name), prefix = buf_span(&r->prefix), rest;
     const char *why;
     int folder;
 
-    rest = span_starts(key, buf_text(&r->prefix)) ? span_after(key, prefix.n) : key;
+    if (!span_starts(key, buf_text(&r->prefix)))
+        return cli_skip_object(r, "it is not what was asked for");
+    rest = span_after(key, prefix.n);
     if (!cli_wants(r->cli, rest, false))
         return false;
     buf_clear(&r->target);
@@ -15896,9 +16025,8 @@ cli_place_object(struct cli_run *r)
     if (r->target.p[r->target.n - 1] != '/')
         buf_char(&r->target, '/');
     r->below = (unsigned)r->target.n;
-    if (r->several && prefix.n) {
-        base = cli_base(span_first(prefix, prefix.n - 1));
-        buf_put(&r->target, base);
+    if (r->several) {
+        buf_put(&r->target, cli_name(r->words[r->at]));
         buf_char(&r->target, '/');
     }
     buf_put(&r->target, rest);
@@ -15916,13 +16044,8 @@ cli_place_object(struct cli_run *r)
         why = "its path is too long";
     if (!why)
         return true;
-    if (rest.n ||
-        r->list.entry.size) { /* the prefix itself, empty, is such a mark, too */
-        cli_put_uri(&uri, r->bucket, key);
-        cli_skip(r, buf_text(&uri), why);
-        buf_free(&uri);
-    }
-    return false;
+    /* The prefix itself, empty, is such a mark, too. */
+    return (rest.n || r->list.entry.size) && cli_skip_object(r, why);
 }
 
 /* Gives the next object of the trees to the crew. */
@@ -16107,7 +16230,7 @@ cli_get(const struct cli *c, struct store *st, struct fail *f)
         if (cli_uri(c->words[i], &bucket, &key, f) && !key.n && !c->recursive)
             (void)fail_set(f, S3UP_USAGE, "%s names no object", c->words[i]);
     run.several = run.last > 1;
-    if (f->code == S3UP_OK && !run.to_stdout && !c->recursive)
+    if (f->code == S3UP_OK && !run.to_stdout)
         (void)cli_differ(c->words, run.last, f);
     if (f->code != S3UP_OK || cli_wish(c, &run.wish, f) < 0 ||
         (c->range && cli_range(c->range, &run.wish, f) < 0) ||

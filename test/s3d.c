@@ -4910,6 +4910,7 @@ copy_record(struct conn *c, const struct object *o, struct buf *record, bool sel
 {
     struct str how = conn_header(c, "x-amz-metadata-directive");
     struct str class = conn_header(c, "x-amz-storage-class");
+    bool tagged = str_is(conn_header(c, "x-amz-tagging-directive"), "REPLACE");
 
     if (how.p && !str_is(how, "COPY") && !str_is(how, "REPLACE"))
         return "InvalidArgument";
@@ -4922,8 +4923,11 @@ copy_record(struct conn *c, const struct object *o, struct buf *record, bool sel
         return "InvalidRequest";
     }
     for (size_t i = 0; i < o->m.n; i++)
-        if (str_starts(o->m.f[i].name, str_of("h.")) || str_is(o->m.f[i].name, "tagging"))
+        if (str_starts(o->m.f[i].name, str_of("h.")) ||
+            (!tagged && str_is(o->m.f[i].name, "tagging")))
             meta_put(record, str_c(o->m.f[i].name), o->m.f[i].value);
+    if (tagged)
+        meta_put(record, "tagging", conn_header(c, "x-amz-tagging"));
     if (class.p && !str_is(class, "STANDARD"))
         meta_put(record, "class", class);
     return NULL;
