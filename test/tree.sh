@@ -532,6 +532,11 @@ sec_faults() {
     ends 1 get -q -r s3://bkt/f/ bent
     calm
     is "$(find bent/sub -type f | wc -l) $(find bent -type f | wc -l)" '0 101'
+    # A failure that passes is no reason to go without checksums.
+    fault 'HeadObject */f/large request-timeout n=1' 'GetObject */f/large wrong-body n=1'
+    ends 9 get -q --part-size 5M s3://bkt/f/large bent/large
+    calm
+    check_not test -e bent/large
     # What is refused for good is named, and the rest is sent.
     fault 'PutObject */f0/sub/?2 access-denied'
     ends 1 put -r --json t s3://bkt/f0/
