@@ -2247,14 +2247,33 @@ os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
     return fd < 0 ? fail_sys(f, "write", path) : fd;
 }
 
+/* A device or a FIFO is written to, and never replaced: /dev/null must stay what it is. */
+static int
+os_write_to(const char *path, struct span data, struct fail *f)
+{
+    int fd = os_open(path, O_WRONLY | O_NOCTTY, 0);
+    bool good = fd >= 0 && os_write(fd, data.p, data.n);
+
+    if (!good)
+        (void)fail_sys(f, "write", path);
+    if (fd >= 0 && close(fd) != 0 && good)
+        (void)fail_sys(f, "write", path);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
 /* Gives path new contents, all or nothing: readers see the old file or the new one, also
  * after a crash. */
 static int
 os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
 {
     struct buf temp = buf_upto(PATH_MAX);
-    int fd = os_temp(path, mode, &temp, f), rc = fd < 0 ? -1 : 0;
+    struct stat info;
+    int fd, rc;
 
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
+        return os_write_to(path, data, f);
+    fd = os_temp(path, mode, &temp, f);
+    rc = fd < 0 ? -1 : 0;
     if (rc == 0 && (!os_write(fd, data.p, data.n) || fsync(fd) != 0))
         rc = fail_sys(f, "write", path);
     if (fd >= 0 && close(fd) != 0 && rc == 0)
@@ -8188,7 +8207,12 @@ s3_head_sums(struct store *st, struct span bucket, struct span key, struct fail 
     s3_header(&call, "x-amz-checksum-mode", SPAN("ENABLED"));
     if (st->plain_heads)
         return s3_head_object(st, bucket, key, f);
-    if (s3_run(st, &call, &now) == 0)
+    rc = s3_run(st, &call, &now);
+    if (rc < 0 && st->error.status == 400) { /* a HEAD tells no code: it may pass */
+        now = (struct fail){S3UP_OK, ""};
+        rc = s3_run(st, &call, &now);
+    }
+    if (rc == 0)
         return 0;
     refused = st->error.status == 400 || st->error.status == 501;
     if (!refused && st->error.status != 403)
@@ -9370,6 +9394,7 @@ struct crew_answer {
     enum s3up_exit code; /* S3UP_OK, or why it failed */
     bool keys;           /* it failed because of the keys */
     bool gone;           /* the store does not know the upload */
+    bool stranger;       /* the store has never answered this worker */
     bool changed;        /* the object is another than it was */
     bool same;           /* there was nothing to do: it is there already */
     bool large;          /* it is to be fetched in parts */
@@ -10069,11 +10094,12 @@ struct xfer {
     bool (*next)(void *owner, struct xfer_item *item);
     void (*event)(void *owner, const struct xfer_event *e);
     void *owner;
-    bool no_more, hopeless;
-    bool proven;      /* the store has taken something */
-    bool sumless;     /* it takes no sums in a list of parts */
-    unsigned renewed; /* keys in a row, without that it took something */
-    int64_t synced;   /* when journals were last brought to disk */
+    bool no_more;
+    enum s3up_exit hopeless; /* not S3UP_OK: the rest would fail for the same reason */
+    bool proven;             /* the store has taken something */
+    bool sumless;            /* it takes no sums in a list of parts */
+    unsigned renewed;        /* keys in a row, without that it took something */
+    int64_t synced;          /* when journals were last brought to disk */
 };
 
 /* What a checksum is called: in a header of a request, among the names of algorithms, and
@@ -11477,6 +11503,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
         xfer_work_up(x, &head, order, a);
     a->keys = a->code != S3UP_OK && s3_wants_keys(&x->st->error);
     a->gone = a->code != S3UP_OK && span_is(span_of(x->st->error.code), "NoSuchUpload");
+    a->stranger = a->code == S3UP_LATER && !x->st->met;
     a->tries = x->st->tries;
     return true;
 }
@@ -12740,12 +12767,12 @@ xfer_done_to(const struct xfer_up *up)
 
 /* Why an upload that is under way ends with the run, and how it can go on. */
 static void
-xfer_left(const struct xfer_up *up, struct fail *f)
+xfer_left(const struct xfer *x, const struct xfer_up *up, struct fail *f)
 {
     const char *path = up->file[0].path;
 
     if (!os_stop)
-        (void)fail_set(f, S3UP_DENIED, "%s was not %s, for the same reason", path,
+        (void)fail_set(f, x->hopeless, "%s was not %s, for the same reason", path,
                        xfer_done_to(up));
     else if (up->whole || up->orphan || up->journal.fd < 0)
         (void)fail_set(f, S3UP_INTERRUPTED, "%s was not %s: interrupted", path,
@@ -12768,10 +12795,11 @@ xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
     /* A file with nothing in it is nothing to go on with. */
     up->orphan |= up->temp >= 0 && !jrn_count(&up->facts);
     if (f->code == S3UP_INTERRUPTED && os_stop) {
-        xfer_left(up, &why);
+        xfer_left(x, up, &why);
         f = &why;
     }
-    x->hopeless |= f->code == S3UP_DENIED && s3_wants_keys(&x->st->error);
+    if (f->code == S3UP_DENIED && s3_wants_keys(&x->st->error))
+        x->hopeless = S3UP_DENIED;
     xfer_recall(x, up);
     if (f->code == S3UP_OK) {
         jrn_remove(&up->journal);
@@ -13142,7 +13170,8 @@ xfer_begin(struct xfer *x)
     if (!up || !up->file) {
         log_say(LOG_ERROR, "no memory");
         free(up);
-        x->no_more = x->hopeless = true;
+        x->no_more = true;
+        x->hopeless = S3UP_LATER;
         return false;
     }
     while (*at)
@@ -13376,6 +13405,8 @@ xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
 
     up->given[a->number] = 0;
     up->ahead = a->number < up->ahead ? a->number : up->ahead;
+    if (a->stranger && !x->proven) /* whatever comes next would ask in vain, too */
+        x->hopeless = a->code;
     if (a->died && ++up->deaths > XFER_DEATHS) {
         (void)fail_set(&f, S3UP_LATER, "%s: workers keep dying", up->file[0].path);
     } else if (a->died) {
@@ -13385,7 +13416,7 @@ xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
             return 0; /* they are newer by now */
         if (x->renewed++ < XFER_RENEWALS && s3_renew(x->st, true))
             return 0;
-        x->hopeless = true;
+        x->hopeless = a->code;
         (void)fail_set(&f, a->code, "%s", a->text);
     } else if (up->down) {
         if (xfer_not_fetched(x, up, a, &f) == 1)
@@ -13576,7 +13607,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     while (x->ups) {
         struct fail why = {S3UP_OK, ""};
 
-        xfer_left(x->ups, &why);
+        xfer_left(x, x->ups, &why);
         xfer_end(x, x->ups, &why);
     }
     crew_close(&x->crew);
@@ -15363,6 +15394,16 @@ cli_open_root(struct cli_run *r, int i, struct fail *f)
     return r->roots[i] < 0 ? fail_sys(f, "read", word) : 0;
 }
 
+static void
+cli_close_roots(struct cli_run *r)
+{
+    for (int i = 0; i < r->last && r->roots; i++)
+        if (r->roots[i] >= 0)
+            (void)close(r->roots[i]);
+    free(r->roots);
+    r->roots = NULL;
+}
+
 /* Opens the folders among the words, before there are workers, who need them, too. */
 static int
 cli_open_roots(struct cli_run *r, struct fail *f)
@@ -15375,8 +15416,10 @@ cli_open_roots(struct cli_run *r, struct fail *f)
     for (int i = 0; i < r->last; i++)
         r->roots[i] = -1;
     for (int i = 0; i < r->last; i++)
-        if (cli_open_root(r, i, f) < 0)
+        if (cli_open_root(r, i, f) < 0) {
+            cli_close_roots(r);
             return -1;
+        }
     return 0;
 }
 
@@ -15808,11 +15851,9 @@ cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
         code = code ? code : cli_failed(r->cli, f, r->cli->metrics, false);
     s->run = NULL;
     os_pulse.beat = NULL;
-    for (int i = 0; i < r->last && r->roots; i++)
-        if (r->roots[i] >= 0)
-            (void)close(r->roots[i]);
-    free(r->roots);
+    cli_close_roots(r);
     os_tree_close(&r->tree);
+    s3_list_end(&r->list); /* if it was not read to its end */
     if (r->root >= 0)
         (void)close(r->root);
     buf_free(&r->prefix);

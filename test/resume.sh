@@ -1282,6 +1282,13 @@ sec_json() {
     check test "$(stat -c %i m)" != "$inode"
     is "$(stat -c %a m)" 644
     is "$(find . -name 'm*' | grep -c .)" 1
+    # What is no plain file is written to, and stays what it is.
+    mkfifo fifo
+    cat fifo >got &
+    ends 0 put --metrics fifo s s3://bkt/js/m
+    wait $!
+    check test -p fifo
+    check grep -q '^s3up_last_run_files 1$' got
     run put --metrics no/such/folder s s3://bkt/js/m
     check test "$rc" -ne 0
 }

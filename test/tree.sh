@@ -447,6 +447,7 @@ sec_stopped() {
     tree_of t 600
     mkdir d
     # Interrupted, both ways: what is left is found by the next run.
+    ctl reset >/dev/null
     fault 'PutObject * stall=0.01' 'UploadPart * stall=0.2'
     begin put -r -j 3 --part-size 5M t s3://bkt/i/
     until_so eval '[ "$(op PutObject)" -gt 40 ]'
@@ -532,6 +533,11 @@ sec_faults() {
     ends 1 get -q -r s3://bkt/f/ bent
     calm
     is "$(find bent/sub -type f | wc -l) $(find bent -type f | wc -l)" '0 101'
+    # A failure that passes is no reason to go without checksums.
+    fault 'HeadObject */f/large request-timeout n=1' 'GetObject */f/large wrong-body'
+    ends 9 get -q --part-size 5M s3://bkt/f/large bent/one
+    calm
+    check_not test -e bent/one
     # What is refused for good is named, and the rest is sent.
     fault 'PutObject */f0/sub/?2 access-denied'
     ends 1 put -r --json t s3://bkt/f0/
@@ -711,6 +717,7 @@ sec_copy_faults() {
     check gone s3://bkt/mixed
     is "$(unfinished)" 0
     # Interrupted.
+    ctl reset >/dev/null
     fault 'UploadPartCopy * stall=30 after=1'
     begin cp -j 1 --threshold 5M --part-size 5M s3://bkt/f s3://bkt/int
     until_so eval '[ "$(op UploadPartCopy)" -gt 0 ]'

@@ -8,7 +8,7 @@
  *
  *   cc -std=c99 -Wall -Wextra -Wshadow -Wconversion -Werror -O2 -o unit test/unit.c
  */
-#define main s3up_main
+#define main   s3up_main
 #define linkat unit_link /* some file systems have none */
 #include "../s3up.c"
 #undef main
@@ -4257,6 +4257,253 @@ test_sign_refused(void)
     buf_free(&out);
 }
 
+/* ===== trees ===== */
+
+static void
+test_tree_paths(void)
+{
+    char long_name[NAME_MAX + 2];
+    const struct {
+        const char *key, *why; /* NULL: it can be a path */
+    } rows[] = {
+        {"", "has no name"},
+        {"a", NULL},
+        {"a/b", NULL},
+        {"/", "empty folder name"},
+        {"/a", "empty folder name"},
+        {"a//b", "empty folder name"},
+        {"a/", "names a folder"},
+        {"a/b/", "names a folder"},
+        {".", "lead out"},
+        {"..", "lead out"},
+        {"../a", "lead out"},
+        {"a/..", "lead out"},
+        {"a/../b", "lead out"},
+        {"a/./b", "lead out"},
+        {"./a", "lead out"},
+        {"...", NULL},
+        {"..a/.b/c..", NULL},
+        {"..\\..\\a", NULL},
+        {"C:\\a", NULL},
+        {"-rf", NULL},
+        {" ", NULL},
+        {"a\nb", NULL},
+        {"%2e%2e/a", NULL},
+        {"a.s3up-part", "not yet whole"},
+        {".s3up-part", NULL},
+        {"a.s3up-part/b", "not yet whole"},
+        {"a.s3up-part.b", NULL},
+        {long_name, "longer than"},
+        {long_name + 1, NULL},
+    };
+
+    memset(long_name, 'n', sizeof long_name);
+    long_name[NAME_MAX + 1] = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *why = cli_no_path(span_of(rows[i].key));
+
+        CASE("the path of %.100s", rows[i].key);
+        CHECK(!why == !rows[i].why && (!why || strstr(why, rows[i].why)));
+    }
+    CASE("a NUL in a key");
+    CHECK(cli_no_path(SPAN("a\0b")) != NULL);
+}
+
+static void
+test_tree_names(void)
+{
+    static const struct {
+        const char *word, *name;
+    } rows[] = {
+        {"a", "a"},      {"a/", "a"},          {"a///", "a"}, {"b/a", "a"},
+        {"/a/", "a"},    {".", "."},           {"./", "."},   {"a/..", ".."},
+        {"/", ""},       {"//", ""},           {"", ""},      {" ", " "},
+        {"s3://b", "b"}, {"s3://b/p/q/", "q"}, {"-r/", "-r"},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        CASE("the name of %s", rows[i].word);
+        CHECK_TEXT(cli_name(rows[i].word), rows[i].name);
+    }
+}
+
+static void
+test_tree_matches(void)
+{
+    static const struct {
+        const char *pattern, *path;
+        bool matches;
+    } rows[] = {
+        {"*.c", "a.c", true},     {"*.c", "d/a.c", true}, {"*.c", "a.c/b", false},
+        {"d/*", "d/a", true},     {"d/*", "d/e/a", true}, {"d/*", "e/d/a", false},
+        {"*/d/*", "e/d/a", true}, {"a", "d/a", true},     {"a", "a/b", false},
+        {"/a", "a", false},       {"?", "d/a", true},     {"?", "ab", false},
+        {"", "a", false},         {"*", "", true},        {"[a-c]x", "d/bx", true},
+        {"[!a-c]x", "bx", false}, {"\\*", "*", true},     {"\\*", "a", false},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *at[] = {"nothing", rows[i].pattern};
+        struct cli_globs g = {.n = 2};
+
+        for (unsigned k = 0; k < 2; k++)
+            g.at[k] = at[k];
+        CASE("%s matches %s", rows[i].pattern, rows[i].path);
+        CHECK_NUM(cli_matches(&g, span_of(rows[i].path)), rows[i].matches);
+    }
+    CASE("no patterns");
+    CHECK(!cli_matches(&(struct cli_globs){.n = 0}, SPAN("a")));
+}
+
+static void
+test_tree_mtime(void)
+{
+    static const struct {
+        struct os_time t;
+        const char *text; /* NULL: it cannot be told */
+    } rows[] = {
+        {{0, 0}, "0"},
+        {{1, 0}, "1"},
+        {{1732154321, 123456789}, "1732154321.123456789"},
+        {{1, 1}, "1.000000001"},
+        {{1, 999999999}, "1.999999999"},
+        {{5, 500000000}, "5.500000000"},
+        {{INT64_C(253402300800), 10}, "253402300800.000000010"},
+        {{-1, 0}, NULL},
+        {{-1, 999999999}, NULL},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct buf out = buf_upto(64);
+
+        CASE("the time %lld.%09ld", (long long)rows[i].t.s, (long)rows[i].t.ns);
+        CHECK_NUM(xfer_put_mtime(&out, rows[i].t), rows[i].text != NULL);
+        CHECK_TEXT(buf_span(&out), rows[i].text ? rows[i].text : "");
+        buf_free(&out);
+    }
+}
+
+/* One component at a time, through no link, and never up. */
+static void
+test_tree_walk(void)
+{
+    static const struct {
+        const char *path;
+        bool make;
+        int error; /* 0: it is there */
+    } rows[] = {
+        {"x", false, 0},          {"d/x", false, 0},          {"d/e/x", false, 0},
+        {"no/x", false, ENOENT},  {"d/no/x", false, ENOENT},  {"../x", false, EINVAL},
+        {"d/../x", true, EINVAL}, {"./x", true, EINVAL},      {"/x", true, EINVAL},
+        {"d//x", true, EINVAL},   {"link/x", false, ENOTDIR}, {"link/x", true, ENOTDIR},
+        {"up/x", true, ENOTDIR},  {"file/x", true, ENOTDIR},  {"new/er/x", true, 0},
+    };
+    char dir[PATH_MAX];
+    int root;
+
+    (void)snprintf(dir, sizeof dir, "%s/walk", folder);
+    CHECK_NUM(mkdir(dir, 0700), 0);
+    root = open(dir, O_RDONLY | O_DIRECTORY);
+    CHECK(root >= 0 && mkdirat(root, "d", 0700) == 0 && mkdirat(root, "d/e", 0700) == 0);
+    CHECK(symlinkat("d", root, "link") == 0 && symlinkat("..", root, "up") == 0);
+    CHECK_NUM(close(openat(root, "file", O_CREAT | O_WRONLY, 0600)), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int fd = os_walk(root, rows[i].path, rows[i].make), error = errno;
+
+        CASE("the way to %s", rows[i].path);
+        CHECK_NUM(fd < 0 ? error : 0, rows[i].error);
+        if (fd >= 0)
+            (void)close(fd);
+    }
+    (void)close(root);
+    (void)snprintf(dir, sizeof dir, "rm -r '%s/walk'", folder);
+    CHECK_NUM(system(dir), 0);
+}
+
+/* How many entries a walk finds, and how many of them it cannot take. */
+static void
+walk_all(int root, bool follow, unsigned *good, unsigned *bad)
+{
+    struct os_tree *t = calloc(1, sizeof *t);
+    int got;
+
+    *good = *bad = 0;
+    t->follow = follow;
+    t->path = buf_upto(PATH_MAX);
+    CHECK(os_tree_enter(t, root, "."));
+    while ((got = os_tree_next(t)) != 0) {
+        CHECK(t->path.n && t->path.p[0] != '/');
+        if (got < 0 || (S_ISDIR(t->info.st_mode) && !os_tree_descend(t)))
+            ++*bad;
+        else
+            ++*good;
+    }
+    os_tree_close(t);
+    free(t);
+}
+
+static void
+test_tree_depth(void)
+{
+    char dir[PATH_MAX], name[NAME_MAX];
+    unsigned good, bad;
+    int root, at;
+
+    memset(name, 'd', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    for (int kind = 0; kind < 2; kind++) { /* many short names, or few long ones */
+        const char *below = kind ? name : "d";
+        int levels = kind ? 20 : OS_DEPTH + 3, fits = kind ? 15 : OS_DEPTH - 1;
+
+        CASE("folders in each other, their names %zu bytes long", strlen(below));
+        (void)snprintf(dir, sizeof dir, "%s/deep", folder);
+        CHECK_NUM(mkdir(dir, 0700), 0);
+        root = at = open(dir, O_RDONLY | O_DIRECTORY);
+        for (int i = 0; i < levels; i++) {
+            int next;
+
+            CHECK_NUM(mkdirat(at, below, 0700), 0);
+            CHECK_NUM(close(openat(at, "f", O_CREAT | O_WRONLY, 0600)), 0);
+            next = openat(at, below, O_RDONLY | O_DIRECTORY);
+            if (at != root)
+                (void)close(at);
+            at = next;
+        }
+        (void)close(at);
+        walk_all(root, false, &good, &bad);
+        CHECK_NUM(bad, 1);
+        CHECK_NUM(good, 2 * (unsigned)fits + 1);
+        (void)close(root);
+        (void)snprintf(dir, sizeof dir, "rm -r '%s/deep'", folder);
+        CHECK_NUM(system(dir), 0);
+    }
+}
+
+static void
+test_tree_loops(void)
+{
+    char dir[PATH_MAX];
+    unsigned good, bad;
+    int root;
+
+    CASE("links that lead back");
+    (void)snprintf(dir, sizeof dir, "%s/loop", folder);
+    CHECK_NUM(mkdir(dir, 0700), 0);
+    root = open(dir, O_RDONLY | O_DIRECTORY);
+    CHECK(mkdirat(root, "d", 0700) == 0 && symlinkat("..", root, "d/up") == 0);
+    CHECK(symlinkat(".", root, "self") == 0 && symlinkat("d", root, "other") == 0);
+    CHECK(symlinkat("nowhere", root, "none") == 0);
+    walk_all(root, false, &good, &bad);
+    CHECK_NUM(good, 5); /* d, d/up, self, other, none: links are entries */
+    CHECK_NUM(bad, 0);
+    walk_all(root, true, &good, &bad);
+    CHECK_NUM(good, 2); /* d, other */
+    CHECK_NUM(bad, 4);  /* d/up, other/up, self, none */
+    (void)close(root);
+    (void)snprintf(dir, sizeof dir, "rm -r '%s/loop'", folder);
+    CHECK_NUM(system(dir), 0);
+}
+
 /* ===== ROOM 12 part ===== */
 
 static void
@@ -5569,6 +5816,14 @@ main(void)
     test_sig_path();
     test_sign_again();
     test_sign_refused();
+
+    test_tree_paths();
+    test_tree_names();
+    test_tree_matches();
+    test_tree_mtime();
+    test_tree_walk();
+    test_tree_depth();
+    test_tree_loops();
 
     test_pace();
     test_slowed();
