@@ -8236,12 +8236,22 @@ s3_first_part(struct store *st, struct span bucket, struct span key)
     return told ? (int64_t)size : -1;
 }
 
+/* Deletes what has a key. Without one, the same request would delete the bucket. */
+static int
+s3_delete(struct store *st, const struct s3_call *call, struct fail *f)
+{
+    if (!call->key.n)
+        return fail_set(f, S3UP_USAGE, "%s: s3://%.*s names no object", call->what,
+                        (int)call->bucket.n, call->bucket.p);
+    return s3_run(st, call, f);
+}
+
 static int
 s3_delete_object(struct store *st, struct span bucket, struct span key, struct fail *f)
 {
     struct s3_call call = s3_to("DeleteObject", "DELETE", bucket, key);
 
-    return s3_run(st, &call, f);
+    return s3_delete(st, &call, f);
 }
 
 /* Server-side: the bytes never come here. source is BUCKET/KEY, percent-encoded. */
@@ -8486,8 +8496,11 @@ s3_abort_upload(struct store *st, struct span bucket, struct span key, struct sp
 {
     struct s3_call call = s3_to("AbortMultipartUpload", "DELETE", bucket, key);
 
+    if (!id.n) /* a store may take that for the object */
+        return fail_set(f, S3UP_MISSING, "s3://%.*s/%.*s: this upload has no id",
+                        (int)bucket.n, bucket.p, (int)key.n, key.p);
     s3_query(&call, "uploadId", id);
-    return s3_run(st, &call, f);
+    return s3_delete(st, &call, f);
 }
 
 /* ---- lists ---- */
@@ -16683,6 +16696,8 @@ cli_abort(const struct cli *c, struct store *st, struct fail *f)
             return fail_set(f, S3UP_USAGE, "abort --upload-id needs one s3://BUCKET/KEY");
         if (!cli_uri(c->words[0], &bucket, &key, f))
             return -1;
+        if (!key.n)
+            return fail_set(f, S3UP_USAGE, "%s names no object", c->words[0]);
         if (c->dry_run)
             log_say(LOG_NOTE, "would abort the upload %s to %s", c->upload, c->words[0]);
         return c->dry_run ? 0 : s3_abort_upload(st, bucket, key, span_of(c->upload), f);

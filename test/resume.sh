@@ -1013,6 +1013,13 @@ sec_lists() {
     ends 2 abort
     ends 2 abort f
     ends 2 abort --upload-id x f s3://bkt/li/b
+    # Without a key the same request would delete a bucket that is empty.
+    ends 0 mb s3://li-empty
+    for uri in s3://li-empty s3://li-empty/; do
+        refused 2 'names no object' abort --upload-id x $uri
+        refused 2 'names no object' abort --dry-run --upload-id x $uri
+    done
+    ends 0 uploads s3://li-empty
 }
 
 sec_sweep() {
