@@ -9238,7 +9238,7 @@ part_take_temp(const struct part_place *p, struct fail *f)
         (void)fail_set(f, S3UP_SKIPPED, "%s: %s, which is no plain file, is in the way",
                        p->path, p->temp);
     else if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        (void)fail_set(f, S3UP_LOCKED, "another run is fetching %s", p->path);
+        (void)fail_set(f, S3UP_LOCKED, "another run is writing %s", p->path);
     else if (part_in_place(p, fd))
         return fd;
     if (fd < 0)
@@ -9265,7 +9265,7 @@ part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
             (void)close(fd);
     }
     return f->code == S3UP_OK
-               ? fail_set(f, S3UP_LOCKED, "another run is fetching %s", p->path)
+               ? fail_set(f, S3UP_LOCKED, "another run is writing %s", p->path)
                : -1;
 }
 
@@ -10046,6 +10046,7 @@ struct xfer {
     bool (*next)(void *owner, struct xfer_item *item);
     void (*event)(void *owner, const struct xfer_event *e);
     void *owner;
+    int lock; /* a file that the caller has locked, or 0: workers must not hold it */
     bool no_more, hopeless;
     bool proven;      /* the store has taken something */
     bool sumless;     /* it takes no sums in a list of parts */
@@ -13471,6 +13472,8 @@ xfer_leave(void *context)
         if (up->temp >= 0)
             (void)close(up->temp);
     }
+    if (x->lock > 0)
+        (void)close(x->lock);
     if (x->st->conn.wire.fd >= 0)
         (void)close(x->st->conn.wire.fd); /* without a word: it is the parent's */
     http_init(&x->st->conn);
@@ -14634,6 +14637,7 @@ struct cli_run {
     struct buf folder;
     struct cli_tally tally;
     uint64_t bytes, resumed, parts, retries;
+    uint64_t moved; /* over the wire, by transfers before the one in xfer */
     uint64_t total; /* bytes of all files; 0: not known */
     int64_t begun;  /* ticks, and so are the next */
     int64_t drawn, told;
@@ -15373,7 +15377,8 @@ cli_summary(const struct cli_run *r)
         buf_str(&line, " in ");
         cli_put_age(&line, took / 1000);
         buf_str(&line, ", ");
-        num_put_size(&line, r->xfer.crew.moved * 1000 / (uint64_t)(took + 1));
+        num_put_size(&line,
+                     (r->moved + r->xfer.crew.moved) * 1000 / (uint64_t)(took + 1));
         buf_str(&line, "/s");
         if (r->resumed) {
             buf_str(&line, ", ");
@@ -15518,16 +15523,19 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     return 0;
 }
 
-/* Sends or fetches the words of a run, and counts what came of them. */
+/* Sends or fetches the words of a run, and counts what came of them. lock: a file that is
+ * locked meanwhile, or 0. */
 static int
-cli_run_words(struct cli_run *r, struct store *st, struct fail *f)
+cli_run_words(struct cli_run *r, struct store *st, int lock, struct fail *f)
 {
     bool ended;
 
+    r->moved += r->xfer.crew.moved; /* by the words before these */
     r->xfer = (struct xfer){.st = st,
                             .wish = &r->wish,
                             .bucket = r->bucket,
                             .next = r->next,
+                            .lock = lock,
                             .event = cli_hear,
                             .owner = st->config.owner};
     r->left = -1;
@@ -15559,34 +15567,108 @@ cli_tell_spool(const struct cli *c, uint64_t n)
     buf_free(&text);
 }
 
-/* Puts the stream into a file; *n is how long it was. What ends early leaves nothing. */
+/* A stream that is kept in a file, until the store has it. */
+struct cli_spool {
+    struct part_place place; /* its temp is what the stream is first put into */
+    struct buf path;
+    int fd;     /* locked from before the first byte until the name is gone; or -1 */
+    uint64_t n; /* bytes that came */
+};
+
 static int
-cli_fill_spool(const struct cli *c, const char *part, const char *path, uint64_t *n,
+cli_open_spool(const struct cli_run *r, struct store *st, struct cli_spool *s,
                struct fail *f)
 {
+    struct jrn_what what = {"spool", "-", {NULL, 0}, r->bucket, r->given};
+    struct buf endpoint = buf_upto(URL_MAX);
+    const char *name;
+
+    *s = (struct cli_spool){.path = buf_upto(PATH_MAX), .fd = -1};
+    xfer_put_endpoint(st, &endpoint);
+    what.endpoint = buf_span(&endpoint);
+    jrn_put_path(r->cli->spool, &what, &s->path);
+    buf_free(&endpoint);
+    s->place.path = buf_text(&s->path);
+    s->place.folder = os_open_folder(s->place.path, O_RDONLY);
+    if (s->place.folder < 0)
+        return fail_sys(f, "write", s->place.path);
+    name = strrchr(s->place.path, '/') + 1;
+    (void)snprintf(s->place.name, sizeof s->place.name, "%s", name);
+    (void)snprintf(s->place.temp, sizeof s->place.temp, "%s.part", name);
+    return 0;
+}
+
+static void
+cli_close_spool(struct cli_spool *s)
+{
+    if (s->fd >= 0)
+        (void)close(s->fd);
+    part_leave(&s->place);
+    buf_free(&s->path);
+}
+
+/* Takes what an earlier run left, if there is something. Its name can be foreseen: in a
+ * folder that others may write to, what lies there may be theirs. */
+static int
+cli_take_spool(struct cli_spool *s, struct fail *f)
+{
+    const struct part_place *p = &s->place;
+    struct stat info, folder;
+    int busy;
+
+    s->fd = os_open_in(p->folder, p->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
+    if (s->fd < 0)
+        return errno == ENOENT ? 0 : fail_sys(f, "take", p->path);
+    busy = flock(s->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (fstat(s->fd, &info) != 0 || fstat(p->folder, &folder) != 0)
+        return fail_sys(f, "examine", p->path);
+    if (!S_ISREG(info.st_mode) || info.st_nlink > 1 ||
+        (info.st_uid != geteuid() &&
+         (info.st_uid != folder.st_uid || folder.st_mode & 022)))
+        return fail_set(f, S3UP_DENIED,
+                        "%s may be somebody else's: remove it, or take another --spool",
+                        p->path);
+    if (busy || !info.st_nlink)
+        return fail_set(f, S3UP_LOCKED, "another run is sending %s", p->path);
+    return 0;
+}
+
+/* What is in the spool is stored: it goes, and with it the lock. */
+static int
+cli_drop_spool(struct cli_spool *s, struct fail *f)
+{
+    int rc = unlinkat(s->place.folder, s->place.name, 0) == 0
+                 ? 0
+                 : fail_sys(f, "remove", s->place.path);
+
+    (void)close(s->fd);
+    s->fd = -1;
+    return rc;
+}
+
+/* Puts the stream into a file. What ends early leaves nothing. */
+static int
+cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
+{
+    const struct part_place *p = &to->place;
     struct xfer_item item = {.fd = STDIN_FILENO};
     char *piece = malloc(S3_WINDOW);
     struct xfer_up up = {.stream = NULL};
     struct xfer_stream s;
-    int fd = os_open(part, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600);
     ssize_t did = 1;
 
-    *n = 0;
-    if (!piece || fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        (void)(fd >= 0 && errno == EWOULDBLOCK
-                   ? fail_set(f, S3UP_LOCKED, "another run is writing %s", part)
-                   : fail_sys(f, "write", part));
-    } else if (ftruncate(fd, 0) != 0) {
-        (void)fail_sys(f, "write", part);
-    } else if (!c->producer || cli_produce(c->producer, &item, f) == 0) {
+    to->fd = piece ? part_make_temp(p, 0600, f) : fail_sys(f, "write", p->path);
+    if (to->fd >= 0 && faccessat(p->folder, p->name, F_OK, 0) == 0)
+        (void)fail_set(f, S3UP_LOCKED, "another run has just written %s", p->path);
+    if (f->code == S3UP_OK && (!c->producer || cli_produce(c->producer, &item, f) == 0)) {
         while (f->code == S3UP_OK && !os_stop &&
                ((did = read(item.fd, piece, S3_WINDOW)) > 0 || (did && os_again()))) {
-            cli_tell_spool(c, *n);
+            cli_tell_spool(c, to->n);
             if (did < 0)
                 continue;
-            *n += (uint64_t)did;
-            if (!os_write(fd, piece, (size_t)did))
-                (void)fail_sys(f, "write", part);
+            to->n += (uint64_t)did;
+            if (!os_write(to->fd, piece, (size_t)did))
+                (void)fail_sys(f, "write", p->path);
         }
         if (did < 0 && !os_stop)
             (void)fail_sys(f, "read", "standard input");
@@ -15599,13 +15681,13 @@ cli_fill_spool(const struct cli *c, const char *part, const char *path, uint64_t
         if (os_stop)
             (void)fail_set(f, S3UP_INTERRUPTED, "interrupted while the stream was read");
         if (f->code == S3UP_OK &&
-            (fsync(fd) != 0 || rename(part, path) != 0 || !os_sync_folder(path)))
-            (void)fail_sys(f, "write", path);
-        if (f->code != S3UP_OK)
-            (void)unlink(part);
+            (fsync(to->fd) != 0 ||
+             renameat(p->folder, p->temp, p->folder, p->name) != 0 ||
+             !os_sync_in(p->folder)))
+            (void)fail_sys(f, "write", p->path);
     }
-    if (fd >= 0)
-        (void)close(fd);
+    if (f->code != S3UP_OK && to->fd >= 0)
+        (void)unlinkat(p->folder, p->temp, 0);
     free(piece);
     return f->code == S3UP_OK ? 0 : -1;
 }
@@ -15632,41 +15714,33 @@ cli_check_spool(const struct cli *c, struct fail *f)
 static int
 cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
 {
-    struct buf endpoint = buf_upto(URL_MAX), path = buf_upto(PATH_MAX),
-               part = buf_upto(PATH_MAX);
-    struct jrn_what what = {"spool", "-", {NULL, 0}, r->bucket, r->given};
+    struct cli_spool s = {.place.folder = -1, .fd = -1};
     char *word;
     bool left;
-    uint64_t n = 0;
     int rc = cli_check_spool(r->cli, f);
 
-    xfer_put_endpoint(st, &endpoint);
-    what.endpoint = buf_span(&endpoint);
-    jrn_put_path(r->cli->spool, &what, &path);
-    buf_put(&part, buf_span(&path));
-    buf_str(&part, ".part");
-    word = (char *)(uintptr_t)buf_text(&path);
+    if (rc == 0 && ((rc = cli_open_spool(r, st, &s, f)) == 0))
+        rc = cli_take_spool(&s, f);
+    word = (char *)(uintptr_t)s.place.path;
     r->words = &word;
-    left = rc == 0 && access(word, F_OK) == 0;
+    left = rc == 0 && s.fd >= 0;
     r->at = 0;
     if (left) {
         log_say(LOG_NOTE, "first the stream that an earlier run left in %s", word);
-        rc = cli_run_words(r, st, f);
+        rc = cli_run_words(r, st, s.fd, f);
     }
-    if (rc == 0 && !r->tally.failed && left && unlink(word) != 0)
-        rc = fail_sys(f, "remove", word);
+    if (left && rc == 0 && !r->tally.failed)
+        rc = cli_drop_spool(&s, f);
     if (rc == 0 && !r->tally.failed)
-        rc = cli_fill_spool(r->cli, buf_text(&part), word, &n, f);
+        rc = cli_fill_spool(r->cli, &s, f);
     r->at = 0;
-    if (rc == 0 && !r->tally.failed && (n || !left))
-        rc = cli_run_words(r, st, f);
-    if (rc == 0 && !r->tally.failed && unlink(word) != 0)
-        rc = fail_sys(f, "remove", word);
+    if (rc == 0 && !r->tally.failed && (s.n || !left))
+        rc = cli_run_words(r, st, s.fd, f);
+    if (rc == 0 && !r->tally.failed)
+        rc = cli_drop_spool(&s, f);
     if (rc == 0 && r->tally.failed && access(word, F_OK) == 0)
         log_say(LOG_NOTE, "the stream is kept in %s; the same command sends it", word);
-    buf_free(&endpoint);
-    buf_free(&path);
-    buf_free(&part);
+    cli_close_spool(&s);
     return rc;
 }
 
@@ -15745,7 +15819,7 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
         return -1;
     cli_begin_run(&run, st);
     if ((c->spool && !c->dry_run ? cli_put_spool(&run, st, f)
-                                 : cli_run_words(&run, st, f)) == 0)
+                                 : cli_run_words(&run, st, 0, f)) == 0)
         code = cli_outcome(&run.tally);
     return cli_end_run(&run, st, code, f);
 }
@@ -16084,7 +16158,7 @@ cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
                 !span_eq(bucket, r->bucket))
                 break;
         if (all == 1 || !(r->hopeless || r->xfer.hopeless || os_stop))
-            rc = cli_run_words(r, st, f);
+            rc = cli_run_words(r, st, 0, f);
         for (; r->at < r->last; r->at++)
             cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], r->verb,
                                             r->tally.code, r->to_stdout));
@@ -17378,7 +17452,7 @@ cli_cp(const struct cli *c, struct store *st, struct fail *f)
         run.wish.part_size = PART_COPY;
     }
     cli_begin_run(&run, st);
-    if (cli_run_words(&run, st, f) == 0)
+    if (cli_run_words(&run, st, 0, f) == 0)
         code = cli_outcome(&run.tally);
     return cli_end_run(&run, st, code, f);
 }
