@@ -15482,6 +15482,19 @@ cli_metrics(const struct cli_run *r, int code, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
+/* A new file takes the place of the old one: nobody wants that of a device, or of a link
+ * to one, as /dev/stdout is. */
+static int
+cli_check_metrics(const char *path, struct fail *f)
+{
+    struct stat info;
+
+    if (!path || lstat(path, &info) != 0 || S_ISREG(info.st_mode))
+        return 0;
+    return fail_set(f, S3UP_USAGE,
+                    "--metrics: %s would be replaced, and is no plain file", path);
+}
+
 /* Checks what belongs together, and fills the wish. */
 static int
 cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
@@ -15515,6 +15528,8 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     if (stream) /* what is given must hold it: a stream cannot be begun again */
         w->part_size = (uint64_t)plan.part;
     w->threshold = c->threshold ? c->threshold : w->part_size;
+    if (cli_check_metrics(c->metrics, f) < 0)
+        return -1;
     if (c->concat && c->count - 1 > JRN_SOURCES)
         return fail_set(f, S3UP_USAGE, "--concat joins %d files at most", JRN_SOURCES);
     if (c->journal && c->count > 2 && !c->concat)
@@ -16946,6 +16961,7 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
         struct buf text = buf_upto(4 * (size_t)JRN_LEDGER);
         struct fail now = {S3UP_OK, ""};
         struct span rest, line;
+        unsigned torn = 0;
 
         buf_clear(&path);
         buf_put(&path, buf_span(&folder));
@@ -16955,8 +16971,10 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
         rest = buf_span(&text);
         while (rc == 0 && rest.n && span_cut(&rest, '\n', &line))
             if (line.n && !cli_show_stored(c, line, pattern))
-                log_say(LOG_WARN, "%s: a line is torn, and was passed over",
-                        buf_text(&path));
+                torn++;
+        if (torn)
+            log_say(LOG_WARN, "%s: torn lines that were passed over: %u", buf_text(&path),
+                    torn);
         buf_free(&text);
     }
     buf_free(&folder);

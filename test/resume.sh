@@ -1075,9 +1075,10 @@ sec_history() {
     ends 0 history --json
     json "$T/out"
     out '"parts":6' '"part_size":5242880' '"size":27000000' '"etag":"'
-    printf '{"time":"2026' >>state/ledger.jsonl
+    printf '{"time":"2026\n{\n{"time":' >>state/ledger.jsonl
     ends 0 history
-    err torn
+    err 'torn lines that were passed over: 3'
+    is "$(grep -c . "$T/err")" 1
     is "$(grep -c . "$T/out")" 2
     ends 0 put small s3://bkt/hi/
     ends 0 history
@@ -1289,6 +1290,13 @@ sec_json() {
     check test "$(stat -c %i m)" != "$inode"
     is "$(stat -c %a m)" 644
     is "$(find . -name 'm*' | grep -c .)" 1
+    mkfifo fifo
+    ln -s m link
+    for odd in fifo link .; do # what is no file is not made one
+        refused 2 'no plain file' put --metrics $odd s s3://bkt/js/m
+    done
+    check test -p fifo
+    check test -h link
     run put --metrics no/such/folder s s3://bkt/js/m
     check test "$rc" -ne 0
 }
