@@ -2247,33 +2247,14 @@ os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
     return fd < 0 ? fail_sys(f, "write", path) : fd;
 }
 
-/* A device or a FIFO is written to, and never replaced: /dev/null must stay what it is. */
-static int
-os_write_to(const char *path, struct span data, struct fail *f)
-{
-    int fd = os_open(path, O_WRONLY | O_NOCTTY, 0);
-    bool good = fd >= 0 && os_write(fd, data.p, data.n);
-
-    if (!good)
-        (void)fail_sys(f, "write", path);
-    if (fd >= 0 && close(fd) != 0 && good)
-        (void)fail_sys(f, "write", path);
-    return f->code == S3UP_OK ? 0 : -1;
-}
-
 /* Gives path new contents, all or nothing: readers see the old file or the new one, also
  * after a crash. */
 static int
 os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
 {
     struct buf temp = buf_upto(PATH_MAX);
-    struct stat info;
-    int fd, rc;
+    int fd = os_temp(path, mode, &temp, f), rc = fd < 0 ? -1 : 0;
 
-    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
-        return os_write_to(path, data, f);
-    fd = os_temp(path, mode, &temp, f);
-    rc = fd < 0 ? -1 : 0;
     if (rc == 0 && (!os_write(fd, data.p, data.n) || fsync(fd) != 0))
         rc = fail_sys(f, "write", path);
     if (fd >= 0 && close(fd) != 0 && rc == 0)
@@ -8266,12 +8247,22 @@ s3_first_part(struct store *st, struct span bucket, struct span key)
     return told ? (int64_t)size : -1;
 }
 
+/* Deletes what has a key. Without one, the same request would delete the bucket. */
+static int
+s3_delete(struct store *st, const struct s3_call *call, struct fail *f)
+{
+    if (!call->key.n)
+        return fail_set(f, S3UP_USAGE, "%s: s3://%.*s names no object", call->what,
+                        (int)call->bucket.n, call->bucket.p);
+    return s3_run(st, call, f);
+}
+
 static int
 s3_delete_object(struct store *st, struct span bucket, struct span key, struct fail *f)
 {
     struct s3_call call = s3_to("DeleteObject", "DELETE", bucket, key);
 
-    return s3_run(st, &call, f);
+    return s3_delete(st, &call, f);
 }
 
 /* Server-side: the bytes never come here. source is BUCKET/KEY, percent-encoded. */
@@ -8516,8 +8507,11 @@ s3_abort_upload(struct store *st, struct span bucket, struct span key, struct sp
 {
     struct s3_call call = s3_to("AbortMultipartUpload", "DELETE", bucket, key);
 
+    if (!id.n) /* a store may take that for the object */
+        return fail_set(f, S3UP_MISSING, "s3://%.*s/%.*s: this upload has no id",
+                        (int)bucket.n, bucket.p, (int)key.n, key.p);
     s3_query(&call, "uploadId", id);
-    return s3_run(st, &call, f);
+    return s3_delete(st, &call, f);
 }
 
 /* ---- lists ---- */
@@ -9263,7 +9257,7 @@ part_take_temp(const struct part_place *p, struct fail *f)
         (void)fail_set(f, S3UP_SKIPPED, "%s: %s, which is no plain file, is in the way",
                        p->path, p->temp);
     else if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        (void)fail_set(f, S3UP_LOCKED, "another run is fetching %s", p->path);
+        (void)fail_set(f, S3UP_LOCKED, "another run is writing %s", p->path);
     else if (part_in_place(p, fd))
         return fd;
     if (fd < 0)
@@ -9303,7 +9297,7 @@ part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
             (void)close(fd);
     }
     return f->code == S3UP_OK
-               ? fail_set(f, S3UP_LOCKED, "another run is fetching %s", p->path)
+               ? fail_set(f, S3UP_LOCKED, "another run is writing %s", p->path)
                : -1;
 }
 
@@ -9853,15 +9847,13 @@ crew_adapt(struct crew *c)
 {
     struct crew_pace *p = &c->pace;
     int64_t took = os_ticks() - p->since;
-    unsigned next, share;
+    unsigned next;
     int64_t rate;
 
     crew_look(c);
-    /* What those who are new move first only fills buffers on the way. */
-    share = p->settling ? p->limit : p->limit / 4 + 1;
     if (p->fixed || crew_is_slowed(c) || took < CREW_ROUND ||
-        (p->moved < (int64_t)share * CREW_ENOUGH && p->answers < share * CREW_ANSWERS &&
-         took < CREW_LONG))
+        (p->moved < (int64_t)p->limit * CREW_ENOUGH &&
+         p->answers < p->limit * CREW_ANSWERS && took < CREW_LONG))
         return;
     /* A request has a price of its own, as if it carried so many bytes more. */
     rate = (p->moved + (int64_t)p->answers * CREW_PRICE) * 1000 / took;
@@ -10094,6 +10086,7 @@ struct xfer {
     bool (*next)(void *owner, struct xfer_item *item);
     void (*event)(void *owner, const struct xfer_event *e);
     void *owner;
+    int lock; /* a file that the caller has locked, or 0: workers must not hold it */
     bool no_more;
     enum s3up_exit hopeless; /* not S3UP_OK: the rest would fail for the same reason */
     bool proven;             /* the store has taken something */
@@ -13552,6 +13545,8 @@ xfer_leave(void *context)
         if (up->temp >= 0)
             (void)close(up->temp);
     }
+    if (x->lock > 0)
+        (void)close(x->lock);
     if (x->st->conn.wire.fd >= 0)
         (void)close(x->st->conn.wire.fd); /* without a word: it is the parent's */
     http_init(&x->st->conn);
@@ -14725,6 +14720,7 @@ struct cli_run {
     struct buf folder;
     struct cli_tally tally;
     uint64_t bytes, resumed, parts, retries;
+    uint64_t moved; /* over the wire, by transfers before the one in xfer */
     uint64_t total; /* bytes of all files; 0: not known */
     int64_t begun;  /* ticks, and so are the next */
     int64_t drawn, told;
@@ -15521,7 +15517,8 @@ cli_summary(const struct cli_run *r)
         buf_str(&line, " in ");
         cli_put_age(&line, took / 1000);
         buf_str(&line, ", ");
-        num_put_size(&line, r->xfer.crew.moved * 1000 / (uint64_t)(took + 1));
+        num_put_size(&line,
+                     (r->moved + r->xfer.crew.moved) * 1000 / (uint64_t)(took + 1));
         buf_str(&line, "/s");
         if (r->resumed) {
             buf_str(&line, ", ");
@@ -15625,6 +15622,19 @@ cli_metrics(const struct cli_run *r, int code, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
+/* A new file takes the place of the old one: nobody wants that of a device, or of a link
+ * to one, as /dev/stdout is. */
+static int
+cli_check_metrics(const char *path, struct fail *f)
+{
+    struct stat info;
+
+    if (!path || lstat(path, &info) != 0 || S_ISREG(info.st_mode))
+        return 0;
+    return fail_set(f, S3UP_USAGE,
+                    "--metrics: %s would be replaced, and is no plain file", path);
+}
+
 /* Checks what belongs together, and fills the wish. */
 static int
 cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
@@ -15658,6 +15668,8 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     if (stream) /* what is given must hold it: a stream cannot be begun again */
         w->part_size = (uint64_t)plan.part;
     w->threshold = c->threshold ? c->threshold : w->part_size;
+    if (cli_check_metrics(c->metrics, f) < 0)
+        return -1;
     if (c->concat && c->count - 1 > JRN_SOURCES)
         return fail_set(f, S3UP_USAGE, "--concat joins %d files at most", JRN_SOURCES);
     if (c->journal && c->count > 2 && !c->concat)
@@ -15666,16 +15678,19 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     return 0;
 }
 
-/* Sends or fetches the words of a run, and counts what came of them. */
+/* Sends or fetches the words of a run, and counts what came of them. lock: a file that is
+ * locked meanwhile, or 0. */
 static int
-cli_run_words(struct cli_run *r, struct store *st, struct fail *f)
+cli_run_words(struct cli_run *r, struct store *st, int lock, struct fail *f)
 {
     bool ended;
 
+    r->moved += r->xfer.crew.moved; /* by the words before these */
     r->xfer = (struct xfer){.st = st,
                             .wish = &r->wish,
                             .bucket = r->bucket,
                             .next = r->next,
+                            .lock = lock,
                             .event = cli_hear,
                             .owner = st->config.owner};
     r->left = -1;
@@ -15707,34 +15722,108 @@ cli_tell_spool(const struct cli *c, uint64_t n)
     buf_free(&text);
 }
 
-/* Puts the stream into a file; *n is how long it was. What ends early leaves nothing. */
+/* A stream that is kept in a file, until the store has it. */
+struct cli_spool {
+    struct part_place place; /* its temp is what the stream is first put into */
+    struct buf path;
+    int fd;     /* locked from before the first byte until the name is gone; or -1 */
+    uint64_t n; /* bytes that came */
+};
+
 static int
-cli_fill_spool(const struct cli *c, const char *part, const char *path, uint64_t *n,
+cli_open_spool(const struct cli_run *r, struct store *st, struct cli_spool *s,
                struct fail *f)
 {
+    struct jrn_what what = {"spool", "-", {NULL, 0}, r->bucket, r->given};
+    struct buf endpoint = buf_upto(URL_MAX);
+    const char *name;
+
+    *s = (struct cli_spool){.path = buf_upto(PATH_MAX), .fd = -1};
+    xfer_put_endpoint(st, &endpoint);
+    what.endpoint = buf_span(&endpoint);
+    jrn_put_path(r->cli->spool, &what, &s->path);
+    buf_free(&endpoint);
+    s->place.path = buf_text(&s->path);
+    s->place.folder = os_open_folder(s->place.path, O_RDONLY);
+    if (s->place.folder < 0)
+        return fail_sys(f, "write", s->place.path);
+    name = strrchr(s->place.path, '/') + 1;
+    (void)snprintf(s->place.name, sizeof s->place.name, "%s", name);
+    (void)snprintf(s->place.temp, sizeof s->place.temp, "%s.part", name);
+    return 0;
+}
+
+static void
+cli_close_spool(struct cli_spool *s)
+{
+    if (s->fd >= 0)
+        (void)close(s->fd);
+    part_leave(&s->place);
+    buf_free(&s->path);
+}
+
+/* Takes what an earlier run left, if there is something. Its name can be foreseen: in a
+ * folder that others may write to, what lies there may be theirs. */
+static int
+cli_take_spool(struct cli_spool *s, struct fail *f)
+{
+    const struct part_place *p = &s->place;
+    struct stat info, folder;
+    int busy;
+
+    s->fd = os_open_in(p->folder, p->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
+    if (s->fd < 0)
+        return errno == ENOENT ? 0 : fail_sys(f, "take", p->path);
+    busy = flock(s->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (fstat(s->fd, &info) != 0 || fstat(p->folder, &folder) != 0)
+        return fail_sys(f, "examine", p->path);
+    if (!S_ISREG(info.st_mode) || info.st_nlink > 1 ||
+        (info.st_uid != geteuid() &&
+         (info.st_uid != folder.st_uid || folder.st_mode & 022)))
+        return fail_set(f, S3UP_DENIED,
+                        "%s may be somebody else's: remove it, or take another --spool",
+                        p->path);
+    if (busy || !info.st_nlink)
+        return fail_set(f, S3UP_LOCKED, "another run is sending %s", p->path);
+    return 0;
+}
+
+/* What is in the spool is stored: it goes, and with it the lock. */
+static int
+cli_drop_spool(struct cli_spool *s, struct fail *f)
+{
+    int rc = unlinkat(s->place.folder, s->place.name, 0) == 0
+                 ? 0
+                 : fail_sys(f, "remove", s->place.path);
+
+    (void)close(s->fd);
+    s->fd = -1;
+    return rc;
+}
+
+/* Puts the stream into a file. What ends early leaves nothing. */
+static int
+cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
+{
+    const struct part_place *p = &to->place;
     struct xfer_item item = {.fd = STDIN_FILENO};
     char *piece = malloc(S3_WINDOW);
     struct xfer_up up = {.stream = NULL};
     struct xfer_stream s;
-    int fd = os_open(part, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600);
     ssize_t did = 1;
 
-    *n = 0;
-    if (!piece || fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        (void)(fd >= 0 && errno == EWOULDBLOCK
-                   ? fail_set(f, S3UP_LOCKED, "another run is writing %s", part)
-                   : fail_sys(f, "write", part));
-    } else if (ftruncate(fd, 0) != 0) {
-        (void)fail_sys(f, "write", part);
-    } else if (!c->producer || cli_produce(c->producer, &item, f) == 0) {
+    to->fd = piece ? part_make_temp(p, 0600, f) : fail_sys(f, "write", p->path);
+    if (to->fd >= 0 && faccessat(p->folder, p->name, F_OK, 0) == 0)
+        (void)fail_set(f, S3UP_LOCKED, "another run has just written %s", p->path);
+    if (f->code == S3UP_OK && (!c->producer || cli_produce(c->producer, &item, f) == 0)) {
         while (f->code == S3UP_OK && !os_stop &&
                ((did = read(item.fd, piece, S3_WINDOW)) > 0 || (did && os_again()))) {
-            cli_tell_spool(c, *n);
+            cli_tell_spool(c, to->n);
             if (did < 0)
                 continue;
-            *n += (uint64_t)did;
-            if (!os_write(fd, piece, (size_t)did))
-                (void)fail_sys(f, "write", part);
+            to->n += (uint64_t)did;
+            if (!os_write(to->fd, piece, (size_t)did))
+                (void)fail_sys(f, "write", p->path);
         }
         if (did < 0 && !os_stop)
             (void)fail_sys(f, "read", "standard input");
@@ -15747,13 +15836,13 @@ cli_fill_spool(const struct cli *c, const char *part, const char *path, uint64_t
         if (os_stop)
             (void)fail_set(f, S3UP_INTERRUPTED, "interrupted while the stream was read");
         if (f->code == S3UP_OK &&
-            (fsync(fd) != 0 || rename(part, path) != 0 || !os_sync_folder(path)))
-            (void)fail_sys(f, "write", path);
-        if (f->code != S3UP_OK)
-            (void)unlink(part);
+            (fsync(to->fd) != 0 ||
+             renameat(p->folder, p->temp, p->folder, p->name) != 0 ||
+             !os_sync_in(p->folder)))
+            (void)fail_sys(f, "write", p->path);
     }
-    if (fd >= 0)
-        (void)close(fd);
+    if (f->code != S3UP_OK && to->fd >= 0)
+        (void)unlinkat(p->folder, p->temp, 0);
     free(piece);
     return f->code == S3UP_OK ? 0 : -1;
 }
@@ -15780,41 +15869,33 @@ cli_check_spool(const struct cli *c, struct fail *f)
 static int
 cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
 {
-    struct buf endpoint = buf_upto(URL_MAX), path = buf_upto(PATH_MAX),
-               part = buf_upto(PATH_MAX);
-    struct jrn_what what = {"spool", "-", {NULL, 0}, r->bucket, r->given};
+    struct cli_spool s = {.place.folder = -1, .fd = -1};
     char *word;
     bool left;
-    uint64_t n = 0;
     int rc = cli_check_spool(r->cli, f);
 
-    xfer_put_endpoint(st, &endpoint);
-    what.endpoint = buf_span(&endpoint);
-    jrn_put_path(r->cli->spool, &what, &path);
-    buf_put(&part, buf_span(&path));
-    buf_str(&part, ".part");
-    word = (char *)(uintptr_t)buf_text(&path);
+    if (rc == 0 && ((rc = cli_open_spool(r, st, &s, f)) == 0))
+        rc = cli_take_spool(&s, f);
+    word = (char *)(uintptr_t)s.place.path;
     r->words = &word;
-    left = rc == 0 && access(word, F_OK) == 0;
+    left = rc == 0 && s.fd >= 0;
     r->at = 0;
     if (left) {
         log_say(LOG_NOTE, "first the stream that an earlier run left in %s", word);
-        rc = cli_run_words(r, st, f);
+        rc = cli_run_words(r, st, s.fd, f);
     }
-    if (rc == 0 && !r->tally.failed && left && unlink(word) != 0)
-        rc = fail_sys(f, "remove", word);
+    if (left && rc == 0 && !r->tally.failed)
+        rc = cli_drop_spool(&s, f);
     if (rc == 0 && !r->tally.failed)
-        rc = cli_fill_spool(r->cli, buf_text(&part), word, &n, f);
+        rc = cli_fill_spool(r->cli, &s, f);
     r->at = 0;
-    if (rc == 0 && !r->tally.failed && (n || !left))
-        rc = cli_run_words(r, st, f);
-    if (rc == 0 && !r->tally.failed && unlink(word) != 0)
-        rc = fail_sys(f, "remove", word);
+    if (rc == 0 && !r->tally.failed && (s.n || !left))
+        rc = cli_run_words(r, st, s.fd, f);
+    if (rc == 0 && !r->tally.failed)
+        rc = cli_drop_spool(&s, f);
     if (rc == 0 && r->tally.failed && access(word, F_OK) == 0)
         log_say(LOG_NOTE, "the stream is kept in %s; the same command sends it", word);
-    buf_free(&endpoint);
-    buf_free(&path);
-    buf_free(&part);
+    cli_close_spool(&s);
     return rc;
 }
 
@@ -15891,7 +15972,7 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
         return -1;
     cli_begin_run(&run, st);
     if ((c->spool && !c->dry_run ? cli_put_spool(&run, st, f)
-                                 : cli_run_words(&run, st, f)) == 0)
+                                 : cli_run_words(&run, st, 0, f)) == 0)
         code = cli_outcome(&run.tally);
     return cli_end_run(&run, st, code, f);
 }
@@ -16237,7 +16318,7 @@ cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
                 !span_eq(bucket, r->bucket))
                 break;
         if (all == 1 || !(r->hopeless || r->xfer.hopeless || os_stop))
-            rc = cli_run_words(r, st, f);
+            rc = cli_run_words(r, st, 0, f);
         for (; r->at < r->last; r->at++)
             cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], r->verb,
                                             r->tally.code, r->to_stdout));
@@ -16849,6 +16930,8 @@ cli_abort(const struct cli *c, struct store *st, struct fail *f)
             return fail_set(f, S3UP_USAGE, "abort --upload-id needs one s3://BUCKET/KEY");
         if (!cli_uri(c->words[0], &bucket, &key, f))
             return -1;
+        if (!key.n)
+            return fail_set(f, S3UP_USAGE, "%s names no object", c->words[0]);
         if (c->dry_run)
             log_say(LOG_NOTE, "would abort the upload %s to %s", c->upload, c->words[0]);
         return c->dry_run ? 0 : s3_abort_upload(st, bucket, key, span_of(c->upload), f);
@@ -17023,6 +17106,7 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
         struct buf text = buf_upto(4 * (size_t)JRN_LEDGER);
         struct fail now = {S3UP_OK, ""};
         struct span rest, line;
+        unsigned torn = 0;
 
         buf_clear(&path);
         buf_put(&path, buf_span(&folder));
@@ -17032,8 +17116,10 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
         rest = buf_span(&text);
         while (rc == 0 && rest.n && span_cut(&rest, '\n', &line))
             if (line.n && !cli_show_stored(c, line, pattern))
-                log_say(LOG_WARN, "%s: a line is torn, and was passed over",
-                        buf_text(&path));
+                torn++;
+        if (torn)
+            log_say(LOG_WARN, "%s: torn lines that were passed over: %u", buf_text(&path),
+                    torn);
         buf_free(&text);
     }
     buf_free(&folder);
@@ -17529,7 +17615,7 @@ cli_cp(const struct cli *c, struct store *st, struct fail *f)
         run.wish.part_size = PART_COPY;
     }
     cli_begin_run(&run, st);
-    if (cli_run_words(&run, st, f) == 0)
+    if (cli_run_words(&run, st, 0, f) == 0)
         code = cli_outcome(&run.tally);
     return cli_end_run(&run, st, code, f);
 }

@@ -155,7 +155,7 @@ hostile_wipe(void *p, size_t n)
 }
 
 static int
-hostile_open(const char *path, int flags, ...)
+hostile_openat(int folder, const char *path, int flags, ...)
 {
     va_list args;
     mode_t mode;
@@ -166,7 +166,7 @@ hostile_open(const char *path, int flags, ...)
     va_end(args);
     if (hostile_fails('o'))
         return -1;
-    fd = open(path, flags, mode);
+    fd = openat(folder, path, flags, mode);
     hostile_seen.fds += fd >= 0;
     hostile_seen.writing = flags & O_WRONLY ? fd : hostile_seen.writing;
     return fd;
@@ -272,7 +272,7 @@ hostile_poll(struct pollfd *p, nfds_t n, int milliseconds)
 
 #define malloc         hostile_malloc
 #define free           hostile_free
-#define open           hostile_open
+#define openat         hostile_openat
 #define explicit_bzero hostile_wipe
 #define close          hostile_close
 #define read           hostile_read
@@ -289,7 +289,7 @@ hostile_poll(struct pollfd *p, nfds_t n, int milliseconds)
 #undef main
 #undef malloc
 #undef free
-#undef open
+#undef openat
 #undef explicit_bzero
 #undef close
 #undef read

@@ -446,6 +446,11 @@ sec_bucket() { # a whole one must be named
     refused 2 'takes no value' sweep --force=bkt s3://bkt
     refused 2 'names no object|rm -r' rm s3://bkt
     refused 2 '--older-than goes with -r' rm --older-than 1d s3://bkt/a
+    # What has no name is refused below the commands, too: a list may be damaged.
+    ends 0 mb s3://bare
+    check_not store_says delete bare ''
+    check has "$T/call" 'names no object'
+    ends 0 rb s3://bare
     is "$(keys s3://bkt)" 3
     ends 0 rm -r --dry-run s3://bkt
     is "$(grep -c 'would delete' "$T/err")" 3

@@ -444,6 +444,10 @@ sec_producers() {
 
 # ---- a stream that is kept on disk ----
 
+is_at_work() { # the store has a request that it has not answered
+    [ "$(ctl stats open)" -gt 0 ]
+}
+
 kept() { # files in the spool
     find spool -type f | grep -c .
 }
@@ -513,6 +517,7 @@ sec_spool() {
     from newer ends 0 put --spool spool - s3://bkt/spool/kept
     check same newer s3://bkt/spool/kept
     is "$(op PutObject) $(kept)" '4 0' # refused, what was left, and the new one; whole
+    spool_shared
     # There is no room, and it is known before the first byte is read.
     ctl reset
     unread 5 'has room for|are expected' put --spool spool --expected-size 8000000T - \
@@ -525,6 +530,61 @@ sec_spool() {
     )
     is "$(kept) $(ctl stats requests)" '0 0'
     ends 4 put --spool no/such/folder - s3://bkt/spool/full
+}
+
+# The names in it can be foreseen, so what lies there may be somebody else's, or another
+# run's.
+spool_shared() {
+    echo whole >whole
+    fault 'PutObject * access-denied'
+    from whole ends 6 put --spool spool - s3://bkt/spool/shared
+    calm
+    name=$(find spool -type f)
+    # A run that sends it has it for itself, until it is stored; a worker does not keep it.
+    fault 'PutObject * stall-body=60'
+    ctl reset
+    begin put --spool spool - s3://bkt/spool/shared
+    check until_so is_at_work
+    echo other >other
+    from other ends 8 put --spool spool - s3://bkt/spool/shared
+    err 'another run is sending'
+    kill -s KILL "$pid"
+    wait "$pid" 2>/dev/null
+    check cmp -s whole "$name"
+    calm
+    # A name that somebody else may have given is not sent.
+    ln "$name" second
+    ends 6 put --spool spool - s3://bkt/spool/shared
+    err 'somebody else'
+    check gone s3://bkt/spool/shared
+    rm second
+    if [ "$(id -u)" = 0 ]; then
+        chmod 1777 spool
+        chown 65534 "$name"
+        ends 6 put --spool spool - s3://bkt/spool/shared
+        err 'somebody else'
+        check gone s3://bkt/spool/shared
+        chmod 755 spool # nobody but root can have put it there
+        chown 0 "$name"
+    else
+        skip 'files of other users in a spool: that needs root'
+    fi
+    ends 0 put --spool spool - s3://bkt/spool/shared
+    check same whole s3://bkt/spool/shared
+    # Nor is what lies in the way written into, or waited for.
+    : >trap
+    ln trap "$name.part"
+    from whole ends 0 put --spool spool - s3://bkt/spool/shared
+    check_not test -s trap
+    ln -s ../trap "$name.part"
+    from whole ends 3 put --spool spool - s3://bkt/spool/shared
+    check_not test -s trap
+    rm "$name.part"
+    mkfifo "$name.part"
+    from whole ends 3 put --spool spool - s3://bkt/spool/shared
+    err 'in the way'
+    rm "$name.part"
+    is "$(kept)" 0
 }
 
 # A disk that is full is another thing than a limit.
