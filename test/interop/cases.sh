@@ -17,7 +17,7 @@ cases='mb mb_again ls_buckets
     ls_prefix many
     aws s3cmd
     profile credential_process session_token virtual tls
-    '$part_cases $tree_cases'
+    '"$part_cases $tree_cases"'
     rb_full rb'
 
 b=s3://interop        # what most cases put their objects into

@@ -42,11 +42,11 @@ root, count, dice = os.fsencode(sys.argv[1]), int(sys.argv[2]), random.Random(5)
 odd = [' lead', 'trail ', 'a+b', '100%', '%41%2F', '&amp;', 'q"uo\'te', 'new\nline', 'tab\t',
        'cr\r', '\x01\x1b[31m\x7f', '-r', '--force', '-', 'back\\slash', 'é', 'e\u0301', '😀',
        '\uffff', '...', '..a', 'a..', '<x>', '?a=b&c=d#e', ';:@=,$!*()[]{}|^`~', '#', '*', '~',
-       '\u0085\u2028', 'x' * 255, 'é' * 127 + 'x', 'large', 'large.s3up-part', 's3:', 'soap']
+       '\u0085\u2028', 'x' * 255, 'é' * 127 + 'x', 'large', 's3:', 'soap']
 odd = [name.encode() for name in odd]
 for name in list(odd[:20]):
     odd += [name + b' folder/' + name, b'deep/' + name + b'/' + name]
-odd += [b'deep' + b'/d' * 500, b'/'.join([b'long' * 60] * 4), b'1/2', b'changed/a b+c%d&e']
+odd += [b'deep' + b'/d' * 200, b'/'.join([b'long' * 60] * 4), b'1/2', b'changed/a b+c%d&e']
 odd += [b'bad\xff\xfe', b'cut\xc3', b'f\xe9e/x', b'half\xed\xa0\x80', b'over\xc0\xaf', b'\x80']
 signs = [c.encode() for c in 'abcxyz0189 +%&\'"\\<>?#;=@$!*(){}[]|^~`,:.-_\n\t\x02éß漢😀']
 folders = [b'']
@@ -61,9 +61,12 @@ while len(odd) < count:
     odd.append(dice.choice(folders) + name)
 for number, name in enumerate(odd):
     path = os.path.join(root, name)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError: # a file has that name
+        continue
     if os.path.lexists(path):
         continue
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     size = 6000000 if name == b'large' else 0 if number % 50 == 7 else dice.randint(1, 900)
     with open(path, 'wb') as f:
         f.write(dice.randbytes(size))
@@ -331,7 +334,7 @@ case_proofs() {
     aws_puts "$W/empty" empty
     s3 verify --json "$W/empty" $p/empty
     want 0
-    has out '"event":"equal".*"proof":"md5"'
+    has out '"event":"equal".*"proof":"size"'
     aws_cuts "$parts" $p/parts
     etag_is parts "$parts" 7340032
     proven "$parts" parts 'md5 of 3 parts of 7340032 bytes'
@@ -344,10 +347,10 @@ case_proofs() {
     for kind in auto crc32c sha256 none; do
         s3 put --checksum $kind --part-size 5M "$parts" $p/own
         want 0
-        proven "$parts" own '[^"]*[0-9]'
+        proven "$parts" own '[a-z0-9]* of 4 parts of 5242880 bytes'
     done
     s3 put "$W/five" $p/own
-    proven "$W/five" own '[^"]*[0-9]'
+    proven "$W/five" own '[a-z0-9]*'
     proofs_of_sums
     s3 rm $p/empty
     aws_bucket_is_empty
@@ -388,13 +391,13 @@ case_copies() {
     want 0
     aws_to s3 cp --quiet --content-type 'text/x-copied; charset=utf-8' \
         --cache-control 'max-age=60' --content-disposition 'attachment; filename="a b"' \
-        --metadata 'colour=blue,long-name=two words' "$W/tree/parts.bin" "$p/from a+b%"
+        --metadata 'colour=blue,long-name=two words' "$W/tree/parts.bin" "$p/from"
     check "aws-cli writes: $(tail -n 1 "$W/err")" "$code"
-    facts_of $pb 'from a+b%' facts
+    facts_of $pb 'from' facts
     for bucket in $pb $pb-2; do
         for how in '' '--threshold 5M --part-size 5M'; do
             # shellcheck disable=SC2086 # how holds words
-            s3 cp --json $how "$p/from a+b%" "s3://$bucket/to/a +%é"
+            s3 cp --json $how "$p/from" "s3://$bucket/to/a +%é"
             want 0
             is "the parts of a copy" "$(events part)" "$([ -z "$how" ] && echo 0 || echo 4)"
             facts_of $bucket 'to/a +%é' copied
@@ -409,12 +412,13 @@ case_copies() {
     done
     for how in '' '--threshold 5M --part-size 5M'; do
         # shellcheck disable=SC2086 # how holds words
-        s3 cp $how --content-type text/x-new --metadata new=1 "$p/from a+b%" $p/new
+        s3 cp $how --content-type text/x-new --metadata new=1 "$p/from" $p/new
         want 0
-        aws_to s3api head-object --bucket $pb --key new --query '[ContentType,Metadata]' \
-            --output json
-        is "what replaces it" "$(tr -d ' \n' <"$W/out")" '["text/x-new",{"new":"1"}]'
+        facts_of $pb new copied
+        is "what replaces it" "$(cat "$W/copied")" \
+            "[16000000, 'text/x-new', None, None, None, {'new': '1'}]"
     done
+    copies_of_odd
     aws_puts "$W/empty" empty
     s3 cp $p/empty s3://$pb-2/
     want 0
@@ -422,18 +426,50 @@ case_copies() {
     s3 cp --threshold 5M --part-size 5M $p/none s3://$pb-2/
     want 4
     none_unfinished $pb-2 none
-    s3 rm $p/new $p/empty "$p/from a+b%"
+    s3 rm $p/new $p/empty "$p/from"
     s3 rm s3://$pb-2/empty
     s3 rb s3://$pb-2
     want 0
     aws_bucket_is_empty
 }
 
+# A source whose name is not what its URL is: Ceph 16 decodes that where all is copied, but
+# not for a part, and then aws-cli does not find it either.
+copies_of_odd() {
+    aws_puts "$W/tree/parts.bin" 'a +b%é'
+    s3 cp "$p/a +b%é" s3://$pb-2/odd
+    want 0
+    from_bucket $pb-2 "$W/tree/parts.bin" odd
+    s3 cp --threshold 5M --part-size 5M "$p/a +b%é" s3://$pb-2/odd2
+    if [ "$code" = 0 ]; then
+        from_bucket $pb-2 "$W/tree/parts.bin" odd2
+        outcome ok
+    else
+        want 4 'UploadPartCopy .*NoSuchKey'
+        aws_to s3api create-multipart-upload --bucket $pb-2 --key odd2 --query UploadId \
+            --output text
+        id=$(cat "$W/out")
+        aws_to s3api upload-part-copy --bucket $pb-2 --key odd2 --upload-id "$id" \
+            --part-number 1 --copy-source "$pb/a +b%é"
+        check "it is for aws-cli as it is for s3up" $((code == 0))
+        aws_to s3api abort-multipart-upload --bucket $pb-2 --key odd2 --upload-id "$id"
+        outcome undecoded
+    fi
+    none_unfinished $pb-2 odd2
+    s3 rm "$p/a +b%é" s3://$pb-2/odd s3://$pb-2/odd2
+    want 0
+}
+
 facts_of() { # BUCKET KEY FILE
     aws_to s3api head-object --bucket "$1" --key "$2" --output json --query \
         '[ContentLength,ContentType,CacheControl,ContentDisposition,ContentEncoding,Metadata]'
     check "aws-cli looks at it: $(tail -n 1 "$W/err")" "$code"
-    cp "$W/out" "$W/$3"
+    python3 - "$W/out" >"$W/$3" <<'P'
+import json, sys
+facts = json.load(open(sys.argv[1]))
+facts[-1].pop('s3up-id', None) # tells who made it, if that was in parts
+print(facts)
+P
 }
 
 etag_in() { # BUCKET KEY
