@@ -11475,6 +11475,17 @@ xfer_work_copy(struct xfer *x, const struct xfer_order *o, struct span rest,
     buf_free(&got);
 }
 
+/* Was it the keys, and not a name that is no UTF-8? Of that MinIO says that the signature
+ * is wrong, and other files fare better. */
+static bool
+xfer_wants_keys(const struct store *st, struct span key)
+{
+    while (utf8_length(key))
+        key = span_after(key, utf8_length(key));
+    return s3_wants_keys(&st->error) &&
+           (!key.n || !span_is(span_of(st->error.code), "SignatureDoesNotMatch"));
+}
+
 /* Carries an order out, in a worker or in the parent. */
 static bool
 xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a)
@@ -11494,7 +11505,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
         xfer_work_copy(x, &head, order, a);
     else
         xfer_work_up(x, &head, order, a);
-    a->keys = a->code != S3UP_OK && s3_wants_keys(&x->st->error);
+    a->keys = a->code != S3UP_OK && xfer_wants_keys(x->st, xfer_unpack(&order));
     a->gone = a->code != S3UP_OK && span_is(span_of(x->st->error.code), "NoSuchUpload");
     a->stranger = a->code == S3UP_LATER && !x->st->met;
     a->tries = x->st->tries;
@@ -12791,7 +12802,7 @@ xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
         xfer_left(x, up, &why);
         f = &why;
     }
-    if (f->code == S3UP_DENIED && s3_wants_keys(&x->st->error))
+    if (f->code == S3UP_DENIED && xfer_wants_keys(x->st, buf_span(&up->key)))
         x->hopeless = S3UP_DENIED;
     xfer_recall(x, up);
     if (f->code == S3UP_OK) {

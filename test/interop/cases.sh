@@ -17,7 +17,7 @@ cases='mb mb_again ls_buckets
     ls_prefix many
     aws s3cmd
     profile credential_process session_token virtual tls
-    '$part_cases'
+    '"$part_cases $tree_cases"'
     rb_full rb'
 
 b=s3://interop        # what most cases put their objects into
@@ -161,8 +161,8 @@ case_metadata() {
     has out '^metadata.long-name: two  words, and "quotes"$'
     has out '^cache-control: max-age=60, public$'
     has out '^type: text/x-interop; charset=utf-8$'
-    has out '^content-disposition: attachment; filename="a b.txt"$'
-    has out '^content-encoding: identity$'
+    has out '^disposition: attachment; filename="a b.txt"$'
+    has out '^encoding: identity$'
     hasnt out request-id
 }
 

@@ -22,11 +22,17 @@ parts_begin() {
 
 # A put that runs beside us, in a session of its own, whose number is in $beside.
 begin() { # ARG...
-    did="put $*"
+    begin_as put "$@"
+}
+
+begin_as() { # VERB ARG...
+    did=$*
+    verb=$1
+    shift
     if [ "$scheme" = http ]; then
-        set -- put --json -e "$at" "$@"
+        set -- "$verb" --json -e "$at" "$@"
     else
-        set -- put --json -e "$at" --ca-file "$ca" "$@"
+        set -- "$verb" --json -e "$at" --ca-file "$ca" "$@"
     fi
     : >"$W/events"
     # shellcheck disable=SC2086 # with holds words

@@ -130,7 +130,7 @@ access=$access secret='$secret' region=us-east-1
 sts_url='http://127.0.0.1:$((port + 19))' sts_role=arn:aws:iam:::role/visitor
 virtual=yes access_log='$dir/log/client.rgw.a.log'
 differs='wrong_region=any checksum_wrong=ignored key_no_utf8=refused
-    part_race=ignored'
+    part_race=ignored copies=undecoded'
 C
 }
 

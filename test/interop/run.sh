@@ -171,6 +171,8 @@ s3cmd_to() {
 
 # shellcheck source=parts.sh
 . "$here/parts.sh"
+# shellcheck source=trees.sh
+. "$here/trees.sh"
 # shellcheck source=cases.sh
 . "$here/cases.sh"
 
