@@ -48,7 +48,7 @@ for name in list(odd[:20]):
     odd += [name + b' folder/' + name, b'deep/' + name + b'/' + name]
 odd += [b'deep' + b'/d' * 200, b'/'.join([b'long' * 60] * 4), b'1/2', b'changed/a b+c%d&e']
 odd += [b'bad\xff\xfe', b'cut\xc3', b'f\xe9e/x', b'half\xed\xa0\x80', b'over\xc0\xaf', b'\x80']
-signs = [c.encode() for c in 'abcxyz0189 +%&\'"\\<>?#;=@$!*(){}[]|^~`,:.-_\n\t\x02éß漢😀']
+signs = [c.encode() for c in 'abcxyz0189 +%&\'"\\<>?#;=@$!*(){}[]|^~`,:.-_\n\téß漢😀']
 folders = [b'']
 while len(odd) < count:
     name = b''.join(dice.choices(signs, k=dice.randint(1, 30)))
@@ -140,11 +140,13 @@ moved() { # KEY NUMBER
     [ "$2" = 0 ] || has out "^{\"event\":\"done\".*$1\""
 }
 
-# The gateway takes 3,000 in the time that the other stores have for fewer; see README.
+# The gateway has two pages of them; what takes time is that each file that comes back is
+# synced. Control characters are at the beginning, and not where a page ends: there Ceph 16
+# puts them into its XML as they are, which s3up reads and aws-cli does not.
 case_tree() {
     parts_begin || return
-    changed='changed/a b+c%d&e' files=1000 refused=kept
-    case $server in rgw) files=3000 ;; swift) files=300 ;; esac
+    changed='changed/a b+c%d&e' files=500 refused=kept
+    case $server in rgw) files=1100 ;; swift) files=150 ;; esac
     for known in ${differs-}; do
         [ "$known" != key_no_utf8=refused ] || refused=refused
     done
@@ -209,14 +211,13 @@ case_tree() {
 
 case_fetch() {
     parts_begin || return
-    big=$W/large other=$W/turned pieces=13
+    big=$W/large pieces=13
     case $server in
-    rgw | minio)
-        big=$W/big other=$W/other pieces=39
+    rgw)
+        big=$W/big pieces=39
         stream 201000007 >"$big"
         ;;
     esac
-    tr '\000-\377' '\001-\377\000' <"$big" >"$other"
     aws_cuts "$big" $p/fetch
     is "parts that aws-cli made" "$(aws_parts fetch)" $((($(wc -c <"$big") + 7340031) / 7340032))
 
@@ -239,23 +240,6 @@ case_fetch() {
         is "ranges that the store was asked for" "$(wc -l <"$W/there")" "$(wc -l <"$W/sent")"
     fi
 
-    # Replaced between two runs, and while one is at work.
-    fetch_half
-    aws_cuts "$other" $p/fetch
-    s3 get --json -j 8 --part-size 5M $p/fetch "$W/fetched"
-    want 0
-    is "downloads taken up, parts" "$(events resume) $(numbers "$W/out" | wc -l)" "0 $pieces"
-    same "$other" "$W/fetched"
-    begin_as get --part-size 5M -j 8 --limit-rate 60M $p/fetch "$W/fetched"
-    stored 3
-    kill -s STOP -- "-$beside"
-    aws_cuts "$big" $p/fetch
-    kill -s CONT -- "-$beside"
-    ended
-    want 0 'starting over'
-    same "$big" "$W/fetched"
-    is "what lies beside it" "$(find "$W" -maxdepth 1 -name 'fetched?*')" ""
-
     size=$(wc -c <"$big")
     while read -r range from length; do
         s3 get --range "$range" $p/fetch -
@@ -273,8 +257,28 @@ case_fetch() {
 1000003- 1000003 $size
 12345678-34567890 12345678 22222213
 R
+
+    # Replaced between two runs, and while one is at work.
+    pieces=13
+    tr '\000-\377' '\001-\377\000' <"$W/large" >"$W/turned"
+    aws_cuts "$W/large" $p/fetch
+    fetch_half
+    aws_cuts "$W/turned" $p/fetch
+    s3 get --json -j 8 --part-size 5M $p/fetch "$W/fetched"
+    want 0
+    is "downloads taken up, parts" "$(events resume) $(numbers "$W/out" | wc -l)" "0 $pieces"
+    same "$W/turned" "$W/fetched"
+    begin_as get --part-size 5M -j 2 --limit-rate 24M $p/fetch "$W/fetched"
+    stored 3 # so that others are yet to be asked for
+    kill -s STOP -- "-$beside"
+    aws_cuts "$W/large" $p/fetch
+    kill -s CONT -- "-$beside"
+    ended
+    want 0 'starting over'
+    same "$W/large" "$W/fetched"
+    is "what lies beside it" "$(find "$W" -maxdepth 1 -name 'fetched?*')" ""
     s3 rm $p/fetch
-    rm -f "$W/big" "$W/other" "$W/turned" "$W/fetched"
+    rm -f "$W/big" "$W/turned" "$W/fetched"
     aws_bucket_is_empty
 }
 
@@ -296,7 +300,13 @@ aws_parts() { # KEY: of how many it is, by its ETag
 
 # The object is what the file is, and not what another of its size is, of which one bit is not
 # the same, or nearly all. Only a host that has no ledger has to find out how it was cut.
-proven() { # FILE KEY PROOF
+proven() { # FILE KEY PROOF [PART SIZE]: of what others cut
+    unlike=9
+    if [ "${4-}" ]; then
+        aws_to s3api head-object --bucket $pb --key "$2" --part-number 1 \
+            --query ContentLength --output text
+        is_told "$4" || unlike=3
+    fi
     s3 verify --json "$1" "$p/$2"
     want 0
     has out "\"event\":\"equal\".*\"proof\":\"$3\""
@@ -311,17 +321,27 @@ with open(sys.argv[1], 'r+b') as f:
     f.write(bytes([byte ^ 16]))
 P
     s3 verify --json "$W/flipped" "$p/$2"
-    want 9
-    has out '"event":"different"'
+    want $unlike
     hasnt out '"proof":"size"'
+    if [ $unlike = 3 ]; then
+        s3 verify --json --download "$W/flipped" "$p/$2"
+        want 9
+    fi
+    has out '"event":"different"'
     tr '\000-\377' '\001-\377\000' <"$1" >"$W/flipped"
     s3 verify --json "$W/flipped" "$p/$2"
-    want 9
+    want $unlike
     head -c $((size - 1)) "$1" >"$W/flipped"
     s3 verify --json "$W/flipped" "$p/$2"
     want 9
     has out '"event":"different".*"proof":"size"'
     s3 rm "$p/$2"
+}
+
+# Does the store tell how long the first part is? Else what has no equal among the usual
+# ways to cut may be cut in another one, and nothing is proven by that.
+is_told() { # PART SIZE
+    [ "$(cat "$W/out")" = "$1" ]
 }
 
 case_proofs() {
@@ -337,12 +357,12 @@ case_proofs() {
     has out '"event":"equal".*"proof":"size"'
     aws_cuts "$parts" $p/parts
     etag_is parts "$parts" 7340032
-    proven "$parts" parts 'md5 of 3 parts of 7340032 bytes'
+    proven "$parts" parts 'md5 of 3 parts of 7340032 bytes' 7340032
     if [ "$s3cmd" ]; then
         s3cmd_to put --multipart-chunk-size-mb=15 "$parts" $p/s3cmd
         check "s3cmd writes: $(tail -n 1 "$W/err")" "$code"
         etag_is s3cmd "$parts" 15728640
-        proven "$parts" s3cmd 'md5 of 2 parts of 15728640 bytes'
+        proven "$parts" s3cmd 'md5 of 2 parts of 15728640 bytes' 15728640
     fi
     for kind in auto crc32c sha256 none; do
         s3 put --checksum $kind --part-size 5M "$parts" $p/own
