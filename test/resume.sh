@@ -1090,8 +1090,28 @@ sec_history() {
 
 # ---- 8: the state folder ----
 
+# A wrong clock is said once, and corrected for all parts.
+sec_clock() {
+    own
+    for by in 7200 -7200; do
+        ctl clock "$by"
+        ends 0 put --part-size 5M -j 3 f s3://bkt/clock
+        ctl clock 0
+        is "$(grep -c 'differ by' "$T/err")" 1
+        check same f s3://bkt/clock
+    done
+}
+
 sec_state() {
     own
+    # What a reboot forgets is said.
+    if [ "$(stat -f -c %T /dev/shm 2>/dev/null)" = tmpfs ] && shm=$(mktemp -d /dev/shm/s3up.XXXXXX); then
+        ends 0 put --state-dir "$shm" --part-size 5M f s3://bkt/sta/shm
+        is "$(grep -c 'is in memory' "$T/err")" 1
+        rm -rf "$shm"
+    else
+        skip 'state: there is no file system in memory here'
+    fi
     mkdir real
     ln -s real link
     chmod 755 real
