@@ -7,6 +7,15 @@
 # shellcheck disable=SC2034 # cases.sh uses it
 tree_cases='tree fetch proofs copies'
 
+# Against the two large ones: with s3d the other suites do the same in no time, and Swift's S3
+# answers slowly.
+trees_begin() {
+    case $server in
+    rgw | minio) parts_begin ;;
+    *) outcome - && return 1 ;;
+    esac
+}
+
 # aws-cli with parts of 7 MB, which nothing else here takes: aws_cuts put|get FILE KEY
 aws_cuts() {
     printf '[default]\ns3 =\n  multipart_threshold = 7MB\n  multipart_chunksize = 7MB\n' \
@@ -144,7 +153,7 @@ moved() { # KEY NUMBER
 # synced. Control characters are at the beginning, and not where a page ends: there Ceph 16
 # puts them into its XML as they are, which s3up reads and aws-cli does not.
 case_tree() {
-    parts_begin || return
+    trees_begin || return
     changed='changed/a b+c%d&e' files=500 refused=kept
     case $server in rgw) files=1100 ;; swift) files=150 ;; esac
     for known in ${differs-}; do
@@ -210,7 +219,7 @@ case_tree() {
 # ---- what comes down in parts ----
 
 case_fetch() {
-    parts_begin || return
+    trees_begin || return
     big=$W/large pieces=13
     case $server in
     rgw)
@@ -345,7 +354,7 @@ is_told() { # PART SIZE
 }
 
 case_proofs() {
-    parts_begin || return
+    trees_begin || return
     with=S3UP_STATE_DIR=$W/elsewhere
     parts=$W/tree/parts.bin # 16,000,000 bytes: 3 parts of 7 MiB, 2 of 15, 4 of 5
     aws_puts "$W/five" plain
@@ -406,7 +415,7 @@ P
 # ---- copies ----
 
 case_copies() {
-    parts_begin || return
+    trees_begin || return
     s3 mb s3://$pb-2
     want 0
     aws_to s3 cp --quiet --content-type 'text/x-copied; charset=utf-8' \
