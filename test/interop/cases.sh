@@ -159,7 +159,7 @@ case_metadata() {
     want 0
     has out '^metadata.colour: blue$'
     has out '^metadata.long-name: two  words, and "quotes"$'
-    has out '^cache-control: max-age=60, public$'
+    has out '^cache: max-age=60, public$'
     has out '^type: text/x-interop; charset=utf-8$'
     has out '^disposition: attachment; filename="a b.txt"$'
     has out '^encoding: identity$'
