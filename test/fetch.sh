@@ -1479,38 +1479,6 @@ sec_clean_memory() {
 
 # ---- running all of it ----
 
-export AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY=$SECRET
-alone() { # SECTION: with a store of its own, since most of them wait most of the time
-    began=$(date +%s)
-    store "$1" --heads --key "$KEY:$SECRET" --key "$TKEY:$TSECRET" --bucket bkt
-    PORT=$(cat "$W/$1.port")
-    AWS_ENDPOINT_URL=http://127.0.0.1:$PORT
-    export PORT AWS_ENDPOINT_URL
-    one "$1"
-    [ "${E2E_TIMES:-0}" = 0 ] || echo "$1: $(($(date +%s) - began)) s"
-}
-
-lane() { # NUMBER: every LANES-th section
-    turn=0
-    for section in $sections; do
-        turn=$((turn + 1))
-        [ $((turn % LANES)) = "$1" ] || continue
-        alone "$section"
-    done
-}
-
-LANES=${LANES:-6} lanes='' i=0
-sections=${*:-$(sed -n 's/^sec_\([a-z]*\)() .*/\1/p' "$0")}
-while [ $i -lt "$LANES" ]; do
-    lane $i >"$W/lane.$i" 2>&1 &
-    lanes="$lanes $!" i=$((i + 1))
-done
-# shellcheck disable=SC2086
-wait $lanes
-cat "$W"/lane.*
-section=all last='everything that was said'
-check test -s "$W/said"
-no_secret "$W/said"
-passed=$(grep -c . "$W/passed") failed=$(grep -c . "$W/failed")
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+LANES=${LANES:-6} # most sections wait most of the time
+# shellcheck disable=SC2046
+in_lanes ${*:-$(sed -n 's/^sec_\([a-z]*\)() .*/\1/p' "$0")}

@@ -252,12 +252,17 @@ one() { # SECTION
 
 # ---- suites whose sections wait most of the time ----
 
-alone() { # SECTION: with a store of its own
+store_of() { # SECTION: options of its store; a suite that wants others says them itself
+    echo "--heads --key $TKEY:$TSECRET"
+}
+
+alone() { # SECTION: with a store and a state folder of its own
     began=$(date +%s)
-    store "$1" --heads --key "$KEY:$SECRET" --key "$TKEY:$TSECRET" --bucket bkt
+    # shellcheck disable=SC2046
+    store "$1" --key "$KEY:$SECRET" --bucket bkt $(store_of "$1")
     PORT=$(cat "$W/$1.port")
-    AWS_ENDPOINT_URL=http://127.0.0.1:$PORT
-    export PORT AWS_ENDPOINT_URL
+    AWS_ENDPOINT_URL=http://127.0.0.1:$PORT S3UP_STATE_DIR=$W/$1.state
+    export PORT AWS_ENDPOINT_URL S3UP_STATE_DIR
     one "$1"
     [ "${E2E_TIMES:-0}" = 0 ] || echo "$1: $(($(date +%s) - began)) s"
 }

@@ -601,42 +601,12 @@ sec_age() {
 
 # ---- running all of it ----
 
-export AWS_ACCESS_KEY_ID=$KEY AWS_SECRET_ACCESS_KEY=$SECRET
-alone() { # SECTION: with a store and a state folder of its own
-    began=$(date +%s)
+store_of() { # SECTION: lists have short pages
     case $1 in
-    lists) page=10 ;;
-    *) page=1000 ;;
+    lists) echo '--min-part 100 --list-max 10' ;;
+    *) echo '--min-part 100 --list-max 1000' ;;
     esac
-    store "$1" --key "$KEY:$SECRET" --bucket bkt --min-part 100 --list-max $page
-    PORT=$(cat "$W/$1.port")
-    AWS_ENDPOINT_URL=http://127.0.0.1:$PORT S3UP_STATE_DIR=$W/$1.state
-    export PORT AWS_ENDPOINT_URL S3UP_STATE_DIR
-    one "$1"
-    [ "${E2E_TIMES:-0}" = 0 ] || echo "$1: $(($(date +%s) - began)) s"
 }
 
-lane() { # NUMBER: every LANES-th section
-    turn=0
-    for section in $sections; do
-        turn=$((turn + 1))
-        [ $((turn % LANES)) = "$1" ] || continue
-        alone "$section"
-    done
-}
-
-LANES=${LANES:-4} lanes='' i=0
-sections=${*:-$(sed -n 's/^sec_\([a-z_]*\)() .*/\1/p' "$0")}
-while [ $i -lt "$LANES" ]; do
-    lane $i >"$W/lane.$i" 2>&1 &
-    lanes="$lanes $!" i=$((i + 1))
-done
-# shellcheck disable=SC2086
-wait $lanes
-cat "$W"/lane.*
-section=all last='everything that was said'
-check test -s "$W/said"
-no_secret "$W/said"
-passed=$(grep -c . "$W/passed") failed=$(grep -c . "$W/failed")
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+# shellcheck disable=SC2046
+in_lanes ${*:-$(sed -n 's/^sec_\([a-z_]*\)() .*/\1/p' "$0")}
