@@ -96,6 +96,7 @@
 #define S3_STRANGER   2 /* attempts after the first at a store that has never answered */
 #define S3_WINDOW     131072 /* bytes of a file that are read at a time */
 #define S3_TRICKLE    1024   /* bytes that move at once, however low the rate */
+#define S3_NAP        20     /* ms: shorter ones would each end too late */
 #define S3_PATIENCE   900000 /* milliseconds that a store may take to join or copy */
 #define S3_PURSE      500    /* what a store's client starts with to pay for retries */
 #define S3_COST       5      /* the price of one; each success gives 1 back */
@@ -7642,9 +7643,9 @@ s3_piece(struct store *st, int64_t left)
         now = os_ticks();
         st->due += (int64_t)(st->owed * 1000 / rate);
         st->owed -= st->owed * 1000 / rate * rate / 1000;
-        if (st->due > now)
+        if (st->due - now >= S3_NAP)
             os_sleep((int)(st->due - now));
-        else
+        else if (st->due < now)
             st->due = now; /* what was not used is not saved up */
     }
     return left < (int64_t)most ? (size_t)left : most;
