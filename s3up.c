@@ -96,6 +96,7 @@
 #define S3_STRANGER   2 /* attempts after the first at a store that has never answered */
 #define S3_WINDOW     131072 /* bytes of a file that are read at a time */
 #define S3_TRICKLE    1024   /* bytes that move at once, however low the rate */
+#define S3_NAP        20     /* ms: shorter ones would each end too late */
 #define S3_PATIENCE   900000 /* milliseconds that a store may take to join or copy */
 #define S3_PURSE      500    /* what a store's client starts with to pay for retries */
 #define S3_COST       5      /* the price of one; each success gives 1 back */
@@ -7241,6 +7242,7 @@ struct store {
     struct s3_meter still;  /* used unless somebody gives another */
     struct s3_meter *meter; /* what the socket has accepted */
     int64_t due;            /* when the next piece may go, in ticks, if there is a rate */
+    uint64_t owed;          /* bytes that have moved, and are not in that yet */
     char window[S3_WINDOW]; /* a file's bytes on their way to the wire */
 };
 
@@ -7639,21 +7641,21 @@ s3_piece(struct store *st, int64_t left)
     if (rate) {
         most = rate / 8 < S3_TRICKLE ? S3_TRICKLE : rate / 8 < most ? rate / 8 : most;
         now = os_ticks();
-        if (st->due > now)
+        st->due += (int64_t)(st->owed * 1000 / rate);
+        st->owed -= st->owed * 1000 / rate * rate / 1000;
+        if (st->due - now >= S3_NAP)
             os_sleep((int)(st->due - now));
-        else
+        else if (st->due < now)
             st->due = now; /* what was not used is not saved up */
     }
-    most = left < (int64_t)most ? (size_t)left : most;
-    if (rate)
-        st->due += (int64_t)(most * 1000 / rate);
-    return most;
+    return left < (int64_t)most ? (size_t)left : most;
 }
 
-/* Bytes have moved. */
+/* Bytes have moved: what counts, since a read may give less than was asked for. */
 static void
 s3_moved(struct store *st, size_t n, int64_t body)
 {
+    st->owed = st->meter->rate ? st->owed + n : 0;
     st->meter->moved += (uint32_t)n;
     st->meter->queue = (uint32_t)net_unsent(st->conn.wire.fd);
     st->meter->body = (uint32_t)(body >> 10);
