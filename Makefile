@@ -62,7 +62,8 @@ S3UP   = -std=c99 $(COMMON) $(WARN) -isystem $(BEARSSL)/inc
 
 # Nothing here is ever unwound, and code at a fixed address is smaller.
 STATIC_CFLAGS += -fno-pie -fno-asynchronous-unwind-tables -fno-unwind-tables
-STATIC_LIBS   += -static -Wl,--gc-sections,--build-id=none,-z,noexecstack,-z,relro
+# One page less: what is only read need not lie apart from what runs.
+STATIC_LIBS   += -static -Wl,--gc-sections,--build-id=none,-z,noexecstack,-z,relro,-z,noseparate-code
 
 # --- s3up ---
 

@@ -44,6 +44,7 @@
 #include <sys/file.h>     /* flock */
 #include <sys/mman.h>     /* mmap: counters that processes share; files never */
 #include <sys/prctl.h>    /* PR_SET_PDEATHSIG: no worker outlives us */
+#include <sys/inotify.h>  /* to hear of new files */
 #include <sys/ioctl.h>    /* TIOCOUTQ: what a socket has not got rid of */
 #include <sys/random.h>   /* getrandom */
 #include <sys/resource.h> /* setrlimit: many files that are joined are open at once */
@@ -122,11 +123,24 @@
 #define XFER_SYNC     999   /* and between two syncs of a journal */
 #define XFER_PARTING  700   /* milliseconds for an abort when we must stop */
 #define XFER_DEATHS   20    /* of workers, after which an upload is given up */
-#define CLI_SAMPLES   6     /* seconds over which a rate is shown */
-#define CLI_ETA       2000  /* milliseconds until it says how long the rest will take */
+#define DRAIN_OWN     4     /* things in a folder that drain never takes */
+#define DRAIN_BATCH   8192  /* files that are sorted by age and sent together */
+#define DRAIN_LOOKS   65536 /* files whose state is remembered between two looks */
+#define DRAIN_WRITERS 65536 /* files that others have open for writing */
+#define DRAIN_REFUSED 4096  /* files whose refusals are counted */
+#define DRAIN_STEP    32    /* files that are removed in one step */
+#define DRAIN_WAIT    900   /* milliseconds that removals wait for each other */
+#define DRAIN_IDLE    300000 /* milliseconds after which a watched folder is read again */
+#define DRAIN_AGAIN   60000  /* and if something in it still waits */
+#define DRAIN_LULL    100    /* milliseconds in which more may come */
+#define CLI_SAMPLES   6      /* seconds over which a rate is shown */
+#define CLI_ETA       2000   /* milliseconds until it says how long the rest will take */
 #define CLI_LEFT      8640000 /* seconds that it says are left, at most: 100 days */
 #define XFER_RENEWALS 3       /* of keys in a row that are refused again */
 #define CLI_GLOBS     64      /* patterns of names */
+#define CLI_PATIENCE  604800  /* seconds that a file can have to be left alone, at most */
+#define CLI_SETTLE    10      /* and that it has, unless --settle says else */
+#define CLI_PRUNE     3600    /* seconds after which an empty folder goes */
 #define XFER_GUESSES  16      /* sizes of parts that are tried in one pass over a file */
 #define CLI_RETRIES   8       /* attempts after the first, unless --retries says else */
 #define CRED_MAX      65536   /* bytes of one key, token or setting */
@@ -1751,6 +1765,8 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTE, LOG_DEBUG };
 
 static enum log_level log_most = LOG_NOTE; /* -q lowers it, -v raises it */
 
+static bool log_dated; /* lines are for a log file: with time and level */
+
 static bool log_drawn; /* a line that is drawn over and over stands on the terminal */
 
 static volatile sig_atomic_t os_stop;  /* 0, or the signal that asked us to stop */
@@ -1843,11 +1859,34 @@ log_put_plain(struct buf *out, struct span s)
     }
 }
 
+/* What stands before a message: "2020-11-15 20:31:40,717 -   INFO - ", as a log has it,
+ * or our name. */
+static void
+log_put_begin(struct buf *line, enum log_level level)
+{
+    static const char *const marks[] = {"error: ", "warning: ", "", ""};
+    static const char *const names[] = {"ERROR", "WARNING", "INFO", "DEBUG"};
+    struct timespec now = {0};
+    struct tm at = {0};
+    char text[80];
+
+    if (!log_dated) {
+        buf_str(line, "s3up: ");
+        buf_str(line, marks[level]);
+        return;
+    }
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)localtime_r(&now.tv_sec, &at);
+    (void)snprintf(text, sizeof text, "%04d-%02d-%02d %02d:%02d:%02d,%03d - %6s - ",
+                   at.tm_year + 1900, at.tm_mon + 1, at.tm_mday, at.tm_hour, at.tm_min,
+                   at.tm_sec, (int)(now.tv_nsec / 1000000), names[level]);
+    buf_str(line, text);
+}
+
 /* One message is one line and one write. */
 __attribute__((format(printf, 2, 3))) static void
 log_say(enum log_level level, const char *form, ...)
 {
-    static const char *const marks[] = {"error: ", "warning: ", "", ""};
     static const char none[] = "s3up: error: there is no memory, not even to say more\n";
     char raw[FAIL_TEXT + 256];
     struct buf line = buf_upto(8 * sizeof raw);
@@ -1862,8 +1901,7 @@ log_say(enum log_level level, const char *form, ...)
     if (log_drawn)
         buf_str(&line, LOG_WIPE);
     log_drawn = false;
-    buf_str(&line, "s3up: ");
-    buf_str(&line, marks[level]);
+    log_put_begin(&line, level);
     log_put_plain(&line, span_of(raw));
     buf_char(&line, '\n');
     if (line.bad)
@@ -1917,6 +1955,17 @@ os_ticks(void)
     struct timespec t = {0};
 
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* The same, also while the machine slept; for deadlines that lie on a disk's files. */
+static int64_t
+os_boot(void)
+{
+    struct timespec t = {0};
+
+    if (clock_gettime(CLOCK_BOOTTIME, &t) != 0) /* Linux before 2.6.39 */
+        return os_ticks();
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
@@ -2158,6 +2207,19 @@ os_slurp_fd(int fd, const char *path, struct buf *out, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
+/* The rest of one file goes into another. */
+static int
+os_copy(int from, int to, const char *path, struct fail *f)
+{
+    char piece[4096];
+    ssize_t did;
+
+    while ((did = os_read(from, piece, sizeof piece, -1)) > 0)
+        if (!os_write(to, piece, (size_t)did))
+            return fail_sys(f, "write", path);
+    return did == 0 ? 0 : fail_sys(f, "read for", path);
+}
+
 /* The whole of a small file. */
 static int
 os_slurp(const char *path, struct buf *out, struct fail *f)
@@ -2275,6 +2337,18 @@ struct os_id {
     struct os_time modified, changed;
 };
 
+static struct os_id
+os_id_of(const struct stat *info)
+{
+    return (struct os_id){
+        (uint64_t)info->st_dev,
+        (uint64_t)info->st_ino,
+        info->st_size,
+        {info->st_mtim.tv_sec, (int32_t)info->st_mtim.tv_nsec},
+        {info->st_ctim.tv_sec, (int32_t)info->st_ctim.tv_nsec},
+    };
+}
+
 static bool
 os_identify(int fd, struct os_id *id)
 {
@@ -2282,13 +2356,7 @@ os_identify(int fd, struct os_id *id)
 
     if (fstat(fd, &info) != 0)
         return false;
-    *id = (struct os_id){
-        (uint64_t)info.st_dev,
-        (uint64_t)info.st_ino,
-        info.st_size,
-        {info.st_mtim.tv_sec, (int32_t)info.st_mtim.tv_nsec},
-        {info.st_ctim.tv_sec, (int32_t)info.st_ctim.tv_nsec},
-    };
+    *id = os_id_of(&info);
     return true;
 }
 
@@ -2359,6 +2427,8 @@ os_signals(void)
         (void)sigaction(SIGHUP, &stop, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
     (void)sigaction(SIGXFSZ, &ignore, NULL);
+    (void)sigaction(SIGALRM, &stop, NULL);
+    (void)sigaction(SIGIO, &ignore, NULL); /* a lease that somebody waits for is asked */
     /* Whoever ignores it has us inherit that, and then no child's end could be known. */
     (void)sigaction(SIGCHLD, &usual, NULL);
 }
@@ -9122,8 +9192,8 @@ part_read(const void *from, char *out, size_t n, int64_t at, struct fail *f)
 
 struct part_sums {
     unsigned n;
-    struct sum at[2];
-    unsigned char digest[2][SHA256_SIZE];
+    struct sum at[3];
+    unsigned char digest[3][SHA256_SIZE];
 };
 
 /* Sums a stretch in one pass, with as many kinds of sum as are wanted. */
@@ -9343,34 +9413,43 @@ part_open_there(const struct part_place *p, struct part_file *there)
     return -1;
 }
 
-/* Gives a finished temporary file its name. Where it must not replace another, a link is
- * made, which fails if the name is taken, by whomever. FAT and its like have no links:
- * there the name is taken by an empty file, and that is replaced. */
+/* Gives a file a name that must be free. A link is made, which fails if the name is
+ * taken, by whomever. FAT and its like have no links: there the name is taken by an empty
+ * file, and that is replaced. errno if it cannot. */
+static bool
+part_name_new(int from, const char *old, int to, const char *name)
+{
+    int fd, why;
+
+    if (linkat(from, old, to, name, 0) == 0) {
+        (void)unlinkat(from, old, 0);
+        return true;
+    }
+    if (errno == EXDEV)
+        return false;
+    fd = os_open_in(to, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    if (fd < 0)
+        return false;
+    (void)close(fd);
+    if (renameat(from, old, to, name) == 0)
+        return true;
+    why = errno;
+    (void)unlinkat(to, name, 0); /* the empty file */
+    errno = why;
+    return false;
+}
+
+/* Gives a finished temporary file its name, perhaps in place of another's. */
 static int
 part_publish(const struct part_place *p, int temp, bool no_clobber, struct fail *f)
 {
-    bool linked;
-
     if (!part_in_place(p, temp)) /* what lies there now is not what was fetched */
         return part_is_replaced(p, f);
-    linked = no_clobber && linkat(p->folder, p->temp, p->folder, p->name, 0) == 0;
-    if (no_clobber && !linked) {
-        int fd = os_open_in(p->folder, p->name, O_WRONLY | O_CREAT | O_EXCL, 0600);
-
-        if (fd < 0)
-            return fail_sys(f, "write", p->path);
-        (void)close(fd);
-    }
-    if (linked) {
-        (void)unlinkat(p->folder, p->temp, 0);
-    } else if (renameat(p->folder, p->temp, p->folder, p->name) != 0) {
-        (void)(errno == EISDIR && p->in_tree ? part_is_folder(p, f)
-                                             : fail_sys(f, "write", p->path));
-        if (no_clobber)
-            (void)unlinkat(p->folder, p->name, 0); /* the empty file */
-        return -1;
-    }
-    return 0;
+    if (no_clobber ? part_name_new(p->folder, p->temp, p->folder, p->name)
+                   : renameat(p->folder, p->temp, p->folder, p->name) == 0)
+        return 0;
+    return errno == EISDIR && p->in_tree ? part_is_folder(p, f)
+                                         : fail_sys(f, "write", p->path);
 }
 
 /* ===== ROOM 13 crew: processes that work side by side =====
@@ -9393,12 +9472,14 @@ struct crew_answer {
     bool stranger;       /* the store has never answered this worker */
     bool changed;        /* the object is another than it was */
     bool same;           /* there was nothing to do: it is there already */
+    bool sure;           /* what the store has is what was sent */
     bool large;          /* it is to be fetched in parts */
     bool whole_only;     /* the store does not send parts of it */
     bool died;           /* no answer: the worker is gone */
     unsigned tries;      /* attempts after the first */
     uint64_t size;
     char etag[CREW_ETAG];
+    char match[CREW_ETAG]; /* of what may be replaced */
     unsigned char sum[JRN_SUM];
     char text[FAIL_TEXT]; /* why it failed: sent only then */
 };
@@ -9923,6 +10004,8 @@ struct xfer_wish {
     enum xfer_checksum { XFER_AUTO, XFER_NONE, XFER_KIND } checksum;
     enum sum_kind kind; /* if XFER_KIND */
     bool no_clobber, restart;
+    bool sure; /* never in place of another's; and the store must prove that it has it */
+    bool overwrite;  /* but also in place of another's */
     bool if_changed; /* what is there already, the same, is passed over */
     bool replace;    /* a copy gets the header fields alone, not those of its source */
     uint64_t part_size, threshold; /* from the threshold on, a file is sent in parts */
@@ -9939,6 +10022,7 @@ struct xfer_wish {
 /* How bytes are summed on their way. */
 struct xfer_sums {
     bool is_unsigned; /* the request's signature does not cover the body */
+    bool has_md5;     /* so does this one, and the ETag should be the same */
     bool has_kind;    /* a checksum travels in a header of its own */
     enum sum_kind kind;
 };
@@ -9954,6 +10038,7 @@ xfer_sums(const struct store *st, const struct xfer_wish *w)
     /* Over TLS a checksum makes a signed digest superfluous; and who wants none gets
      * none. */
     s.is_unsigned = (st->url.https && s.has_kind) || w->checksum == XFER_NONE;
+    s.has_md5 = w->sure;
     return s;
 }
 
@@ -10030,6 +10115,7 @@ struct xfer_up {
     unsigned below;
     struct xfer_copy *copy; /* NULL: it is none */
     bool whole_only;        /* the store does not send parts of it */
+    bool unsure;            /* of some parts it is not known whether the store has them */
     int64_t from;           /* where in the object that begins what is fetched */
     int64_t total;          /* and how large the object is */
     struct part_place place;
@@ -10047,6 +10133,7 @@ struct xfer_up {
     unsigned deaths;         /* of workers that were sending it */
     int64_t begun;           /* ticks */
     char etag[CREW_ETAG];
+    char match[CREW_ETAG]; /* what is there may be replaced if it is still that */
 };
 
 /* What the owner of a run hears of. */
@@ -10125,8 +10212,9 @@ xfer_checksum_header(struct s3_call *call, enum sum_kind kind,
 
 /* What the sums of a call are written into; it must live as long as the call. */
 struct xfer_seal {
-    struct buf text;
+    struct buf text, md5;
     char hex[SIG_HEX];
+    unsigned char digest[MD5_SIZE]; /* if there is an MD5 */
 };
 
 /* Puts a failure into an answer. */
@@ -10148,6 +10236,8 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
     struct fail f = {S3UP_OK, ""};
     const unsigned char *digest;
 
+    if (how->has_md5)
+        sum_init(&sums.at[sums.n++], SUM_MD5);
     if (!how->is_unsigned)
         sum_init(&sums.at[sums.n++], SUM_SHA256);
     if (how->has_kind)
@@ -10164,8 +10254,12 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
     memcpy(a->sum, digest, how->has_kind ? sum_kinds[how->kind].size : SHA256_SIZE);
     if (how->has_kind)
         xfer_checksum_header(call, how->kind, digest, &seal->text);
+    if (how->has_md5)
+        memcpy(seal->digest, sums.digest[0], MD5_SIZE);
+    if (how->has_md5 && !(how->has_kind && how->kind == SUM_MD5))
+        xfer_checksum_header(call, SUM_MD5, seal->digest, &seal->md5);
     if (!how->is_unsigned) {
-        sig_hex(sums.digest[0], seal->hex);
+        sig_hex(sums.digest[how->has_md5], seal->hex);
         call->payload = seal->hex;
     }
     return 0;
@@ -10283,32 +10377,77 @@ xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
     return rc < 0 ? fail_set(f, now.code, "%s", now.text) : 0;
 }
 
-/* Uploads a stretch in one request. */
+/* Does the ETag of this reply tell the MD5 of the object? Not if it was made of parts, or
+ * if the object lies encrypted with a key of somebody's own. */
+static bool
+xfer_is_md5(const struct store *st, struct span etag)
+{
+    unsigned char digest[MD5_SIZE];
+
+    return hex_read(etag, digest, sizeof digest) &&
+           !span_starts(s3_value(st, "x-amz-server-side-encryption"), "aws:") &&
+           !s3_value(st, "x-amz-server-side-encryption-customer-algorithm").n;
+}
+
+/* Does the reply to what was sent tell, by MD5 or checksum, that the store has it? */
+static bool
+xfer_is_echo(const struct store *st, const struct xfer_sums *how,
+             const struct xfer_seal *seal, const struct crew_answer *a)
+{
+    struct span etag = s3_bare(s3_value(st, "etag"));
+    unsigned char got[MD5_SIZE];
+    struct buf sum = buf_upto(128);
+    bool same = false;
+
+    if (how->has_kind && how->kind != SUM_MD5) {
+        b64_put(&sum, a->sum, sum_kinds[how->kind].size);
+        same = span_eq(s3_value(st, xfer_names[how->kind].header), buf_span(&sum));
+        buf_free(&sum);
+    }
+    return how->has_md5 &&
+           (same || (xfer_is_md5(st, etag) && hex_read(etag, got, sizeof got) &&
+                     sum_equal(got, seal->digest, sizeof got)));
+}
+
+/* Must what is there under a key stay? */
+static bool
+xfer_guards(const struct xfer_wish *w)
+{
+    return w->no_clobber || (w->sure && !w->overwrite);
+}
+
+/* Uploads a stretch in one request. match: the object may replace the one that has this
+ * ETag; or it is empty. */
 static void
 xfer_send_whole(struct xfer *x, const struct part_stretch *s, struct s3_call *call,
-                struct crew_answer *a)
+                const char *match, struct crew_answer *a)
 {
-    struct xfer_seal seal = {.text = buf_upto(128)};
+    struct xfer_seal seal = {.text = buf_upto(128), .md5 = buf_upto(128)};
     struct fail f = {S3UP_OK, ""};
 
     if ((!x->wish->no_clobber || xfer_taken(x->st, call->bucket, call->key, &f) == 0) &&
         xfer_seal(s, &x->sums, call, &seal, a) == 0) {
         for (unsigned i = 0; i < x->wish->n; i++) /* the user has the last word */
             s3_header(call, x->wish->heads[i].name, x->wish->heads[i].value);
-        if ((x->wish->no_clobber ? xfer_put_new(x->st, call, &f)
-                                 : s3_put_object(x->st, call, &f)) == 0)
+        if (*match)
+            s3_header(call, "if-match", span_of(match));
+        if ((xfer_guards(x->wish) && !*match ? xfer_put_new(x->st, call, &f)
+                                             : s3_put_object(x->st, call, &f)) == 0) {
             s3_copy_name(a->etag, sizeof a->etag, s3_value(x->st, "etag"));
+            a->sure = xfer_is_echo(x->st, &x->sums, &seal, a);
+        }
     }
     if (f.code != S3UP_OK)
         (void)xfer_answer(a, &f);
     buf_free(&seal.text);
+    buf_free(&seal.md5);
 }
 
 static void
 xfer_send_part(struct xfer *x, const struct part_stretch *s, struct s3_call *call,
                struct span id, struct crew_answer *a)
 {
-    struct xfer_seal seal = {.text = buf_upto(128)};
+    struct xfer_seal seal = {.text = buf_upto(128), .md5 = buf_upto(128)};
     struct buf number = buf_upto(16), etag = buf_upto(JRN_UPLOAD);
     struct fail f = {S3UP_OK, ""};
 
@@ -10316,14 +10455,17 @@ xfer_send_part(struct xfer *x, const struct part_stretch *s, struct s3_call *cal
     s3_name_part(call, id, a->number, &number);
     if (xfer_seal(s, &x->sums, call, &seal, a) == 0 &&
         s3_upload_part(x->st, call, &etag, &f) == 0) {
-        if (etag.n < sizeof a->etag)
-            s3_copy_name(a->etag, sizeof a->etag, buf_span(&etag));
-        else
+        if (etag.n >= sizeof a->etag)
             (void)fail_set(&f, S3UP_LATER, "the store's ETag is %zu bytes long", etag.n);
+        else
+            s3_copy_name(a->etag, sizeof a->etag, buf_span(&etag));
     }
     if (f.code != S3UP_OK)
         (void)xfer_answer(a, &f);
+    else
+        a->sure = xfer_is_echo(x->st, &x->sums, &seal, a);
     buf_free(&seal.text);
+    buf_free(&seal.md5);
     buf_free(&number);
     buf_free(&etag);
 }
@@ -10354,18 +10496,6 @@ struct xfer_get {
     bool full;    /* fd takes no more: no new attempt would mend that */
     bool large, changed, whole_only; /* why it was not fetched */
 };
-
-/* Does the ETag of this reply tell the MD5 of the object? Not if it was made of parts, or
- * if the object lies encrypted with a key of somebody's own. */
-static bool
-xfer_is_md5(const struct store *st, struct span etag)
-{
-    unsigned char digest[MD5_SIZE];
-
-    return hex_read(etag, digest, sizeof digest) &&
-           !span_starts(s3_value(st, "x-amz-server-side-encryption"), "aws:") &&
-           !s3_value(st, "x-amz-server-side-encryption-customer-algorithm").n;
-}
 
 /* What the reply says about the whole object. A checksum with a dash in it is one of the
  * checksums of parts. */
@@ -10729,12 +10859,20 @@ struct xfer_proof {
     struct span bucket, key;
     const struct part_file *file;
     const char *folder; /* where the ledger is; NULL: there is none */
+    bool begins;        /* it is the file's beginning that is compared */
     enum { XFER_UNPROVEN, XFER_EQUAL, XFER_DIFFERENT } verdict;
     bool doubt;   /* an ETag says that they differ: not all are what they seem */
     char how[64]; /* the proof: "size", "sha256", "md5 of 3 parts of 5242880 bytes" */
     int64_t size; /* of the object, or -1 */
     char etag[CREW_ETAG]; /* as it came */
 };
+
+/* How many bytes of the file are compared. */
+static int64_t
+xfer_proof_size(const struct xfer_proof *p)
+{
+    return p->begins && p->size < p->file->id.size ? p->size : p->file->id.size;
+}
 
 static void
 xfer_say_how(struct xfer_proof *p, enum sum_kind kind, uint64_t parts, int64_t part)
@@ -10877,7 +11015,7 @@ static int
 xfer_joint_read(struct store *st, const struct xfer_proof *p, struct xfer_joint *j,
                 unsigned n, struct fail *f)
 {
-    struct part_stretch s = {p->file, 1, 0, p->file->id.size, NULL};
+    struct part_stretch s = {p->file, 1, 0, xfer_proof_size(p), NULL};
     size_t take;
 
     for (int64_t at = 0; at < s.length; at += (int64_t)take) {
@@ -10959,7 +11097,7 @@ xfer_try_guesses(struct store *st, struct xfer_proof *p, const struct xfer_claim
 {
     struct xfer_joint joints[XFER_GUESSES];
     int64_t parts[XFER_GUESSES];
-    unsigned n = xfer_guess(p->file->id.size, c->parts, parts);
+    unsigned n = xfer_guess(xfer_proof_size(p), c->parts, parts);
 
     for (unsigned i = 0; i < n; i++)
         joints[i] = xfer_joint(c->kind, parts[i], NULL);
@@ -10990,60 +11128,26 @@ xfer_try_lengths(struct store *st, struct xfer_proof *p, const struct xfer_claim
         told = lengths[i] > 0 && parts == c->parts && lengths[i] <= p->size - sum;
         sum += told ? lengths[i] : 0;
     }
-    if (told && sum == p->file->id.size)
+    if (told && sum == xfer_proof_size(p))
         rc = xfer_try(st, p, c, xfer_joint(c->kind, 0, lengths), f);
     free(lengths);
     return os_stop ? fail_set(f, S3UP_INTERRUPTED, "interrupted") : rc;
 }
 
-/* A line of the ledger: is it about the object? Then *part is what it says of its
- * parts. */
+/* Gives all lines of the ledger, the oldest first, to a function. */
 static void
-xfer_ledger_line(struct span line, const struct span want[4], int64_t *part)
-{
-    static const char *const names[] = {"endpoint", "bucket", "key", "etag"};
-    struct buf text = buf_upto(16 * KEY_MAX);
-    enum json_event event;
-    unsigned same = 0;
-    uint64_t size = 0;
-    struct json j;
-
-    json_init(&j, line);
-    while ((event = json_next(&j)) != JSON_END && event != JSON_BAD) {
-        if (j.depth == 1 && event == JSON_NUMBER && span_is(j.key, "part_size"))
-            (void)num_parse(j.text, INT64_MAX, &size);
-        for (unsigned i = 0; i < 4 && j.depth == 1 && event == JSON_STRING; i++) {
-            buf_clear(&text);
-            same += span_is(j.key, names[i]) && json_text(j.text, &text) &&
-                    span_eq(buf_span(&text), want[i]);
-        }
-    }
-    if (event == JSON_END && same == 4)
-        *part = (int64_t)size;
-    buf_free(&text);
-}
-
-/* In which parts this host sent the object; -1 if the ledger does not know. The last line
- * about it counts. */
-static int64_t
-xfer_ledger_part(struct store *st, const struct xfer_proof *p)
+xfer_ledger_each(struct store *st, const char *folder,
+                 void (*see)(void *owner, struct span line), void *owner)
 {
     static const char *const names[] = {"/ledger.jsonl.1", "/ledger.jsonl"};
-    struct buf path = buf_upto(PATH_MAX), endpoint = buf_upto(URL_MAX);
-    struct span want[4];
-    int64_t part = -1;
+    struct buf path = buf_upto(PATH_MAX);
 
-    xfer_put_endpoint(st, &endpoint);
-    want[0] = buf_span(&endpoint);
-    want[1] = p->bucket;
-    want[2] = p->key;
-    want[3] = s3_bare(span_of(p->etag));
-    for (unsigned i = 0; i < 2 && p->folder; i++) {
+    for (unsigned i = 0; i < 2 && folder; i++) {
         ssize_t did = 0;
         int fd;
 
         buf_clear(&path);
-        buf_str(&path, p->folder);
+        buf_str(&path, folder);
         buf_str(&path, names[i]);
         fd = os_open(buf_text(&path), O_RDONLY, 0);
         for (int64_t at = 0; fd >= 0; at += did) {
@@ -11059,14 +11163,80 @@ xfer_ledger_part(struct store *st, const struct xfer_proof *p)
             did = end + 1 - st->window;
             rest = span_at(st->window, (size_t)did);
             while (rest.n && span_cut(&rest, '\n', &line))
-                xfer_ledger_line(line, want, &part);
+                see(owner, line);
         }
         if (fd >= 0)
             (void)close(fd);
     }
     buf_free(&path);
+}
+
+/* One text of a line. Empty if it is not there, or the line is torn. */
+static bool
+xfer_ledger_text(struct span line, const char *name, struct buf *out)
+{
+    enum json_event event;
+    struct json j;
+
+    buf_clear(out);
+    json_init(&j, line);
+    while ((event = json_next(&j)) != JSON_END && event != JSON_BAD)
+        if (j.depth == 1 && span_is(j.key, name) &&
+            (event == JSON_STRING || event == JSON_NUMBER) && !json_text(j.text, out))
+            break;
+    if (event != JSON_END)
+        buf_clear(out);
+    return out->n > 0;
+}
+
+/* What is asked of the ledger about an object, and what it says. */
+struct xfer_sent_as {
+    struct span endpoint, bucket, key, etag;
+    int64_t part; /* -1: nothing */
+};
+
+static void
+xfer_see_part(void *owner, struct span line)
+{
+    struct xfer_sent_as *w = owner;
+    const struct {
+        const char *name;
+        struct span want;
+    } all[] = {{"etag", w->etag},
+               {"key", w->key},
+               {"bucket", w->bucket},
+               {"endpoint", w->endpoint}};
+    struct buf text = buf_upto(16 * KEY_MAX);
+    bool same = memmem(line.p, line.n, w->etag.p, w->etag.n) != NULL;
+    uint64_t part = 0;
+
+    for (unsigned i = 0; i < sizeof all / sizeof *all && same; i++)
+        same = xfer_ledger_text(line, all[i].name, &text) &&
+               span_eq(buf_span(&text), all[i].want);
+    if (same && xfer_ledger_text(line, "part_size", &text))
+        (void)num_parse(buf_span(&text), INT64_MAX, &part);
+    if (same)
+        w->part = (int64_t)part;
+    buf_free(&text);
+}
+
+/* In which parts this host sent the object; 0: in one go; -1 if the ledger does not know.
+ * The last line about it counts. */
+static int64_t
+xfer_ledger_part(struct store *st, const struct xfer_proof *p)
+{
+    struct buf endpoint = buf_upto(URL_MAX);
+    struct xfer_sent_as asked = {.bucket = p->bucket,
+                                 .key = p->key,
+                                 .etag = s3_bare(span_of(p->etag)),
+                                 .part = -1};
+
+    xfer_put_endpoint(st, &endpoint);
+    asked.endpoint = buf_span(&endpoint);
+    if (asked.etag.n)
+        xfer_ledger_each(st, p->folder, xfer_see_part, &asked);
     buf_free(&endpoint);
-    return part;
+    return asked.part;
 }
 
 /* A sum of the sums of parts: it takes to know how the object was cut. */
@@ -11074,7 +11244,7 @@ static int
 xfer_try_parts(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
                struct fail *f)
 {
-    int64_t size = p->file->id.size, part = xfer_ledger_part(st, p);
+    int64_t size = xfer_proof_size(p), part = xfer_ledger_part(st, p);
     uint64_t parts = c->parts;
 
     if (xfer_fits(size, part, parts)) /* then it is known for sure */
@@ -11111,7 +11281,7 @@ xfer_prove(struct store *st, struct xfer_proof *p, struct fail *f)
     s3_copy_name(p->etag, sizeof p->etag, s3_value(st, "etag"));
     n = xfer_claims(st, s3_bare(span_of(p->etag)), claims);
     s3_copy_name(p->how, sizeof p->how, SPAN("size"));
-    if (p->size >= 0 && p->size != p->file->id.size)
+    if (p->size >= 0 && p->size != xfer_proof_size(p))
         p->verdict = XFER_DIFFERENT;
     else if (p->size == 0)
         p->verdict = XFER_EQUAL;
@@ -11184,6 +11354,88 @@ xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file
     return xfer_prove(x->st, &p, &unread) == 0 && p.verdict == XFER_EQUAL;
 }
 
+/* ---- an object that must be proven, and must not take the place of another ---- */
+
+/* May the file have this key? 1: the store has it there already; 0: it is free, or holds
+ * what this host sent before the file grew: then match is its ETag. */
+static int
+xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span key,
+               struct crew_answer *a, struct fail *f)
+{
+    struct xfer_proof p = {
+        .bucket = x->bucket, .key = key, .file = file, .folder = x->wish->folder};
+    struct fail now = {S3UP_OK, ""};
+
+    if (xfer_prove(x->st, &p, &now) < 0)
+        /* Who may not list is told at AWS that nothing may be known of a free key; there
+         * the condition of the request is enough. */
+        return now.code == S3UP_MISSING || (now.code == S3UP_DENIED && x->st->aws &&
+                                            !s3_wants_keys(&x->st->error))
+                   ? 0
+                   : fail_set(f, now.code, "%s", now.text);
+    s3_copy_name(a->etag, sizeof a->etag, span_of(p.etag));
+    if (p.verdict == XFER_EQUAL)
+        return 1;
+    p.begins = p.size > 0 && p.size < file->id.size;
+    if (p.begins && xfer_ledger_part(x->st, &p) >= 0 &&
+        xfer_prove(x->st, &p, &now) == 0 && p.verdict == XFER_EQUAL) {
+        s3_copy_name(a->match, sizeof a->match, span_of(p.etag));
+        return 0;
+    }
+    return xfer_fail(f, S3UP_EXISTS, x->bucket, key,
+                     p.verdict == XFER_DIFFERENT
+                         ? " holds something else; --overwrite replaces it"
+                         : " is taken, and whether by the same cannot be told; "
+                           "--overwrite replaces it");
+}
+
+/* Is what was stored under the key what the file is? */
+static int
+xfer_confirm_file(const struct xfer *x, const struct part_file *file, struct span key,
+                  struct fail *f)
+{
+    struct xfer_proof p = {
+        .bucket = x->bucket, .key = key, .file = file, .folder = x->wish->folder};
+
+    if (xfer_prove(x->st, &p, f) < 0)
+        return -1;
+    if (p.verdict == XFER_EQUAL)
+        return 0;
+    return p.verdict == XFER_DIFFERENT
+               ? xfer_fail(f, S3UP_DAMAGED, x->bucket, key,
+                           ": what the store says that it has is not what was sent")
+               : xfer_fail(f, S3UP_SKIPPED, x->bucket, key,
+                           " was sent, but the store tells nothing by which it could be "
+                           "proven to be there");
+}
+
+/* Sends a whole file, unless its key is another's. */
+static void
+xfer_send_sure(struct xfer *x, const struct part_stretch *s, const struct s3_call *call,
+               struct crew_answer *a)
+{
+    struct fail f = {S3UP_OK, ""};
+    int found = 0;
+
+    /* Who comes first in between may have sent the same. */
+    for (int turn = 0; turn < 2 && f.code == S3UP_OK; turn++) {
+        struct s3_call fresh = *call;
+
+        a->match[0] = 0;
+        found = x->wish->overwrite ? 0 : xfer_claim_key(x, s->file, call->key, a, &f);
+        a->same = found == 1;
+        a->code = S3UP_OK;
+        if (found == 0)
+            xfer_send_whole(x, s, &fresh, a->match, a);
+        if (found || a->code != S3UP_EXISTS)
+            break;
+    }
+    if (found == 0 && a->code == S3UP_OK && !a->sure)
+        (void)xfer_confirm_file(x, s->file, call->key, &f);
+    if (f.code != S3UP_OK)
+        (void)xfer_answer(a, &f);
+}
+
 /* ---- orders ---- */
 
 /* What a worker is told. Behind it come the key, the upload id (empty: a whole object) or
@@ -11252,7 +11504,10 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
             s3_header(&call, "content-type", type);
         if (o->files == 1 && xfer_put_mtime(&mtime, file->id.modified))
             s3_header(&call, XFER_MTIME, buf_span(&mtime));
-        xfer_send_whole(x, &s, &call, a);
+        if (x->wish->sure)
+            xfer_send_sure(x, &s, &call, a);
+        else
+            xfer_send_whole(x, &s, &call, "", a);
     }
     for (unsigned i = 0; i < opened; i++)
         part_close(&file[i]);
@@ -12249,6 +12504,7 @@ xfer_resume(struct xfer *x, struct xfer_up *up, struct fail *f)
         return xfer_over(x, up, why, f);
     up->facts.completing = false;
     up->found = jrn_count(&up->facts);
+    up->unsure = up->found > 0;
     up->ahead = 1;
     xfer_say(x, (struct xfer_event){.kind = XFER_RESUME, .up = up});
     return 0;
@@ -12620,7 +12876,9 @@ xfer_prepare(const struct xfer *x, const struct xfer_up *up, struct s3_call *cal
         s3_header(call, xfer_names[x->sums.kind].header, buf_span(text));
         s3_header(call, "x-amz-checksum-type", SPAN("FULL_OBJECT"));
     }
-    if (x->wish->no_clobber)
+    if (up->match[0])
+        s3_header(call, "if-match", span_of(up->match));
+    else if (xfer_guards(x->wish))
         s3_header(call, "if-none-match", SPAN("*"));
 }
 
@@ -12703,7 +12961,7 @@ xfer_complete(struct xfer *x, struct xfer_up *up, struct fail *f)
         now = (struct fail){S3UP_OK, ""};
         rc = xfer_ask_complete(x, up, false, &now);
     }
-    if (rc < 0 && x->wish->no_clobber && x->st->error.status == 501) {
+    if (rc < 0 && xfer_guards(x->wish) && !up->match[0] && x->st->error.status == 501) {
         xfer_warn_race();
         now = (struct fail){S3UP_OK, ""};
         rc = xfer_ask_complete(x, up, true, &now);
@@ -12748,6 +13006,8 @@ xfer_remember(struct xfer *x, const struct xfer_up *up)
         buf_num(&line, up->plan.n);
         json_key(&line, "part_size");
         buf_num(&line, (uint64_t)up->plan.part);
+    }
+    if (up->facts.id[0]) {
         json_key(&line, "id");
         json_put(&line, span_of(up->facts.id));
     }
@@ -12791,6 +13051,39 @@ xfer_left(const struct xfer *x, const struct xfer_up *up, struct fail *f)
                        up->down ? "here" : "stored");
 }
 
+/* Does the ETag of an object of parts tell what must come of theirs, each of which told
+ * the MD5 of what was sent? Else the whole is proven anew. */
+static int
+xfer_confirm(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct part_name name = xfer_name(up, 0);
+    struct buf want = buf_upto(CREW_ETAG);
+    unsigned char digest[MD5_SIZE];
+    bool same = !up->unsure;
+    struct part_file file;
+    struct sum md5;
+    int rc;
+
+    sum_init(&md5, SUM_MD5);
+    for (unsigned n = 1; n <= up->plan.n && same; n++) {
+        same = hex_read(s3_bare(span_of(jrn_etag(&up->facts, n))), digest, MD5_SIZE);
+        sum_add(&md5, digest, MD5_SIZE);
+    }
+    sum_end(&md5, digest);
+    hex_put(&want, digest, MD5_SIZE);
+    buf_char(&want, '-');
+    buf_num(&want, up->plan.n);
+    same = same && span_eq(s3_bare(span_of(up->etag)), buf_span(&want));
+    buf_free(&want);
+    if (same)
+        return 0;
+    if (part_open_again(&file, &name, &up->file[0].id, f) < 0)
+        return -1;
+    rc = xfer_confirm_file(x, &file, buf_span(&up->key), f);
+    part_close(&file);
+    return rc;
+}
+
 /* Takes an upload out of the list: it is stored, or it has failed. */
 static void
 xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
@@ -12798,6 +13091,9 @@ xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
     struct xfer_up **at = &x->ups;
     struct fail why = {S3UP_OK, ""};
 
+    if (f->code == S3UP_OK && x->wish->sure && !up->whole && !up->kept &&
+        xfer_confirm(x, up, &why) < 0)
+        f = &why;
     /* A file with nothing in it is nothing to go on with. */
     up->orphan |= up->temp >= 0 && !jrn_count(&up->facts);
     if (f->code == S3UP_INTERRUPTED && os_stop) {
@@ -12809,8 +13105,13 @@ xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
     xfer_recall(x, up);
     if (f->code == S3UP_OK) {
         jrn_remove(&up->journal);
-        if (!up->down && !up->copy && !up->kept)
+        /* What was found there is to be removed here: that is written down, too. */
+        if (!up->down && !up->copy &&
+            (!up->kept || (x->wish->sure && !x->wish->if_changed))) {
+            if (x->wish->sure && !up->facts.id[0]) /* names it while it is removed */
+                (void)xfer_token(up->facts.id, &why);
             xfer_remember(x, up);
+        }
         xfer_say(x,
                  (struct xfer_event){.kind = up->kept ? XFER_SAME : XFER_DONE, .up = up});
     } else {
@@ -12868,6 +13169,27 @@ xfer_is_free(struct xfer *x, struct xfer_up *up, struct fail *f)
     return fail_set(f, now.code, "%s", now.text);
 }
 
+/* The same for an upload that must not take the place of another. */
+static int
+xfer_is_claimed(struct xfer *x, struct xfer_up *up, struct fail *f)
+{
+    struct part_name name = xfer_name(up, 0);
+    struct crew_answer a = {.match = ""};
+    struct part_file file;
+    int rc;
+
+    if (part_open_again(&file, &name, &up->file[0].id, f) < 0)
+        return -1;
+    rc = xfer_claim_key(x, &file, buf_span(&up->key), &a, f);
+    part_close(&file);
+    s3_copy_name(up->match, sizeof up->match, span_of(a.match));
+    s3_copy_name(up->etag, sizeof up->etag, span_of(rc == 1 ? a.etag : ""));
+    up->kept = rc == 1;
+    if (up->kept && up->facts.upload.n)
+        xfer_abort(x, up); /* there is nothing left to be sent */
+    return rc;
+}
+
 /* Opens an upload of many parts, or finds the one that was begun. 1: the object is stored
  * already, 0: parts are to be sent. */
 static int
@@ -12882,7 +13204,9 @@ xfer_open_upload(struct xfer *x, struct xfer_up *up, struct fail *f)
     }
     if (found < 0)
         return -1;
-    if (x->wish->no_clobber && (is_there = xfer_is_free(x, up, f)) != 0) {
+    if (xfer_guards(x->wish) &&
+        (is_there = x->wish->sure ? xfer_is_claimed(x, up, f) : xfer_is_free(x, up, f)) !=
+            0) {
         if (is_there < 0 && found == 0)
             jrn_remove(&up->journal); /* there is nothing in it */
         return is_there;
@@ -13454,6 +13778,8 @@ xfer_sent(struct xfer *x, struct xfer_up *up, const struct crew_answer *a)
     struct fail f = {S3UP_OK, ""};
     struct buf sum = buf_upto(4 * JRN_SUM);
 
+    up->unsure |= !a->sure;
+
     if (has_sum)
         hex_put(&sum, a->sum, sum_kinds[kind].size);
     else
@@ -13620,8 +13946,10 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     }
     crew_close(&x->crew);
     x->st->meter = &x->st->still;
-    if (jrn_ledger_flush(&x->ledger, f) < 0)
+    if (jrn_ledger_flush(&x->ledger, f) < 0) {
         log_say(LOG_WARN, "the ledger could not be written: %s", f->text);
+        x->ledger.folder = NULL;
+    }
     *f = (struct fail){S3UP_OK, ""};
     buf_free(&x->ledger.lines);
     return 0;
@@ -13640,6 +13968,1317 @@ xfer_give_up(struct store *st, struct jrn *j, const struct jrn_facts *k, struct 
         return fail_set(f, now.code, "%s", now.text);
     jrn_remove(j);
     return 0;
+}
+
+/* ===== ROOM 15 drain: a folder that empties itself into a store =====
+ *
+ * In: a folder that others write files into. Out: the files that were left alone are
+ * stored, and gone from the folder; one word about each through drain.say. The folder is
+ * read, the oldest files first, and goes up as any files do. What is stored is written
+ * into the ledger, many at a time, and only then removed: under a name that nobody else
+ * uses, by a lease that tells if anybody opens it, and if it is still what was sent.
+ * Whatever goes wrong on the way, a file is in the store or in the folder, or in both.
+ */
+
+#define DRAIN_HIDDEN ".s3up-drain."     /* and a token: about to be removed */
+#define DRAIN_ASIDE  ".s3up-quarantine" /* what is refused again and again */
+
+/* A file that waits. */
+struct drain_file {
+    char *path; /* below the folder */
+    struct os_id id;
+};
+
+/* A file as it was seen when no clock could tell how long it had been left alone. */
+struct drain_look {
+    struct os_id id;
+    int64_t since; /* milliseconds, by os_boot */
+};
+
+/* Stored, and yet to be removed. */
+struct drain_done {
+    char *path;
+    struct os_id id;
+    char token[2 * JRN_ID + 1];
+    int folder, fd;
+    bool leased, hidden;
+};
+
+/* Refused by the store, for its own sake, in so many runs. */
+struct drain_refused {
+    char *path;
+    uint64_t inode, runs;
+    bool now; /* in this run, too */
+};
+
+/* What the owner hears besides what uploads say. */
+struct drain_word {
+    enum { DRAIN_KEPT, DRAIN_SKIPPED, DRAIN_FAILED, DRAIN_NOTE, DRAIN_WOULD } kind;
+    const char *path;
+    struct span key;
+    const char *why;
+    enum s3up_exit code; /* of a failure */
+};
+
+struct drain {
+    /* What is wanted. */
+    struct xfer *x; /* st, wish, bucket, lock are set */
+    unsigned jobs;
+    const char *dir;
+    struct span prefix;
+    const char *own[DRAIN_OWN]; /* paths of what is never taken, or NULL */
+    const char *move_to;
+    int64_t settle,
+        prune_age; /* milliseconds, seconds; prune_age < 0: nothing is pruned */
+    uint64_t quarantine, max_files; /* 0: none, all */
+    bool keep, dry_run;
+    bool (*wants)(void *owner, struct span path, bool folder);
+    const char *(*type)(void *owner, struct span path);
+    void (*hear)(void *owner, const struct xfer_event *e);
+    void (*say)(void *owner, const struct drain_word *w);
+    void (*over)(void *owner); /* a round is */
+    void *owner;
+    /* What is there. */
+    int root, moved; /* the folder, and that of --move-to, or -1 */
+    dev_t device;
+    dev_t own_device[DRAIN_OWN];
+    ino_t own_inode[DRAIN_OWN];
+    struct drain_file *file; /* of one batch: the oldest of those that wait */
+    size_t n, at;
+    bool more;                /* wait behind these */
+    struct drain_file behind; /* only what is younger is taken; path NULL: all */
+    struct drain_look *look, *looked;
+    size_t looks, looked_n;
+    int64_t doubt; /* milliseconds until a second look can tell of all files */
+    bool by_look;  /* only those that it tells of are taken */
+    bool sealed;   /* nothing can be removed from the folder */
+    int64_t known; /* what was there before, in seconds, was stored and is kept; or 0 */
+    bool failed;   /* something did, in this round */
+    bool trusted;  /* the clock tells the truth */
+    bool heard;    /* what is passed over was said */
+    bool counting; /* nothing is to be taken by this look */
+    struct os_time now;
+    int64_t due;                        /* when the next file will have been left alone */
+    uint64_t files, bytes, open, begun; /* that wait, in all; open: are being written */
+    int64_t oldest;
+    struct buf path, key;
+    struct drain_done group[JRN_GROUP];
+    unsigned grouped;
+    int64_t since; /* ticks at the first of them */
+    uint64_t removed;
+    struct drain_writer {
+        dev_t device;
+        ino_t inode;
+    } * writer; /* what processes have open for writing, as far as they let us see */
+    size_t writers;
+    bool has_writers;
+    struct drain_refused *refused;
+    size_t refusals;
+    int watch;             /* of inotify; -1: there is none */
+    bool unwatched;        /* some folders could not be watched */
+    uint64_t *moved_bytes; /* by earlier batches */
+};
+
+static void
+drain_say(struct drain *d, struct drain_word w)
+{
+    d->failed |= w.kind != DRAIN_NOTE && w.kind != DRAIN_SKIPPED;
+    d->say(d->owner, &w);
+}
+
+/* The path of something below the folder, as people know it. */
+static const char *
+drain_path(struct drain *d, const char *below)
+{
+    buf_clear(&d->path);
+    buf_str(&d->path, d->dir);
+    if (d->path.n && d->path.p[d->path.n - 1] != '/')
+        buf_char(&d->path, '/');
+    buf_str(&d->path, below);
+    return buf_text(&d->path);
+}
+
+static struct span
+drain_key(struct drain *d, const char *below)
+{
+    buf_clear(&d->key);
+    buf_put(&d->key, d->prefix);
+    if (d->prefix.n && d->prefix.p[d->prefix.n - 1] != '/')
+        buf_char(&d->key, '/');
+    buf_str(&d->key, below);
+    return buf_span(&d->key);
+}
+
+static void
+drain_keeps(struct drain *d, const char *below, enum s3up_exit code, const char *why)
+{
+    drain_say(d, (struct drain_word){.kind = DRAIN_KEPT,
+                                     .path = drain_path(d, below),
+                                     .key = drain_key(d, below),
+                                     .why = why,
+                                     .code = code});
+}
+
+static const char *
+drain_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+/* ---- who else uses a file ---- */
+
+/* Asks the kernel to hold up whoever opens the file for writing from now on. 1: granted,
+ * so nobody has it open so; 0: somebody has; -1: it grants none here. */
+static int
+drain_lease(int fd)
+{
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
+        return 1;
+    return errno == EAGAIN || errno == EBUSY ? 0 : -1;
+}
+
+static int
+drain_by_inode(const void *a, const void *b)
+{
+    const struct drain_writer *x = a, *y = b;
+
+    if (x->inode != y->inode)
+        return x->inode < y->inode ? -1 : 1;
+    return x->device < y->device ? -1 : x->device > y->device;
+}
+
+/* Notes what one process has open for writing: its links in /proc may be written to. */
+static void
+drain_see_process(struct drain *d, int proc, const char *name)
+{
+    struct buf path = buf_upto(64);
+    struct dirent *entry;
+    struct stat link, info;
+    DIR *dir = NULL;
+    int fd;
+
+    buf_str(&path, name);
+    buf_str(&path, "/fd");
+    fd = os_open_in(proc, buf_text(&path), O_RDONLY | O_DIRECTORY, 0);
+    if (fd >= 0 && !(dir = fdopendir(fd)))
+        (void)close(fd);
+    while (dir && (entry = readdir(dir)) != NULL && d->writers < DRAIN_WRITERS)
+        if (fstatat(fd, entry->d_name, &link, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISLNK(link.st_mode) && (link.st_mode & S_IWUSR) &&
+            fstatat(fd, entry->d_name, &info, 0) == 0 && S_ISREG(info.st_mode) &&
+            info.st_dev == d->device)
+            d->writer[d->writers++] = (struct drain_writer){info.st_dev, info.st_ino};
+    if (dir)
+        (void)closedir(dir);
+    buf_free(&path);
+}
+
+static void
+drain_find_writers(struct drain *d)
+{
+    DIR *proc = opendir("/proc");
+    struct dirent *entry;
+
+    if (!d->writer)
+        d->writer = calloc(DRAIN_WRITERS, sizeof *d->writer);
+    d->writers = 0;
+    while (proc && d->writer && (entry = readdir(proc)) != NULL)
+        if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
+            drain_see_process(d, dirfd(proc), entry->d_name);
+    if (proc)
+        (void)closedir(proc);
+    if (d->writers)
+        qsort(d->writer, d->writers, sizeof *d->writer, drain_by_inode);
+    d->has_writers = true;
+}
+
+static bool
+drain_has_writer(struct drain *d, const struct os_id *id)
+{
+    const struct drain_writer w = {(dev_t)id->device, (ino_t)id->inode};
+
+    if (!d->has_writers)
+        drain_find_writers(d);
+    return d->writers &&
+           bsearch(&w, d->writer, d->writers, sizeof w, drain_by_inode) != NULL;
+}
+
+/* Is the file gone, or open for writing? What cannot be opened is no concern of ours: the
+ * upload will tell why. */
+static bool
+drain_is_busy(struct drain *d, const struct drain_file *file)
+{
+    struct part_name name = {file->path, d->root, 0};
+    int fd = part_open_name(&name), lease;
+
+    if (fd < 0)
+        return errno == ENOENT || errno == ENOTDIR;
+    lease = drain_lease(fd);
+    (void)close(fd); /* with it the lease ends */
+    if (lease == 0 || (lease < 0 && drain_has_writer(d, &file->id))) {
+        d->failed = true;
+        d->open++;
+        return true;
+    }
+    return false;
+}
+
+/* ---- what waits ---- */
+
+static int
+drain_by_look(const void *a, const void *b)
+{
+    const struct drain_look *x = a, *y = b;
+
+    return x->id.inode < y->id.inode ? -1 : x->id.inode > y->id.inode;
+}
+
+static bool
+drain_is_as(const struct os_id *a, const struct os_id *b)
+{
+    return os_same(a, b) && a->changed.s == b->changed.s &&
+           a->changed.ns == b->changed.ns;
+}
+
+/* A moment at which it is worth to look again. */
+static void
+drain_due_in(struct drain *d, int64_t left)
+{
+    int64_t at = os_ticks() + left;
+
+    if (!d->due || at < d->due)
+        d->due = at;
+}
+
+enum drain_state { DRAIN_FRESH, DRAIN_RIPE, DRAIN_RIPE_BY_LOOK };
+
+/* Was the file left alone for long enough? Its own time tells, if the clock can be
+ * trusted and was when the file was written; else what was seen by an earlier look. */
+static enum drain_state
+drain_state(struct drain *d, const struct os_id *id)
+{
+    int64_t now = os_boot(), since = now;
+    const struct drain_look *had, this = {*id, now};
+
+    if (d->settle <= 0)
+        return DRAIN_RIPE;
+    if (d->trusted && id->changed.s >= S3UP_RELEASED && id->changed.s <= d->now.s) {
+        int64_t age =
+            (d->now.s - id->changed.s) * 1000 + (d->now.ns - id->changed.ns) / 1000000;
+
+        if (age < d->settle)
+            drain_due_in(d, d->settle - age);
+        return age < d->settle ? DRAIN_FRESH : DRAIN_RIPE;
+    }
+    had = d->looked_n ? bsearch(&this, d->looked, d->looked_n, sizeof this, drain_by_look)
+                      : NULL;
+    if (had && drain_is_as(&had->id, id))
+        since = had->since;
+    if (d->looks < DRAIN_LOOKS)
+        d->look[d->looks++] = (struct drain_look){*id, since};
+    if (now - since >= d->settle)
+        return DRAIN_RIPE_BY_LOOK;
+    if (d->settle - (now - since) > d->doubt)
+        d->doubt = d->settle - (now - since);
+    drain_due_in(d, d->settle - (now - since));
+    return DRAIN_FRESH;
+}
+
+/* The oldest first; those of the same moment in the order of their names. */
+static int
+drain_by_age(const void *a, const void *b)
+{
+    const struct drain_file *x = a, *y = b;
+    const struct os_time *s = &x->id.modified, *t = &y->id.modified;
+
+    if (s->s != t->s)
+        return s->s < t->s ? -1 : 1;
+    if (s->ns != t->ns)
+        return s->ns < t->ns ? -1 : 1;
+    return strcmp(x->path, y->path);
+}
+
+/* Only the oldest stay in the batch. */
+static void
+drain_cut(struct drain *d)
+{
+    if (d->n)
+        qsort(d->file, d->n, sizeof *d->file, drain_by_age);
+    while (d->n > DRAIN_BATCH) {
+        free(d->file[--d->n].path);
+        d->more = true;
+    }
+}
+
+static void
+drain_add(struct drain *d, const struct drain_file *file)
+{
+    if (d->n == 2 * DRAIN_BATCH)
+        drain_cut(d);
+    d->file[d->n] = *file;
+    d->file[d->n].path = strdup(file->path);
+    d->n += d->file[d->n].path != NULL; /* without memory it waits for another run */
+}
+
+static bool
+drain_is_own(const struct drain *d, const struct stat *is)
+{
+    for (unsigned i = 0; i < DRAIN_OWN; i++)
+        if (d->own_inode[i] == is->st_ino && d->own_device[i] == is->st_dev && d->own[i])
+            return true;
+    return false;
+}
+
+/* Says once in a run why something is not taken. */
+static void
+drain_passes(struct drain *d, const char *below, const char *why)
+{
+    if (!d->heard)
+        drain_say(d, (struct drain_word){.kind = DRAIN_SKIPPED,
+                                         .path = drain_path(d, below),
+                                         .why = why});
+}
+
+/* A file that is wanted: it waits, and may be ripe. */
+static void
+drain_see_file(struct drain *d, const struct stat *info, const char *below)
+{
+    struct drain_file file = {(char *)(uintptr_t)below, os_id_of(info)};
+    enum drain_state state;
+
+    if (d->trusted && file.id.changed.s < d->known)
+        return;
+    d->files++;
+    d->bytes += (uint64_t)info->st_size;
+    if (d->files == 1 || info->st_mtim.tv_sec < d->oldest)
+        d->oldest = info->st_mtim.tv_sec;
+    if (d->behind.path && drain_by_age(&file, &d->behind) <= 0)
+        return;
+    state = drain_state(d, &file.id);
+    if (!d->counting &&
+        (state == DRAIN_RIPE_BY_LOOK || (state == DRAIN_RIPE && !d->by_look)))
+        drain_add(d, &file);
+}
+
+/* ---- what an earlier run left between two names ---- */
+
+struct drain_line {
+    struct span token;
+    struct buf path, key, bucket, endpoint;
+};
+
+static void
+drain_see_line(void *owner, struct span line)
+{
+    struct drain_line *w = owner;
+    struct buf id = buf_upto(64);
+
+    if (memmem(line.p, line.n, w->token.p, w->token.n) &&
+        xfer_ledger_text(line, "id", &id) && span_eq(buf_span(&id), w->token)) {
+        (void)xfer_ledger_text(line, "path", &w->path);
+        (void)xfer_ledger_text(line, "key", &w->key);
+        (void)xfer_ledger_text(line, "bucket", &w->bucket);
+        (void)xfer_ledger_text(line, "endpoint", &w->endpoint);
+    }
+    buf_free(&id);
+}
+
+/* Is the hidden file stored, as the ledger says and the store proves? */
+static bool
+drain_is_stored(struct drain *d, const struct drain_line *l, const struct part_file *file)
+{
+    struct buf endpoint = buf_upto(URL_MAX);
+    struct fail unread = {S3UP_OK, ""};
+    bool good;
+
+    xfer_put_endpoint(d->x->st, &endpoint);
+    good = !d->keep && !d->move_to && drain_lease(file->fd) != 0 &&
+           span_eq(buf_span(&l->endpoint), buf_span(&endpoint)) &&
+           span_eq(buf_span(&l->bucket), d->x->bucket) &&
+           !drain_has_writer(d, &file->id) &&
+           xfer_confirm_file(d->x, file, buf_span(&l->key), &unread) == 0;
+    buf_free(&endpoint);
+    return good;
+}
+
+/* Removes what an earlier run was about to remove, if it may be, or gives it its name
+ * back. What has no place any more stays as it is. */
+static void
+drain_recover(struct drain *d, const char *below)
+{
+    struct part_name name = {below, d->root, 0};
+    const char *hidden = drain_base(below), *base;
+    struct drain_line l = {.token = span_of(hidden + strlen(DRAIN_HIDDEN)),
+                           .path = buf_upto(16 * KEY_MAX),
+                           .key = buf_upto(4 * KEY_MAX),
+                           .bucket = buf_upto(KEY_MAX),
+                           .endpoint = buf_upto(URL_MAX)};
+    int folder = os_walk(d->root, below, false);
+    struct fail unread = {S3UP_OK, ""};
+    struct part_file file = {.fd = -1};
+
+    xfer_ledger_each(d->x->st, d->x->wish->folder, drain_see_line, &l);
+    base = drain_base(buf_text(&l.path));
+    if (folder < 0 || part_open(&file, &name, &unread) < 0)
+        drain_passes(d, below, "an earlier run left it, and it cannot be read");
+    else if (!*base)
+        drain_passes(d, below,
+                     "an earlier run left it, and the ledger does not know "
+                     "its name any more: rename it");
+    else if (drain_is_stored(d, &l, &file) && unlinkat(folder, hidden, 0) == 0)
+        drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
+                                         .path = buf_text(&l.path),
+                                         .why = "was uploaded by an earlier run, and is "
+                                                "removed now"});
+    else if (!part_name_new(folder, hidden, folder, base))
+        drain_passes(d, below, "an earlier run left it, and its name is taken by now");
+    part_close(&file);
+    if (folder >= 0)
+        (void)close(folder);
+    buf_free(&l.path);
+    buf_free(&l.key);
+    buf_free(&l.bucket);
+    buf_free(&l.endpoint);
+}
+
+/* ---- a look at the folder ---- */
+
+static bool
+drain_is_hidden(const char *base)
+{
+    unsigned char token[JRN_ID];
+
+    return !strncmp(base, DRAIN_HIDDEN, strlen(DRAIN_HIDDEN)) &&
+           hex_read(span_of(base + strlen(DRAIN_HIDDEN)), token, sizeof token);
+}
+
+/* Has inotify tell of the folder at hand. */
+static void
+drain_watch_folder(struct drain *d, const char *below)
+{
+    uint32_t what =
+        IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_ONLYDIR | IN_DONT_FOLLOW;
+
+    if (d->watch < 0 ||
+        inotify_add_watch(d->watch, *below ? drain_path(d, below) : d->dir,
+                          *below ? what : what & ~(uint32_t)IN_DONT_FOLLOW) >= 0 ||
+        d->unwatched || errno == ENOENT || errno == ENOTDIR)
+        return;
+    d->unwatched = true;
+    log_say(LOG_WARN,
+            "not all folders below %s can be watched (%s; see "
+            "/proc/sys/fs/inotify/max_user_watches): it is looked at from time to time",
+            d->dir, strerror(errno));
+}
+
+static void
+drain_see_folder(struct drain *d, struct os_tree *t, const char *below)
+{
+    struct span path = buf_span(&t->path);
+
+    if (drain_is_own(d, &t->info) || !strcmp(below, DRAIN_ASIDE) ||
+        !d->wants(d->owner, path, true))
+        return;
+    if (t->info.st_dev != d->device) {
+        drain_passes(d, below, "it is another file system");
+        return;
+    }
+    drain_watch_folder(d, below); /* before it is read: nothing comes unseen */
+    if (!os_tree_descend(t) && errno != ENOENT)
+        drain_passes(d, below, strerror(errno));
+}
+
+static void
+drain_see(struct drain *d, struct os_tree *t, int got, int why)
+{
+    const char *below = buf_text(&t->path), *base = drain_base(below);
+    size_t n = strlen(base), tail = strlen(PART_TAIL);
+
+    if (got < 0) {
+        if (why != ENOENT)
+            drain_passes(d, below, strerror(why));
+    } else if (S_ISDIR(t->info.st_mode)) {
+        drain_see_folder(d, t, below);
+    } else if (drain_is_hidden(base)) {
+        if (!d->counting && !d->dry_run && S_ISREG(t->info.st_mode))
+            drain_recover(d, below);
+    } else if (drain_is_own(d, &t->info) ||
+               (n > tail && !strcmp(base + n - tail, PART_TAIL)) ||
+               !d->wants(d->owner, span_of(below), false)) {
+        return;
+    } else if (S_ISLNK(t->info.st_mode)) {
+        drain_passes(d, below, "it is a symbolic link");
+    } else if (!S_ISREG(t->info.st_mode)) {
+        drain_passes(d, below, "it is no plain file");
+    } else if (t->info.st_nlink > 1) {
+        drain_passes(d, below, "it has several names (hard links)");
+    } else {
+        drain_see_file(d, &t->info, below);
+    }
+}
+
+/* Is this machine's clock past the day on which this program was made, and past the last
+ * thing that it did? */
+static bool
+drain_trusts_clock(const struct drain *d)
+{
+    struct buf path = buf_upto(PATH_MAX), text = buf_upto(64);
+    struct span rest, line;
+    int64_t last = 0;
+    ssize_t did = -1;
+    struct stat info;
+    int fd;
+
+    buf_str(&path, d->x->wish->folder ? d->x->wish->folder : "");
+    buf_str(&path, "/ledger.jsonl");
+    fd = d->x->wish->folder ? os_open(buf_text(&path), O_RDONLY, 0) : -1;
+    if (fd >= 0 && fstat(fd, &info) == 0)
+        did = os_read(fd, d->x->st->window, sizeof d->x->st->window,
+                      info.st_size > (off_t)sizeof d->x->st->window
+                          ? info.st_size - (off_t)sizeof d->x->st->window
+                          : 0);
+    rest = span_at(d->x->st->window, did > 0 ? (size_t)did : 0);
+    while (rest.n && span_cut(&rest, '\n', &line)) /* the first may be half a line */
+        if (xfer_ledger_text(line, "time", &text))
+            (void)date_iso(buf_span(&text), &last);
+    if (fd >= 0)
+        (void)close(fd);
+    buf_free(&path);
+    buf_free(&text);
+    return os_now().s >= S3UP_RELEASED && os_now().s >= last;
+}
+
+/* Reads the folder: what waits, in all, and the oldest of it that is ripe. */
+static int
+drain_look(struct drain *d, bool counting, struct fail *f)
+{
+    struct os_tree *t = calloc(1, sizeof *t);
+    struct drain_look *swap = d->looked;
+    struct stat info;
+    int got;
+
+    if (!t)
+        return fail_set(f, S3UP_LATER, "no memory to read %s", d->dir);
+    t->path = buf_upto(PATH_MAX);
+    d->looked = d->look;
+    d->looked_n = d->looks;
+    d->look = swap;
+    d->looks = 0;
+    if (d->looked_n)
+        qsort(d->looked, d->looked_n, sizeof *d->looked, drain_by_look);
+    for (unsigned i = 0; i < DRAIN_OWN; i++) {
+        d->own_inode[i] = d->own[i] && stat(d->own[i], &info) == 0 ? info.st_ino : 0;
+        d->own_device[i] = d->own_inode[i] ? info.st_dev : 0;
+    }
+    d->counting = counting;
+    d->files = d->bytes = d->open = 0;
+    d->n = d->at = 0;
+    d->doubt = 0;
+    d->due = 0;
+    d->more = d->has_writers = false;
+    d->now = os_now();
+    drain_watch_folder(d, "");
+    if (!os_tree_enter(t, d->root, "."))
+        (void)fail_sys(f, "read", d->dir);
+    while (f->code == S3UP_OK && !os_stop && (got = os_tree_next(t)) != 0)
+        drain_see(d, t, got, errno);
+    os_tree_close(t);
+    free(t);
+    drain_cut(d);
+    d->heard = true;
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* ---- what is stored is removed ---- */
+
+/* Moves the hidden file into the other folder, under the name that it had. Across file
+ * systems it is copied, and the copy is on disk before the file goes. */
+static int
+drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fail *f)
+{
+    struct buf to = buf_upto(2 * PATH_MAX);
+    struct part_name name;
+    struct part_place place = {.folder = -1};
+    struct stat info;
+    int temp = -1;
+
+    buf_str(&to, d->move_to);
+    buf_char(&to, '/');
+    name = (struct part_name){NULL, d->moved, (unsigned)to.n};
+    buf_str(&to, g->path);
+    name.path = buf_text(&to);
+    if (part_find(&place, &name, f) == 0 &&
+        !part_name_new(g->folder, hidden, place.folder, place.name)) {
+        if (errno != EXDEV)
+            (void)fail_sys(f, "write", name.path);
+        else if (fstat(g->fd, &info) != 0)
+            (void)fail_sys(f, "examine", name.path);
+        else if ((temp = part_make_temp(&place, info.st_mode & 0777, f)) >= 0 &&
+                 os_copy(g->fd, temp, name.path, f) == 0 &&
+                 xfer_seal_file(temp, name.path, g->id.modified, f) == 0 &&
+                 part_publish(&place, temp, true, f) == 0 && os_sync_in(place.folder) &&
+                 unlinkat(g->folder, hidden, 0) != 0)
+            (void)fail_sys(f, "remove", g->path);
+        if (temp >= 0 && f->code != S3UP_OK)
+            (void)unlinkat(place.folder, place.temp, 0);
+        if (temp >= 0)
+            (void)close(temp);
+    }
+    part_leave(&place);
+    buf_free(&to);
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* The name that a file has while it is being removed. */
+static void
+drain_put_hidden(const struct drain_done *g, struct buf *out)
+{
+    buf_clear(out);
+    buf_str(out, DRAIN_HIDDEN);
+    buf_str(out, g->token);
+}
+
+/* First step: the file is found to be what was sent, nobody writes into it, and under its
+ * name nobody finds it any more. */
+static void
+drain_hide(struct drain *d, struct drain_done *g)
+{
+    struct buf hidden = buf_upto(NAME_MAX);
+    const char *base = drain_base(g->path), *why = NULL;
+    enum s3up_exit code = S3UP_SKIPPED;
+    struct os_id now;
+    int lease;
+
+    g->folder = os_walk(d->root, g->path, false);
+    g->fd = g->folder < 0
+                ? -1
+                : os_open_in(g->folder, base, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    if (g->fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+        return; /* somebody else has removed it */
+    drain_put_hidden(g, &hidden);
+    if (g->fd < 0 || !os_identify(g->fd, &now)) {
+        code = fail_exit(errno);
+        why = strerror(errno);
+    } else if (!drain_is_as(&now, &g->id)) {
+        why = "it is not what was sent any more; the next run looks at it again";
+    } else if ((lease = drain_lease(g->fd)) == 0 ||
+               (lease < 0 && drain_has_writer(d, &now))) {
+        why = "somebody has it open for writing; the next run looks at it again";
+    } else if (renameat(g->folder, base, g->folder, buf_text(&hidden)) != 0) {
+        code = fail_exit(errno);
+        why = strerror(errno);
+    } else {
+        g->leased = lease == 1;
+        g->hidden = true;
+    }
+    if (why)
+        drain_keeps(d, g->path, code, why);
+    buf_free(&hidden);
+}
+
+/* Is what has the hidden name still what was sent, with nobody waiting to write? */
+static bool
+drain_may_remove(struct drain *d, struct drain_done *g, const char *hidden)
+{
+    struct stat info;
+    struct os_id now;
+
+    return fstatat(g->folder, hidden, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+           (uint64_t)info.st_ino == g->id.inode &&
+           (uint64_t)info.st_dev == g->id.device && info.st_nlink == 1 &&
+           os_identify(g->fd, &now) && os_same(&now, &g->id) &&
+           (g->leased ? fcntl(g->fd, F_GETLEASE) == F_RDLCK : !drain_has_writer(d, &now));
+}
+
+/* Second step: the file goes, or gets its name back. */
+static void
+drain_remove(struct drain *d, struct drain_done *g)
+{
+    struct buf hidden = buf_upto(NAME_MAX);
+    struct fail f = {S3UP_OK, ""};
+    bool gone = false;
+
+    drain_put_hidden(g, &hidden);
+    if (g->hidden && !drain_may_remove(d, g, buf_text(&hidden)))
+        (void)fail_set(&f, S3UP_SKIPPED,
+                       "it was written to a moment ago; the next run looks at it again");
+    else if (g->hidden && d->move_to)
+        gone = drain_move(d, g, buf_text(&hidden), &f) == 0;
+    else if (g->hidden)
+        gone = unlinkat(g->folder, buf_text(&hidden), 0) == 0 ||
+               fail_sys(&f, "remove", buf_text(&hidden)) == 0;
+    d->removed += gone;
+    if (g->hidden && !gone) {
+        drain_keeps(d, g->path, f.code, f.text);
+        if (!part_name_new(g->folder, buf_text(&hidden), g->folder, drain_base(g->path)))
+            drain_keeps(d, g->path, S3UP_SKIPPED,
+                        "meanwhile its name was taken: the next run looks at "
+                        "it again");
+    }
+    if (g->fd >= 0)
+        (void)close(g->fd); /* and the lease ends */
+    if (g->folder >= 0)
+        (void)close(g->folder);
+    free(g->path);
+    buf_free(&hidden);
+}
+
+/* Writes down what is stored, and removes it: some at a time, each of which takes two
+ * descriptors. Between the two steps lies the first step of all others, so that whoever
+ * had found a file by its name has run into the lease by then. */
+static void
+drain_settle(struct drain *d)
+{
+    struct xfer *x = d->x;
+    struct fail f = {S3UP_OK, ""};
+    bool written = x->ledger.folder && jrn_ledger_flush(&x->ledger, &f) == 0;
+    unsigned n;
+
+    if (!written && d->grouped) {
+        if (f.code != S3UP_OK)
+            log_say(LOG_WARN, "the ledger could not be written: %s", f.text);
+        x->ledger.folder = NULL;
+        x->hopeless = S3UP_LATER;
+    }
+    for (unsigned at = 0; at < d->grouped; at += n) {
+        n = d->grouped - at < DRAIN_STEP ? d->grouped - at : DRAIN_STEP;
+        d->has_writers = false;
+        for (unsigned i = at; i < at + n; i++)
+            if (written)
+                drain_hide(d, &d->group[i]);
+            else
+                drain_keeps(d, d->group[i].path, S3UP_LATER,
+                            "the ledger could not be written");
+        d->has_writers = false;
+        for (unsigned i = at; i < at + n; i++)
+            drain_remove(d, &d->group[i]);
+    }
+    d->grouped = 0;
+}
+
+/* What is stored waits for others before it is removed, since each line of the ledger
+ * waits for the disk; but not long. */
+static void
+drain_stored(struct drain *d, const struct xfer_up *up)
+{
+    struct drain_done *g = &d->group[d->grouped];
+
+    *g = (struct drain_done){.path = strdup(up->file[0].path + up->below),
+                             .id = up->file[0].id,
+                             .folder = -1,
+                             .fd = -1};
+    s3_copy_name(g->token, sizeof g->token, span_of(up->facts.id));
+    if (!g->path || !g->token[0]) {
+        free(g->path);
+        return; /* without memory or a name the next run does it */
+    }
+    if (!d->grouped++)
+        d->since = os_ticks();
+}
+
+/* ---- what is refused again and again ---- */
+
+static void
+drain_put_list(const struct drain *d, struct buf *out)
+{
+    unsigned char digest[SHA256_SIZE];
+    char *real = realpath(d->dir, NULL);
+    struct sum sum;
+
+    sum_init(&sum, SUM_SHA256);
+    sum_add(&sum, real ? real : d->dir, strlen(real ? real : d->dir));
+    sum_end(&sum, digest);
+    free(real);
+    buf_str(out, d->x->wish->folder);
+    buf_str(out, "/drain.");
+    hex_put(out, digest, 8);
+}
+
+static struct drain_refused *
+drain_find_refused(struct drain *d, const char *path, uint64_t inode)
+{
+    for (size_t i = 0; i < d->refusals; i++)
+        if (d->refused[i].inode == inode && !strcmp(d->refused[i].path, path))
+            return &d->refused[i];
+    return NULL;
+}
+
+static struct drain_refused *
+drain_add_refused(struct drain *d, const char *path, uint64_t inode, uint64_t runs)
+{
+    struct drain_refused *r = drain_find_refused(d, path, inode);
+    char *copy;
+
+    if (r || d->refusals == DRAIN_REFUSED || !d->refused || !(copy = strdup(path)))
+        return r;
+    r = &d->refused[d->refusals++];
+    *r = (struct drain_refused){.path = copy, .inode = inode, .runs = runs};
+    return r;
+}
+
+/* RUNS INODE PATH on a line each, the path percent-encoded. */
+static void
+drain_read_refused(struct drain *d)
+{
+    struct buf list = buf_upto(PATH_MAX), text = buf_upto(S3_REPLY),
+               path = buf_upto(PATH_MAX);
+    struct span rest, line, word;
+    struct fail unread = {S3UP_OK, ""};
+    uint64_t runs, inode;
+
+    if (!d->quarantine || !d->x->wish->folder)
+        return;
+    d->refused = calloc(DRAIN_REFUSED, sizeof *d->refused);
+    drain_put_list(d, &list);
+    (void)os_slurp(buf_text(&list), &text, &unread); /* there may be none */
+    rest = buf_span(&text);
+    while (span_cut(&rest, '\n', &line)) {
+        buf_clear(&path);
+        if (span_cut(&line, ' ', &word) && num_parse(word, UINT64_MAX, &runs) &&
+            span_cut(&line, ' ', &word) && num_parse(word, UINT64_MAX, &inode) &&
+            line.n && url_read(line, false, &path) && !memchr(path.p, 0, path.n))
+            (void)drain_add_refused(d, buf_text(&path), inode, runs);
+    }
+    buf_free(&list);
+    buf_free(&text);
+    buf_free(&path);
+}
+
+/* What was not refused in this run is forgotten. */
+static void
+drain_write_refused(struct drain *d)
+{
+    struct buf list = buf_upto(PATH_MAX), text = buf_upto(S3_REPLY);
+    struct fail f = {S3UP_OK, ""};
+
+    if (!d->refused)
+        return;
+    drain_put_list(d, &list);
+    for (size_t i = 0; i < d->refusals; i++) {
+        struct drain_refused *r = &d->refused[i];
+
+        if (r->now && r->runs < d->quarantine) {
+            buf_num(&text, r->runs);
+            buf_char(&text, ' ');
+            buf_num(&text, r->inode);
+            buf_char(&text, ' ');
+            url_put(&text, span_of(r->path), "");
+            buf_char(&text, '\n');
+        }
+        free(r->path);
+    }
+    free(d->refused);
+    d->refused = NULL;
+    d->refusals = 0;
+    if (text.n || access(buf_text(&list), F_OK) == 0)
+        (void)os_replace(buf_text(&list), buf_span(&text), 0600, &f);
+    if (f.code != S3UP_OK)
+        log_say(LOG_WARN, "what was refused could not be noted: %s", f.text);
+    buf_free(&list);
+    buf_free(&text);
+}
+
+/* Sets a file aside, in the same folder, where no run takes it. */
+static void
+drain_set_aside(struct drain *d, const char *below)
+{
+    struct buf to = buf_upto(2 * PATH_MAX);
+    int from = os_walk(d->root, below, false), folder;
+
+    buf_str(&to, DRAIN_ASIDE "/");
+    buf_str(&to, below);
+    folder = from < 0 ? -1 : os_walk(d->root, buf_text(&to), true);
+    if (folder >= 0 && part_name_new(from, drain_base(below), folder, drain_base(below)))
+        drain_say(d, (struct drain_word){.kind = DRAIN_SKIPPED,
+                                         .path = drain_path(d, below),
+                                         .why = "it was refused in so many runs that it "
+                                                "was moved to " DRAIN_ASIDE});
+    else
+        drain_keeps(d, below, S3UP_SKIPPED, "it could not be moved to " DRAIN_ASIDE);
+    if (from >= 0)
+        (void)close(from);
+    if (folder >= 0)
+        (void)close(folder);
+    buf_free(&to);
+}
+
+/* Counts a refusal that is about this one file. */
+static void
+drain_blame(struct drain *d, const char *below, const struct os_id *id, int code)
+{
+    struct drain_refused *r;
+    bool alone = code == S3UP_USAGE || code == S3UP_EXISTS ||
+                 (code == S3UP_DENIED && d->x->proven && !d->x->hopeless);
+
+    if (!d->refused || !alone)
+        return;
+    r = drain_add_refused(d, below, id->inode, 0);
+    if (!r || r->now)
+        return;
+    r->now = true;
+    if (++r->runs >= d->quarantine)
+        drain_set_aside(d, below);
+}
+
+/* ---- a round ---- */
+
+/* Gives the next file to the crew. */
+static bool
+drain_next(void *owner, struct xfer_item *item)
+{
+    struct drain *d = owner;
+
+    while (d->at < d->n && !os_stop && (!d->max_files || d->begun < d->max_files)) {
+        struct drain_file *file = &d->file[d->at++];
+
+        if (d->grouped && os_ticks() - d->since >= DRAIN_WAIT)
+            drain_settle(d);
+        if (drain_is_busy(d, file))
+            continue;
+        d->begun++;
+        *item = (struct xfer_item){
+            .files = 1, .key = drain_key(d, file->path), .root = d->root, .fd = -1};
+        (void)drain_path(d, file->path);
+        item->below = (unsigned)(d->path.n - strlen(file->path));
+        item->path = (const char *const *)&d->path.p;
+        item->type = d->type(d->owner, buf_span(&d->path));
+        if (item->key.n <= KEY_MAX)
+            return true;
+        drain_blame(d, file->path, &file->id, S3UP_USAGE);
+        drain_say(d, (struct drain_word){.kind = DRAIN_FAILED,
+                                         .path = drain_path(d, file->path),
+                                         .key = drain_key(d, file->path),
+                                         .why = "its key would be longer than any may be",
+                                         .code = S3UP_USAGE});
+    }
+    return false;
+}
+
+static void
+drain_hear(void *owner, const struct xfer_event *e)
+{
+    struct drain *d = owner;
+    const char *below = e->up->file[0].path + e->up->below;
+    struct part_name name = {below, d->root, 0};
+    int fd;
+
+    if (e->kind == XFER_FAILED && e->fail->code == S3UP_SKIPPED &&
+        (fd = part_open_name(&name)) < 0 && errno == ENOENT) {
+        drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
+                                         .path = drain_path(d, below),
+                                         .why = "is gone: somebody else removed it"});
+        return;
+    } else if (e->kind == XFER_FAILED && e->fail->code == S3UP_SKIPPED && fd >= 0) {
+        (void)close(fd);
+    }
+    d->hear(d->owner, e);
+    if (e->kind == XFER_FAILED) {
+        d->failed = true;
+        drain_blame(d, below, &e->up->file[0].id, (int)e->fail->code);
+    } else if ((e->kind == XFER_DONE || e->kind == XFER_SAME) && d->sealed) {
+        drain_keeps(d, below, S3UP_DENIED,
+                    "it cannot be removed: its folder may not be written to");
+    } else if ((e->kind == XFER_DONE || e->kind == XFER_SAME) && !d->keep) {
+        drain_stored(d, e->up);
+    }
+    if (d->grouped == JRN_GROUP || (d->grouped && os_ticks() - d->since >= DRAIN_WAIT))
+        drain_settle(d);
+}
+
+/* Those that were not begun, since all would fare like the one before. */
+static void
+drain_name_rest(struct drain *d)
+{
+    for (; d->at < d->n && !os_stop; d->at++)
+        drain_say(d, (struct drain_word){.kind = DRAIN_FAILED,
+                                         .path = drain_path(d, d->file[d->at].path),
+                                         .key = drain_key(d, d->file[d->at].path),
+                                         .why = "not tried, for the same reason",
+                                         .code = d->x->hopeless});
+}
+
+static void
+drain_forget(struct drain *d)
+{
+    for (size_t i = 0; i < d->n; i++)
+        free(d->file[i].path);
+    d->n = d->at = 0;
+}
+
+/* Sends one batch, and removes what was stored. */
+static int
+drain_batch(struct drain *d, struct fail *f)
+{
+    struct xfer *x = d->x;
+    const struct xfer fresh = {.st = x->st,
+                               .wish = x->wish,
+                               .bucket = x->bucket,
+                               .next = drain_next,
+                               .event = drain_hear,
+                               .owner = d,
+                               .hopeless = x->hopeless,
+                               .proven = x->proven,
+                               .lock = x->lock};
+
+    for (; d->dry_run && d->at < d->n; d->at++)
+        drain_say(d, (struct drain_word){.kind = DRAIN_WOULD,
+                                         .path = drain_path(d, d->file[d->at].path),
+                                         .key = drain_key(d, d->file[d->at].path)});
+    *d->moved_bytes += x->crew.moved;
+    if (d->at < d->n && !x->hopeless) {
+        *x = fresh;
+        if (xfer_run(x, d->jobs, f) < 0)
+            return -1;
+        drain_settle(d);
+    }
+    if (x->hopeless)
+        drain_name_rest(d);
+    free(d->behind.path);
+    d->behind = (struct drain_file){.path = NULL};
+    if (d->n)
+        d->behind =
+            (struct drain_file){strdup(d->file[d->n - 1].path), d->file[d->n - 1].id};
+    drain_forget(d);
+    return 0;
+}
+
+/* Removes folders in which nothing was for a while; those that lie in them, first. */
+static void
+drain_prune(struct drain *d, int folder, unsigned depth)
+{
+    int fd = os_open_in(folder, ".", O_RDONLY | O_DIRECTORY, 0), below;
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+    struct stat info;
+
+    if (fd >= 0 && !dir)
+        (void)close(fd);
+    while (dir && !os_stop && (entry = readdir(dir)) != NULL) {
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
+            fstatat(fd, entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 ||
+            !S_ISDIR(info.st_mode) || info.st_dev != d->device || drain_is_own(d, &info))
+            continue;
+        below = depth < OS_DEPTH
+                    ? os_open_in(fd, entry->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0)
+                    : -1;
+        if (below < 0)
+            continue;
+        drain_prune(d, below, depth + 1);
+        (void)close(below);
+        if (d->now.s - info.st_mtim.tv_sec >= d->prune_age)
+            (void)unlinkat(fd, entry->d_name, AT_REMOVEDIR); /* only if it is empty */
+    }
+    if (dir)
+        (void)closedir(dir);
+}
+
+/* One pass: all that is ripe, batch by batch. If only a second look can tell, it waits
+ * for that, once. */
+static int
+drain_round(struct drain *d, struct fail *f)
+{
+    bool waited = d->watch >= 0;
+
+    struct os_time begun = os_now();
+
+    d->trusted = drain_trusts_clock(d);
+    d->by_look = d->failed = false;
+    drain_read_refused(d);
+    for (;;) {
+        if (drain_look(d, false, f) < 0)
+            break;
+        if (!d->n && d->doubt && !waited && !os_stop &&
+            (!d->max_files || d->begun < d->max_files)) {
+            log_say(LOG_NOTE, "the clock does not tell how long files were left alone: "
+                              "they are looked at twice");
+            os_sleep((int)d->doubt + 1);
+            waited = d->by_look = true;
+            free(d->behind.path);
+            d->behind = (struct drain_file){.path = NULL};
+            continue;
+        }
+        if (!d->n)
+            break;
+        if (drain_batch(d, f) < 0 || os_stop ||
+            (d->max_files && d->begun >= d->max_files))
+            break;
+    }
+    drain_forget(d);
+    free(d->behind.path);
+    d->behind = (struct drain_file){.path = NULL};
+    if (d->prune_age >= 0 && d->trusted && !d->dry_run && !os_stop)
+        drain_prune(d, d->root, 0);
+    drain_write_refused(d);
+    if (d->keep && !d->failed && !os_stop) /* else all of it is asked for again */
+        d->known = begun.s - (d->settle + 999) / 1000;
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+/* ---- one at a time, once or for ever ---- */
+
+/* Locks the folder itself; where that is refused, as NFS does, a file in the state
+ * folder. wait: until whoever has it is done. */
+static int
+drain_lock(struct drain *d, bool wait, struct fail *f)
+{
+    struct buf path = buf_upto(PATH_MAX);
+    struct stat info, there;
+    int fd = os_open(d->dir, O_RDONLY | O_DIRECTORY, 0), rc;
+
+    if (fd < 0)
+        return fail_sys(f, "read", d->dir);
+    while ((rc = flock(fd, LOCK_EX | LOCK_NB)) != 0 && !os_stop) {
+        if (errno == EWOULDBLOCK && !wait)
+            (void)fail_set(f, S3UP_LOCKED, "another run drains %s", d->dir);
+        else if (errno == EWOULDBLOCK)
+            os_sleep(100);
+        else if (path.n || !d->x->wish->folder)
+            (void)fail_sys(f, "lock", d->dir);
+        else {
+            log_say(LOG_NOTE, "%s cannot be locked (%s): other hosts are not kept away",
+                    d->dir, strerror(errno));
+            drain_put_list(d, &path);
+            buf_str(&path, ".lock");
+            (void)close(fd);
+            fd = os_open(buf_text(&path), O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+            if (fd < 0)
+                (void)fail_sys(f, "write", buf_text(&path));
+        }
+        if (f->code != S3UP_OK)
+            break;
+    }
+    if (rc != 0 && os_stop)
+        (void)fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    if (f->code == S3UP_OK && !path.n &&
+        (fstat(fd, &info) != 0 || stat(d->dir, &there) != 0 ||
+         info.st_ino != there.st_ino || info.st_dev != there.st_dev))
+        (void)fail_set(f, S3UP_LATER, "%s was replaced a moment ago", d->dir);
+    buf_free(&path);
+    d->x->lock = fd;
+    return f->code == S3UP_OK ? 0 : -1;
+}
+
+static int
+drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
+{
+    struct stat info;
+
+    d->root = d->moved = d->watch = -1;
+    d->path = buf_upto(2 * PATH_MAX);
+    d->key = buf_upto(2 * PATH_MAX);
+    d->file = calloc(2 * DRAIN_BATCH, sizeof *d->file);
+    d->look = calloc(DRAIN_LOOKS, sizeof *d->look);
+    d->looked = calloc(DRAIN_LOOKS, sizeof *d->looked);
+    if (!d->file || !d->look || !d->looked)
+        return fail_set(f, S3UP_LATER, "no memory");
+    if (!d->dry_run && drain_lock(d, wait, f) < 0)
+        return -1;
+    d->root = os_open(d->dir, O_RDONLY | O_DIRECTORY, 0);
+    if (d->root < 0 || fstat(d->root, &info) != 0)
+        return fail_sys(f, "read", d->dir);
+    d->device = info.st_dev;
+    d->sealed = !d->keep && faccessat(d->root, ".", W_OK, AT_EACCESS) != 0;
+    if (d->move_to && !d->dry_run &&
+        (!os_make_folders(d->move_to, 0777) ||
+         (d->moved = os_open(d->move_to, O_RDONLY | O_DIRECTORY, 0)) < 0))
+        return fail_sys(f, "write", d->move_to);
+    if (watch && (d->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) < 0)
+        return fail_sys(f, "watch", d->dir);
+    return 0;
+}
+
+static void
+drain_close(struct drain *d)
+{
+    const int fds[] = {d->root, d->moved, d->watch, d->x->lock > 0 ? d->x->lock : -1};
+
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        if (fds[i] >= 0)
+            (void)close(fds[i]);
+    d->x->lock = 0;
+    free(d->file);
+    free(d->look);
+    free(d->looked);
+    free(d->writer);
+    buf_free(&d->path);
+    buf_free(&d->key);
+}
+
+/* Takes what inotify has to say. Whatever it is, the folder will be looked at; if whole
+ * folders came, their files may be older than the last look. */
+static bool
+drain_was_told(struct drain *d)
+{
+    union {
+        struct inotify_event event;
+        char bytes[4096];
+    } all;
+    struct inotify_event e;
+    bool any = false;
+    ssize_t did;
+
+    while ((did = read(d->watch, all.bytes, sizeof all.bytes)) > 0) {
+        any = true;
+        for (size_t at = 0; at + sizeof e <= (size_t)did; at += sizeof e + e.len) {
+            memcpy(&e, all.bytes + at, sizeof e);
+            if (e.mask & (IN_ISDIR | IN_Q_OVERFLOW))
+                d->known = 0;
+        }
+    }
+    return any;
+}
+
+/* Waits until something may be ripe. */
+static void
+drain_wait(struct drain *d)
+{
+    int64_t now = os_ticks(),
+            until = now + (d->files || d->unwatched ? DRAIN_AGAIN : DRAIN_IDLE);
+
+    if (d->open)
+        drain_due_in(d, d->settle > DRAIN_LULL ? d->settle : DRAIN_LULL);
+    if (d->due && d->due < until)
+        until = d->due;
+    while (!os_stop && (now = os_ticks()) < until) {
+        struct pollfd told = {.fd = d->watch, .events = POLLIN};
+        int64_t left = until - now;
+
+        /* In slices: a signal may come just before the wait. */
+        (void)poll(&told, 1, left < NET_SLICE ? (int)left + 1 : NET_SLICE);
+        os_beat();
+        if (drain_was_told(d) && now + d->settle + DRAIN_LULL < until)
+            until = now + d->settle + DRAIN_LULL;
+    }
+}
+
+/* Drains the folder once, or with a watch until it is told to stop. */
+static int
+drain_run(struct drain *d, struct fail *f)
+{
+    sig_atomic_t stop;
+
+    for (;;) {
+        d->x->hopeless = S3UP_OK;
+        if (drain_round(d, f) < 0)
+            return -1;
+        if (d->watch >= 0)
+            (void)drain_was_told(d); /* of what we did ourselves; all else is seen now: */
+        stop = os_stop;
+        os_stop = 0; /* also who must stop says what still waits */
+        if (drain_look(d, true, f) < 0)
+            return -1;
+        d->over(d->owner);
+        if (!os_stop && stop != SIGALRM)
+            os_stop = stop;
+        if (stop)
+            return 0;
+        if (d->watch < 0 || os_stop)
+            return 0;
+        d->begun = 0;
+        drain_wait(d);
+    }
 }
 
 /* ===== ROOM 17 command line: options, verbs, help, exit codes; main is last =====
@@ -13662,12 +15301,15 @@ struct cli {
     const char *verb; /* for messages */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
     const char *jobs, *journal, *rate, *state, *metrics, *upload, *producer, *spool;
-    const char *range;
+    const char *range, *config, *move_to, *since;
     const char *force; /* rm: NULL: no; the name of a bucket, or "" */
     uint64_t retries, timeout, lifetime, older, age; /* the last four in seconds */
-    uint64_t part_size, threshold, expected;         /* bytes; 0: not said */
+    uint64_t settle, prune_age, max_time;            /* seconds, too */
+    uint64_t quarantine, max_files;
+    uint64_t part_size, threshold, expected; /* bytes; 0: not said */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
     bool restart, concat, parts, bold, no_progress, download, follow, if_changed;
+    bool keep, prune, overwrite, wait, watch;
     struct cli_globs include, exclude;
     struct s3_pair heads[S3_PAIRS]; /* that the object shall have */
     unsigned n;
@@ -13694,7 +15336,8 @@ enum {
     ON_HISTORY = 1 << 13,
     ON_CP = 1 << 14,
     ON_VERIFY = 1 << 15,
-    ON_SEND = ON_PUT | ON_CP,
+    ON_DRAIN = 1 << 16,
+    ON_SEND = ON_PUT | ON_CP | ON_DRAIN,
     ON_NET = ON_SEND | ON_GET | ON_LS | ON_STAT | ON_RM | ON_MB | ON_RB | ON_VERIFY |
              ON_UPLOADS | ON_ABORT | ON_SWEEP,
     ON_STORE = ON_NET | ON_PRESIGN
@@ -13706,6 +15349,7 @@ enum cli_kind {
     CLI_MAYBE,  /* the same, but --name alone is "" */
     CLI_NUMBER, /* uint64_t */
     CLI_AGE,    /* uint64_t, seconds */
+    CLI_WAIT,   /* the same, and may be none */
     CLI_SIZE,   /* uint64_t, bytes */
     CLI_RATE,   /* const char *, see cli_rate */
     CLI_FIELD,  /* a header field of the object: its name is in `field` */
@@ -13758,8 +15402,9 @@ static const struct cli_option {
      "of the parts that a large file is moved in (16M)", NULL},
     {"threshold", NULL, 0, CLI_SIZE, CLI_AT(threshold), ON_SEND | ON_GET, "SIZE",
      "files above it are moved in parts (the part size)", NULL},
-    {"limit-rate", "bwlimit", 0, CLI_RATE, CLI_AT(rate), ON_PUT | ON_GET, "RATE",
-     "bytes a second of all connections, or from when on: 08:00=512K,20:00=0", NULL},
+    {"limit-rate", "bwlimit", 0, CLI_RATE, CLI_AT(rate), ON_PUT | ON_GET | ON_DRAIN,
+     "RATE", "bytes a second of all connections, or from when on: 08:00=512K,20:00=0",
+     NULL},
     {"no-progress", NULL, 0, CLI_FLAG, CLI_AT(no_progress), ON_SEND | ON_GET, NULL,
      "draw no line on the terminal that shows how it goes", NULL},
     {"expected-size", NULL, 0, CLI_SIZE, CLI_AT(expected), ON_PUT, "SIZE",
@@ -13770,15 +15415,16 @@ static const struct cli_option {
      "keep standard input in a file there until it is stored", NULL},
     {"range", NULL, 0, CLI_TEXT, CLI_AT(range), ON_GET, "FIRST-LAST",
      "only these bytes of the object, counted from 0; or FIRST-, or -HOWMANY", NULL},
-    {"restart", NULL, 0, CLI_FLAG, CLI_AT(restart), ON_PUT | ON_GET, NULL,
+    {"restart", NULL, 0, CLI_FLAG, CLI_AT(restart), ON_PUT | ON_GET | ON_DRAIN, NULL,
      "begin anew, whatever an earlier run has stored", NULL},
     {"concat", NULL, 0, CLI_FLAG, CLI_AT(concat), ON_PUT, NULL,
      "join the files, in this order, to one object", NULL},
     {"journal", NULL, 0, CLI_TEXT, CLI_AT(journal), ON_PUT | ON_GET | ON_ABORT, "FILE",
      "where to note what is stored (in the state folder)", NULL},
     {"state-dir", NULL, 0, CLI_TEXT, CLI_AT(state),
-     ON_PUT | ON_GET | ON_UPLOADS | ON_ABORT | ON_SWEEP | ON_HISTORY | ON_VERIFY, "DIR",
-     "the folder for journals and the ledger", NULL},
+     ON_PUT | ON_GET | ON_DRAIN | ON_UPLOADS | ON_ABORT | ON_SWEEP | ON_HISTORY |
+         ON_VERIFY,
+     "DIR", "the folder for journals and the ledger", NULL},
     {"metrics", NULL, 0, CLI_TEXT, CLI_AT(metrics), ON_SEND | ON_GET, "FILE",
      "write numbers for Prometheus to it at the end", NULL},
     {"parts", NULL, 0, CLI_FLAG, CLI_AT(parts), ON_UPLOADS, NULL,
@@ -13795,7 +15441,7 @@ static const struct cli_option {
      "with -r: delete indeed; a whole bucket only if it is named", NULL},
     {"download", NULL, 0, CLI_FLAG, CLI_AT(download), ON_VERIFY, NULL,
      "fetch the object and compare it, if no sum proves it equal", NULL},
-    {"checksum", NULL, 0, CLI_TEXT, CLI_AT(checksum), ON_PUT, "KIND",
+    {"checksum", NULL, 0, CLI_TEXT, CLI_AT(checksum), ON_PUT | ON_DRAIN, "KIND",
      "auto, sha256, crc64nvme, crc32c, crc32, md5 or none", NULL},
     {"content-type", NULL, 0, CLI_FIELD, 0, ON_SEND, "TYPE",
      "the object's media type (guessed from the name's ending)", "content-type"},
@@ -13823,14 +15469,39 @@ static const struct cli_option {
      "what lies below, too: whole folders, all keys behind a prefix", NULL},
     {"recursive", NULL, 'r', CLI_FLAG, CLI_AT(recursive), ON_RM, NULL,
      "delete all below PREFIX/; without --force only count it", NULL},
-    {"include", NULL, 0, CLI_GLOB, CLI_AT(include), ON_PUT | ON_GET, "PATTERN",
+    {"include", NULL, 0, CLI_GLOB, CLI_AT(include), ON_PUT | ON_GET | ON_DRAIN, "PATTERN",
      "of a folder only the files that match; may be repeated", NULL},
-    {"exclude", NULL, 0, CLI_GLOB, CLI_AT(exclude), ON_PUT | ON_GET, "PATTERN",
+    {"exclude", NULL, 0, CLI_GLOB, CLI_AT(exclude), ON_PUT | ON_GET | ON_DRAIN, "PATTERN",
      "not the files and folders that match; may be repeated", NULL},
     {"follow", "follow-symlinks", 0, CLI_FLAG, CLI_AT(follow), ON_PUT, NULL,
      "in a folder, take what symbolic links stand for", NULL},
     {"if-changed", NULL, 0, CLI_FLAG, CLI_AT(if_changed), ON_PUT | ON_GET, NULL,
      "pass over what is there already: same size and time, or same checksum", NULL},
+    {"config", NULL, 0, CLI_TEXT, CLI_AT(config), ON_DRAIN, "FILE",
+     "take DIR and BUCKET from this JSON: base_dir, s3_bucket; and only *.dat", NULL},
+    {"settle", NULL, 0, CLI_WAIT, CLI_AT(settle), ON_DRAIN, "TIME",
+     "how long a file must have been left alone (10s)", NULL},
+    {"keep", NULL, 0, CLI_FLAG, CLI_AT(keep), ON_DRAIN, NULL, "remove nothing", NULL},
+    {"move-to", NULL, 0, CLI_TEXT, CLI_AT(move_to), ON_DRAIN, "DIR",
+     "move what is stored there, instead of removing it", NULL},
+    {"prune", NULL, 0, CLI_FLAG, CLI_AT(prune), ON_DRAIN, NULL,
+     "remove folders that are empty", NULL},
+    {"prune-age", NULL, 0, CLI_WAIT, CLI_AT(prune_age), ON_DRAIN, "TIME",
+     "and have been so for so long (1h)", NULL},
+    {"quarantine", NULL, 0, CLI_NUMBER, CLI_AT(quarantine), ON_DRAIN, "N",
+     "set aside a file that was refused in N runs, in .s3up-quarantine", NULL},
+    {"overwrite", NULL, 0, CLI_FLAG, CLI_AT(overwrite), ON_DRAIN, NULL,
+     "replace objects that hold something else", NULL},
+    {"max-files", NULL, 0, CLI_NUMBER, CLI_AT(max_files), ON_DRAIN, "N",
+     "end after so many files", NULL},
+    {"max-time", NULL, 0, CLI_AGE, CLI_AT(max_time), ON_DRAIN, "TIME",
+     "end after so long; parts that are stored by then are not sent again", NULL},
+    {"wait", NULL, 0, CLI_FLAG, CLI_AT(wait), ON_DRAIN, NULL,
+     "wait for another run on DIR, instead of ending", NULL},
+    {"watch", NULL, 0, CLI_FLAG, CLI_AT(watch), ON_DRAIN, NULL,
+     "stay, and drain what comes, until told to stop", NULL},
+    {"since", NULL, 0, CLI_TEXT, CLI_AT(since), ON_HISTORY, "WHEN",
+     "only from then on: 2d ago, or 2026-11-20, or 2026-11-20T08:00:00Z", NULL},
     {"human", "human-readable", 0, CLI_FLAG, CLI_AT(human), ON_LS, NULL,
      "sizes for people: 1.5G instead of 1610612736", NULL},
     {"get", NULL, 0, CLI_FLAG, CLI_AT(get), ON_PRESIGN, NULL,
@@ -14057,6 +15728,10 @@ cli_set(struct cli *c, const struct cli_option *o, const char *value)
         return num_size(v, at) && *(uint64_t *)at <= INT64_MAX
                    ? NULL
                    : "it must be a size, as in 8M, 512K or 1G";
+    case CLI_WAIT:
+        return num_age(v, at) && *(uint64_t *)at <= CLI_PATIENCE
+                   ? NULL
+                   : "it must be a time of at most 7d, as in 30s, 5m or 12h";
     case CLI_AGE:
         return num_age(v, at) && *(uint64_t *)at > 0 && *(uint64_t *)at < UINT32_MAX
                    ? NULL
@@ -14170,7 +15845,8 @@ cli_is_word(const char *word, const char *list)
 static bool
 cli_destroys(const struct cli_option *o)
 {
-    return !strcmp(o->name, "restart") || !strcmp(o->name, "force") || o->verbs == ON_RM;
+    return !strcmp(o->name, "restart") || !strcmp(o->name, "force") ||
+           !strcmp(o->name, "overwrite") || o->verbs == ON_RM;
 }
 
 /* Set before the command line is read, which has the last word. */
@@ -14206,6 +15882,8 @@ cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
                       .retries = CLI_RETRIES,
                       .timeout = 60,
                       .lifetime = 3600,
+                      .settle = CLI_SETTLE,
+                      .prune_age = CLI_PRUNE,
                       .older = 8 * 86400};
     c->text = buf_upto(4 * REQ_TEXT);
     if (!buf_need(&c->text, 4 * REQ_TEXT - 1)) {
@@ -14428,7 +16106,10 @@ cli_failed(const struct cli *c, const struct fail *f, const char *what, bool std
 {
     if (f->code == S3UP_CLOSED)
         return (int)f->code; /* whoever closed the pipe knows why */
-    log_fail(f);
+    if (log_dated)           /* one of many: the log goes on */
+        log_say(LOG_WARN, "%s", f->text);
+    else
+        log_fail(f);
     if (c->json) {
         struct buf line = cli_event("error", what);
 
@@ -14733,9 +16414,11 @@ struct cli_run {
     struct buf folder;
     struct cli_tally tally;
     uint64_t bytes, resumed, parts, retries;
-    uint64_t moved; /* over the wire, by transfers before the one in xfer */
-    uint64_t total; /* bytes of all files; 0: not known */
-    int64_t begun;  /* ticks, and so are the next */
+
+    struct cli_tally before; /* this round of many */
+    uint64_t moved;          /* over the wire, by transfers before the one in xfer */
+    uint64_t total;          /* bytes of all files; 0: not known */
+    int64_t begun;           /* ticks, and so are the next */
     int64_t drawn, told;
     struct cli_sample {
         int64_t at;
@@ -14757,6 +16440,7 @@ struct cli_run {
     int root;          /* the folder that a tree of objects goes to; -1: there is none */
     uint64_t seen;     /* keys that were listed */
     bool several;      /* trees, each of which gets a folder of its own */
+    struct drain *drain; /* the folder that is drained, or NULL */
 };
 
 /* From where to where: texts for people and events. */
@@ -15064,6 +16748,35 @@ cli_unchanged(const struct cli *c, const char *from, const char *to)
     cli_event_end(&line, false);
 }
 
+/* A drain speaks as logs do. */
+static void
+cli_drained(const struct cli_run *r, const char *from, const char *to,
+            const struct xfer_up *up)
+{
+    if (r->cli->json)
+        cli_done(r->cli, from, to, (uint64_t)up->plan.size, up->etag);
+    else
+        log_say(LOG_NOTE, "%s %s %.*s.", from,
+                up->kept ? "was uploaded before to" : "has been uploaded to",
+                (int)r->bucket.n, r->bucket.p);
+}
+
+static void
+cli_not_drained(struct cli_run *r, const char *from, struct span key,
+                const struct fail *why)
+{
+    struct fail f = {S3UP_OK, ""};
+    bool over = os_stop == SIGALRM && why->code == S3UP_INTERRUPTED;
+
+    (void)fail_set(&f, why->code, "%s %s to %.*s/%.*s: %s",
+                   over ? "The time was too short to upload" : "Failed to upload", from,
+                   (int)r->bucket.n, r->bucket.p, (int)key.n, key.p, why->text);
+    if (over)
+        log_say(LOG_NOTE, "%s", f.text);
+    else
+        cli_count(&r->tally, cli_failed(r->cli, &f, from, false));
+}
+
 static void
 cli_hear(void *owner, const struct xfer_event *e)
 {
@@ -15089,16 +16802,25 @@ cli_hear(void *owner, const struct xfer_event *e)
     }
     if (e->kind == XFER_FAILED && r->in_tree && e->up->whole && !r->cli->json &&
         e->fail->code == S3UP_INTERRUPTED) {
-        cli_count(&r->tally, S3UP_INTERRUPTED); /* its folder is named at the end */
+        if (os_stop != SIGALRM) /* then the next run sends it, as it was meant */
+            cli_count(&r->tally, S3UP_INTERRUPTED); /* its folder is named at the end */
+    } else if (e->kind == XFER_FAILED && r->drain) {
+        cli_not_drained(r, way.from, buf_span(&e->up->key), e->fail);
     } else if (e->kind == XFER_FAILED) {
         cli_count(&r->tally, cli_failed(r->cli, e->fail, way.from, false));
+    } else if (e->kind == XFER_SAME && r->drain && !r->cli->keep) {
+        cli_count(&r->tally, S3UP_OK);
+        cli_drained(r, way.from, way.to, e->up);
     } else if (e->kind == XFER_SAME) {
         r->tally.same++;
         cli_unchanged(r->cli, way.from, way.to);
     } else if (e->kind == XFER_DONE) {
         r->bytes += (uint64_t)e->up->plan.size;
         cli_count(&r->tally, S3UP_OK);
-        cli_done(r->cli, way.from, way.to, (uint64_t)e->up->plan.size, e->up->etag);
+        if (r->drain)
+            cli_drained(r, way.from, way.to, e->up);
+        else
+            cli_done(r->cli, way.from, way.to, (uint64_t)e->up->plan.size, e->up->etag);
     } else if (r->cli->json) {
         cli_json_event(r, e);
     }
@@ -15554,6 +17276,10 @@ cli_summary(const struct cli_run *r)
             buf_str(&line, ", failed: ");
             buf_num(&line, (uint64_t)(r->tally.failed - r->tally.skipped));
         }
+        if (r->drain && r->drain->files) {
+            buf_str(&line, ", waiting: ");
+            buf_num(&line, r->drain->files);
+        }
         log_say(LOG_NOTE, "%s", buf_text(&line));
     }
     if (!r->cli->json) {
@@ -15567,6 +17293,8 @@ cli_summary(const struct cli_run *r)
     cli_event_number(&line, "unchanged", (uint64_t)r->tally.same);
     cli_event_number(&line, "skipped", (uint64_t)r->tally.skipped);
     cli_event_number(&line, "failed", (uint64_t)(r->tally.failed - r->tally.skipped));
+    if (r->drain)
+        cli_event_number(&line, "waiting", r->drain->files);
     cli_event_number(&line, "bytes", r->bytes);
     cli_event_number(&line, "bytes_resumed", r->resumed);
     cli_event_number(&line, "retries", r->retries);
@@ -15614,9 +17342,18 @@ cli_metrics(const struct cli_run *r, int code, struct fail *f)
         {"s3up_last_run_bytes", "Bytes of the files stored by the last run", r->bytes},
         {"s3up_last_success_timestamp_seconds", "When a run last ended without failures",
          code == S3UP_OK ? (uint64_t)os_now().s : cli_last_success(r->cli->metrics)},
+        {"s3up_backlog_files", "Files that wait in the folder",
+         r->drain ? r->drain->files : 0},
+        {"s3up_backlog_bytes", "Bytes of the files that wait",
+         r->drain ? r->drain->bytes : 0},
+        {"s3up_backlog_oldest_seconds", "How old the oldest file that waits is",
+         r->drain && r->drain->files && os_now().s > r->drain->oldest
+             ? (uint64_t)(os_now().s - r->drain->oldest)
+             : 0},
     };
+    const size_t n = sizeof all / sizeof *all - (r->drain ? 0 : 3);
 
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    for (size_t i = 0; i < n; i++) {
         buf_str(&text, "# HELP ");
         buf_str(&text, all[i].name);
         buf_char(&text, ' ');
@@ -15652,7 +17389,7 @@ cli_check_metrics(const char *path, struct fail *f)
 static int
 cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
 {
-    bool stream = !strcmp(c->words[0], "-") && !c->spool;
+    bool stream = c->count && !strcmp(c->words[0], "-") && !c->spool;
     struct part_plan plan = {.n = 0};
 
     *w = (struct xfer_wish){.heads = c->heads,
@@ -15660,6 +17397,7 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
                             .no_clobber = c->no_clobber,
                             .restart = c->restart,
                             .if_changed = c->if_changed,
+                            .overwrite = c->overwrite,
                             .part_size = c->part_size,
                             .jobs_fixed = c->jobs && strcmp(c->jobs, "auto") != 0,
                             .journal = c->journal};
@@ -17058,13 +18796,39 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
 }
 
 /* A line of the ledger, as people read it. False if it is torn, or none. */
+/* From when on: so long ago, or a day, or a moment of it; as the ledger has it. */
+static int
+cli_since(const char *text, struct buf *out, struct fail *f)
+{
+    static const char form[] = "0000-00-00T00:00:00Z";
+    size_t n = text ? strlen(text) : 0;
+    int64_t now = os_now().s;
+    uint64_t age;
+
+    if (text && num_age(span_of(text), &age)) {
+        date_put_iso(out, (uint64_t)now > age ? now - (int64_t)age : 0);
+        return 0;
+    }
+    for (size_t i = 0; i < n && n < sizeof form; i++)
+        if (form[i] == '0' ? text[i] < '0' || text[i] > '9' : text[i] != form[i])
+            n = sizeof form;
+    if (text && (n >= sizeof form || n < strlen("0000-00-00")))
+        return fail_set(f, S3UP_USAGE,
+                        "--since wants an age, as in 2d, or a day and perhaps a time in "
+                        "UTC, as in 2026-11-20T08:00:00Z, not \"%s\"",
+                        text);
+    buf_str(out, text ? text : "");
+    return 0;
+}
+
 static bool
-cli_show_stored(const struct cli *c, struct span line, const char *pattern)
+cli_show_stored(const struct cli *c, struct span line, struct span since)
 {
     struct buf text[6], out = buf_upto(64 * KEY_MAX);
     static const char *const names[] = {"time", "path", "bucket", "key", "size", "etag"};
     enum json_event event;
     bool good, match;
+    const char *pattern = c->count ? c->words[0] : NULL;
     struct json j;
 
     for (unsigned i = 0; i < 6; i++)
@@ -17080,6 +18844,7 @@ cli_show_stored(const struct cli *c, struct span line, const char *pattern)
     match = !pattern || span_glob(span_of(pattern), buf_span(&text[1])) ||
             span_glob(span_of(pattern), buf_span(&text[3])) ||
             span_glob(span_of(pattern), buf_span(&out));
+    match = match && span_cmp(buf_span(&text[0]), since) >= 0;
     if (good && match && c->json) {
         printf("%.*s\n", (int)line.n, line.p);
     } else if (good && match) {
@@ -17108,13 +18873,13 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
 {
     struct buf folder = buf_upto(PATH_MAX), path = buf_upto(PATH_MAX);
     static const char *const names[] = {"/ledger.jsonl.1", "/ledger.jsonl"};
-    const char *pattern = c->count ? c->words[0] : NULL;
+    struct buf since = buf_upto(64);
     int rc = 0;
 
     (void)st; /* it works with no network */
     if (c->count > 1)
         return fail_set(f, S3UP_USAGE, "history takes one PATTERN");
-    rc = jrn_folder(c->state, &folder, f);
+    rc = cli_since(c->since, &since, f) < 0 ? -1 : jrn_folder(c->state, &folder, f);
     for (unsigned i = 0; i < 2 && rc == 0; i++) {
         struct buf text = buf_upto(4 * (size_t)JRN_LEDGER);
         struct fail now = {S3UP_OK, ""};
@@ -17128,7 +18893,7 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
             rc = fail_set(f, now.code, "%s", now.text);
         rest = buf_span(&text);
         while (rc == 0 && rest.n && span_cut(&rest, '\n', &line))
-            if (line.n && !cli_show_stored(c, line, pattern))
+            if (line.n && !cli_show_stored(c, line, buf_span(&since)))
                 torn++;
         if (torn)
             log_say(LOG_WARN, "%s: torn lines that were passed over: %u", buf_text(&path),
@@ -17137,6 +18902,7 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
     }
     buf_free(&folder);
     buf_free(&path);
+    buf_free(&since);
     return rc;
 }
 
@@ -17696,6 +19462,191 @@ cli_presign(const struct cli *c, struct store *st, struct fail *f)
     return rc < 0 ? -1 : S3UP_OK;
 }
 
+/* ---- drain ---- */
+
+static struct cli_run *
+cli_run_of(void *owner)
+{
+    return ((struct cli_store *)owner)->run;
+}
+
+static bool
+cli_drain_wants(void *owner, struct span path, bool folder)
+{
+    const struct cli *c = cli_run_of(owner)->cli;
+
+    return cli_wants(c, path, folder) &&
+           (folder || !c->config || c->include.n || s3_ends(path, ".dat"));
+}
+
+static const char *
+cli_drain_type(void *owner, struct span path)
+{
+    const struct cli *c = cli_run_of(owner)->cli;
+
+    for (unsigned i = 0; i < c->n; i++)
+        if (!strcmp(c->heads[i].name, "content-type"))
+            return NULL;
+    return cli_media_type(path);
+}
+
+static void
+cli_drain_say(void *owner, const struct drain_word *w)
+{
+    struct cli_run *r = cli_run_of(owner);
+    struct fail f = {S3UP_OK, ""};
+    struct buf line, uri;
+
+    if (w->kind == DRAIN_SKIPPED) {
+        cli_skip(r, w->path, w->why);
+    } else if (w->kind == DRAIN_NOTE) {
+        log_say(LOG_NOTE, "%s %s", w->path, w->why);
+    } else if (w->kind == DRAIN_FAILED) {
+        (void)fail_set(&f, w->code, "%s", w->why);
+        cli_not_drained(r, w->path, w->key, &f);
+    } else if (w->kind == DRAIN_WOULD) {
+        uri = buf_upto(8 * KEY_MAX);
+        cli_put_uri(&uri, r->bucket, w->key);
+        cli_done(r->cli, w->path, buf_text(&uri), 0, "");
+        cli_count(&r->tally, S3UP_OK);
+        buf_free(&uri);
+    } else {
+        cli_count(&r->tally, (int)w->code);
+        log_say(LOG_WARN, "%s is kept: %s", w->path, w->why);
+        if (!r->cli->json)
+            return;
+        line = cli_event("kept", w->path);
+        cli_json_text(&line, "reason", span_of(w->why));
+        cli_event_end(&line, false);
+    }
+}
+
+/* A round is over: with --watch the numbers of all rounds so far are told. */
+static void
+cli_drain_over(void *owner)
+{
+    struct cli_run *r = cli_run_of(owner);
+    struct fail f = {S3UP_OK, ""};
+    struct cli_tally now = r->tally;
+
+    if (!r->cli->watch)
+        return;
+    now.done -= r->before.done;
+    now.same -= r->before.same;
+    now.failed -= r->before.failed;
+    now.skipped -= r->before.skipped;
+    if (r->cli->metrics && cli_metrics(r, cli_outcome(&now), &f) < 0)
+        (void)cli_failed(r->cli, &f, r->cli->metrics, false);
+    r->before = r->tally;
+    r->tally.mixed = false;
+}
+
+/* The two words of a drain from a configuration file, or as they were given. */
+static int
+cli_drain_words(const struct cli *c, struct buf *dir, struct buf *target, struct fail *f)
+{
+    struct buf text = buf_upto(OS_SMALL);
+    enum json_event event;
+    struct json j;
+
+    if (!c->config && c->count == 2) {
+        buf_str(dir, c->words[0]);
+        buf_str(target, c->words[1]);
+        return 0;
+    }
+    if (!c->config || c->count)
+        return fail_set(
+            f, S3UP_USAGE,
+            "drain needs DIR and s3://BUCKET[/PREFIX], or --config FILE alone");
+    if (os_slurp(c->config, &text, f) < 0)
+        return -1;
+    buf_str(target, "s3://");
+    json_init(&j, buf_span(&text));
+    while ((event = json_next(&j)) != JSON_END && event != JSON_BAD)
+        if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "base_dir"))
+            (void)json_text(j.text, dir);
+        else if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "s3_bucket"))
+            (void)json_text(j.text, target);
+    buf_free(&text);
+    if (event == JSON_BAD || !dir->n || dir->bad || target->n == strlen("s3://") ||
+        memchr(dir->p, 0, dir->n))
+        return fail_set(f, S3UP_USAGE,
+                        "%s: there must be a JSON object in it: {\"base_dir\": \"DIR\", "
+                        "\"s3_bucket\": \"BUCKET\"}",
+                        c->config);
+    return 0;
+}
+
+/* Drains a folder that is locked by us. */
+static int
+cli_drain_locked(struct cli_run *r, struct fail *f)
+{
+    const struct cli *c = r->cli;
+
+    r->wish.sure = true;
+    r->wish.if_changed = c->keep || r->drain->sealed;
+    if (c->max_time)
+        (void)alarm((unsigned)c->max_time); /* as if we were asked to stop */
+    if (drain_run(r->drain, f) < 0)
+        return -1;
+    (void)alarm(0);
+    if (c->watch && os_stop == SIGTERM)
+        os_stop = 0; /* as it was meant to end */
+    return c->watch && !os_stop ? S3UP_OK : cli_outcome(&r->tally);
+}
+
+static int
+cli_drain(const struct cli *c, struct store *st, struct fail *f)
+{
+    struct cli_run run = {.cli = c, .verb = "sent", .root = -1, .in_tree = true};
+    struct buf dir = buf_upto(PATH_MAX), target = buf_upto(4 * KEY_MAX);
+    struct drain *d = calloc(1, sizeof *d);
+    int code = -1;
+
+    log_dated = !c->dry_run;
+    if (!d)
+        return fail_set(f, S3UP_LATER, "no memory");
+    if (cli_drain_words(c, &dir, &target, f) == 0 &&
+        cli_uri(buf_text(&target), &run.bucket, &run.given, f) &&
+        cli_wish(c, &run.wish, f) == 0 &&
+        cli_jobs(c, run.wish.part_size, &run.jobs, f) == 0) {
+        run.drain = d;
+        cli_begin_run(&run, st);
+        run.xfer = (struct xfer){.st = st, .wish = &run.wish, .bucket = run.bucket};
+        *d = (struct drain){.x = &run.xfer,
+                            .jobs = run.jobs,
+                            .dir = buf_text(&dir),
+                            .prefix = run.given,
+                            .own = {run.wish.folder, c->metrics, c->config, c->move_to},
+                            .move_to = c->move_to,
+                            .settle = (int64_t)c->settle * 1000,
+                            .prune_age = c->prune ? (int64_t)c->prune_age : -1,
+                            .quarantine = c->quarantine,
+                            .max_files = c->max_files,
+                            .keep = c->keep,
+                            .dry_run = c->dry_run,
+                            .wants = cli_drain_wants,
+                            .type = cli_drain_type,
+                            .hear = cli_hear,
+                            .say = cli_drain_say,
+                            .over = cli_drain_over,
+                            .owner = st->config.owner,
+                            .moved_bytes = &run.moved};
+        if (!run.wish.folder && !c->keep && !c->dry_run)
+            (void)fail_set(f, S3UP_USAGE,
+                           "without a state folder nothing can be removed: name one with "
+                           "--state-dir, or keep all with --keep");
+        else if (drain_open(d, c->wait, c->watch, f) == 0)
+            code = cli_drain_locked(&run, f);
+        code = cli_end_run(&run, st, code, f);
+        drain_close(d);
+    }
+    free(d);
+    buf_free(&dir);
+    buf_free(&target);
+    return code;
+}
+
 /* ---- the verbs ---- */
 
 struct verb {
@@ -17711,6 +19662,8 @@ static const struct verb cli_verbs[] = {
      cli_put},
     {"get", ON_GET, "s3://BUCKET/KEY... [PATH]",
      "download objects; - is standard output, -r: all below a prefix", cli_get},
+    {"drain", ON_DRAIN, "DIR s3://BUCKET[/PREFIX]",
+     "upload the files that were left alone, then remove them", cli_drain},
     {"ls", ON_LS, "[s3://BUCKET[/PREFIX]]", "list buckets, or objects", cli_ls},
     {"stat", ON_STAT, "s3://BUCKET[/KEY]", "show what the store says of an object",
      cli_stat},

@@ -33,6 +33,8 @@
  *   13  crew              crew_                       worker processes: orders, answers
  *   14  transfer          xfer_                       uploads and downloads: resumed,
  *                                                     checked, written down
+ *   15  drain             drain_                      a folder that empties itself: what
+ *                                                     waits, what is removed
  *   17  command line      cli_                        options, verbs, help, main
  *
  * To read the program, begin at main, the last function, and walk up. To change it,
