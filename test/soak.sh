@@ -551,9 +551,8 @@ round_drain() {
         aim $((attempt % 8))
         roll 4
         [ "$r" != 0 ] || when=600000000
-        pick '--settle 0' '--settle 0' '--settle 1' '--settle 0 --prune --prune-age 0' \
-            '--settle 0 --max-files 20' '--settle 0 --max-time 1'
-        options=$r
+        pick '0' '0' '1' '0 --prune --prune-age 0' '0 --max-files 20' '0 --max-time 1'
+        options="--max-time 5 --settle $r"
         roll 8
         jobs=$((r + 1))
         # shellcheck disable=SC2086 # words
