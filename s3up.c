@@ -11356,6 +11356,21 @@ xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file
 
 /* ---- an object that must be proven, and must not take the place of another ---- */
 
+/* A HEAD that is refused tells no code: the same question as a GET does. True if the keys
+ * are wrong. */
+static bool
+xfer_why_denied(struct store *st, const struct xfer_proof *p, struct fail *why)
+{
+    struct s3_call call = s3_to("GetObject", "GET", p->bucket, p->key);
+    struct fail now = {S3UP_OK, ""};
+
+    s3_header(&call, "range", SPAN("bytes=0-0"));
+    if (s3_run(st, &call, &now) == 0 || now.code != S3UP_DENIED)
+        return false;
+    *why = now;
+    return s3_wants_keys(&st->error);
+}
+
 /* May the file have this key? 1: the store has it there already; 0: it is free, or holds
  * what this host sent before the file grew: then match is its ETag. */
 static int
@@ -11365,12 +11380,14 @@ xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span k
     struct xfer_proof p = {
         .bucket = x->bucket, .key = key, .file = file, .folder = x->wish->folder};
     struct fail now = {S3UP_OK, ""};
+    bool refused = xfer_prove(x->st, &p, &now) < 0;
 
-    if (xfer_prove(x->st, &p, &now) < 0)
+    if (refused && now.code == S3UP_DENIED && xfer_why_denied(x->st, &p, &now))
+        return fail_set(f, now.code, "%s", now.text);
+    if (refused)
         /* Who may not list is told at AWS that nothing may be known of a free key; there
          * the condition of the request is enough. */
-        return now.code == S3UP_MISSING || (now.code == S3UP_DENIED && x->st->aws &&
-                                            !s3_wants_keys(&x->st->error))
+        return now.code == S3UP_MISSING || (now.code == S3UP_DENIED && x->st->aws)
                    ? 0
                    : fail_set(f, now.code, "%s", now.text);
     s3_copy_name(a->etag, sizeof a->etag, span_of(p.etag));
@@ -14713,9 +14730,10 @@ drain_remove(struct drain *d, struct drain_done *g)
     if (g->hidden && !gone) {
         drain_keeps(d, g->path, f.code, f.text);
         if (!part_name_new(g->folder, buf_text(&hidden), g->folder, drain_base(g->path)))
-            drain_keeps(d, g->path, S3UP_SKIPPED,
-                        "meanwhile its name was taken: the next run looks at "
-                        "it again");
+            drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
+                                             .path = drain_path(d, g->path),
+                                             .why = "cannot have its name back yet: the "
+                                                    "next run looks at it again"});
     }
     if (g->fd >= 0)
         (void)close(g->fd); /* and the lease ends */
@@ -14896,7 +14914,9 @@ drain_set_aside(struct drain *d, const char *below)
                                          .why = "it was refused in so many runs that it "
                                                 "was moved to " DRAIN_ASIDE});
     else
-        drain_keeps(d, below, S3UP_SKIPPED, "it could not be moved to " DRAIN_ASIDE);
+        drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
+                                         .path = drain_path(d, below),
+                                         .why = "could not be moved to " DRAIN_ASIDE});
     if (from >= 0)
         (void)close(from);
     if (folder >= 0)
@@ -14909,7 +14929,7 @@ static void
 drain_blame(struct drain *d, const char *below, const struct os_id *id, int code)
 {
     struct drain_refused *r;
-    bool alone = code == S3UP_USAGE || code == S3UP_EXISTS ||
+    bool alone = code == S3UP_USAGE || code == S3UP_EXISTS || code == S3UP_SOME ||
                  (code == S3UP_DENIED && d->x->proven && !d->x->hopeless);
 
     if (!d->refused || !alone)
@@ -18800,25 +18820,31 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
 static int
 cli_since(const char *text, struct buf *out, struct fail *f)
 {
-    static const char form[] = "0000-00-00T00:00:00Z";
+    static const char first[] = "0000-00-00T00:00:00Z";
     size_t n = text ? strlen(text) : 0;
-    int64_t now = os_now().s;
+    int64_t now = os_now().s, at;
+    struct buf whole = buf_upto(64);
     uint64_t age;
+    bool good = !text;
 
     if (text && num_age(span_of(text), &age)) {
-        date_put_iso(out, (uint64_t)now > age ? now - (int64_t)age : 0);
-        return 0;
+        at = (uint64_t)now > age ? now - (int64_t)age : 0;
+        good = true;
+    } else if (text) {
+        buf_str(&whole, text);
+        if (n >= strlen("0000-00-00") && n < sizeof first)
+            buf_str(&whole, first + n);
+        good = date_iso(buf_span(&whole), &at);
     }
-    for (size_t i = 0; i < n && n < sizeof form; i++)
-        if (form[i] == '0' ? text[i] < '0' || text[i] > '9' : text[i] != form[i])
-            n = sizeof form;
-    if (text && (n >= sizeof form || n < strlen("0000-00-00")))
-        return fail_set(f, S3UP_USAGE,
-                        "--since wants an age, as in 2d, or a day and perhaps a time in "
-                        "UTC, as in 2026-11-20T08:00:00Z, not \"%s\"",
-                        text);
-    buf_str(out, text ? text : "");
-    return 0;
+    if (text && good)
+        date_put_iso(out, at);
+    buf_free(&whole);
+    return good ? 0
+                : fail_set(
+                      f, S3UP_USAGE,
+                      "--since wants an age, as in 2d, or a day and perhaps a time in "
+                      "UTC, as in 2026-11-20T08:00:00Z, not \"%s\"",
+                      text);
 }
 
 static bool
@@ -19511,6 +19537,7 @@ cli_drain_say(void *owner, const struct drain_word *w)
         cli_count(&r->tally, S3UP_OK);
         buf_free(&uri);
     } else {
+        r->tally.done--; /* it is stored, and still is not done */
         cli_count(&r->tally, (int)w->code);
         log_say(LOG_WARN, "%s is kept: %s", w->path, w->why);
         if (!r->cli->json)
@@ -19592,7 +19619,9 @@ cli_drain_locked(struct cli_run *r, struct fail *f)
     (void)alarm(0);
     if (c->watch && os_stop == SIGTERM)
         os_stop = 0; /* as it was meant to end */
-    return c->watch && !os_stop ? S3UP_OK : cli_outcome(&r->tally);
+    if (os_stop)
+        return 128 + (int)os_stop;
+    return c->watch ? S3UP_OK : cli_outcome(&r->tally);
 }
 
 static int
@@ -19603,13 +19632,17 @@ cli_drain(const struct cli *c, struct store *st, struct fail *f)
     struct drain *d = calloc(1, sizeof *d);
     int code = -1;
 
-    log_dated = !c->dry_run;
+    log_dated = true;
+    if (c->quiet) /* all that goes wrong is said as a warning */
+        log_most = LOG_WARN;
     if (!d)
         return fail_set(f, S3UP_LATER, "no memory");
-    if (cli_drain_words(c, &dir, &target, f) == 0 &&
-        cli_uri(buf_text(&target), &run.bucket, &run.given, f) &&
-        cli_wish(c, &run.wish, f) == 0 &&
-        cli_jobs(c, run.wish.part_size, &run.jobs, f) == 0) {
+    if (c->keep && c->move_to)
+        (void)fail_set(f, S3UP_USAGE, "--keep and --move-to exclude each other");
+    else if (cli_drain_words(c, &dir, &target, f) == 0 &&
+             cli_uri(buf_text(&target), &run.bucket, &run.given, f) &&
+             cli_wish(c, &run.wish, f) == 0 &&
+             cli_jobs(c, run.wish.part_size, &run.jobs, f) == 0) {
         run.drain = d;
         cli_begin_run(&run, st);
         run.xfer = (struct xfer){.st = st, .wish = &run.wish, .bucket = run.bucket};
@@ -19683,8 +19716,9 @@ static const struct verb cli_verbs[] = {
     {"history", ON_HISTORY, "[PATTERN]", "list what this host has uploaded", cli_history},
     {"presign", ON_PRESIGN, "s3://BUCKET/KEY", "print a URL that works without keys",
      cli_presign},
-    {"help", ON_HELP, "[COMMAND | man | completion SHELL]", "explain all, or one command",
-     NULL},
+    {"help", ON_HELP,
+     "[COMMAND | man | completion SHELL | systemd [UNIT] | cron | openwrt]",
+     "explain all, or one command", NULL},
     {"version", ON_VERSION, "", "print the version", NULL},
 };
 
@@ -19919,6 +19953,96 @@ cli_complete_fish(void)
     }
 }
 
+/* What other programs need to start us; @ is where this program lies. All of them read
+ * /etc/s3up/drain: what it sets is our environment. */
+static const struct cli_recipe {
+    const char *kind, *file, *text;
+} cli_recipes[] = {
+#define CLI_NEEDS                                                                        \
+    "# /etc/s3up/drain, for root alone, has lines like these:\n"                         \
+    "#   SPOOL=/var/spool/out\n#   TARGET=s3://bucket/prefix\n"                          \
+    "#   AWS_ACCESS_KEY_ID=...\n#   AWS_SECRET_ACCESS_KEY=...\n"                         \
+    "#   S3UP_ENDPOINT_URL=https://...\n"
+#define CLI_UNIT(what)                                                                   \
+    "[Unit]\nDescription=" what "\nWants=network-online.target\n"                        \
+    "After=network-online.target\n\n"
+#define CLI_SERVICE(type)                                                                \
+    "[Service]\nType=" type "\nEnvironmentFile=/etc/s3up/drain\n"                        \
+    "StateDirectory=s3up\nStateDirectoryMode=0700\n"                                     \
+    "Environment=S3UP_STATE_DIR=/var/lib/s3up\nNoNewPrivileges=yes\n"                    \
+    "PrivateTmp=yes\nNice=10\n"
+    {"systemd", "s3up-drain.service",
+     CLI_NEEDS CLI_UNIT("Empty a spool folder into an S3 store") CLI_SERVICE(
+         "oneshot") "# 3: something was passed over; 8: another run is at work\n"
+                    "SuccessExitStatus=3 8\nExecStart=@ drain ${SPOOL} ${TARGET}\n"},
+    {"systemd", "s3up-drain.timer",
+     "[Unit]\nDescription=Empty a spool folder every minute\n\n"
+     "[Timer]\nOnBootSec=1min\nOnUnitInactiveSec=1min\n\n"
+     "[Install]\nWantedBy=timers.target\n"},
+    {"systemd", "s3up-drain.path",
+     "[Unit]\nDescription=Empty a spool folder when something comes\n\n"
+     "[Path]\n# the SPOOL of /etc/s3up/drain; folders below it are not seen\n"
+     "PathChanged=/var/spool/out\n\n[Install]\nWantedBy=multi-user.target\n"},
+    {"systemd", "s3up-watch.service",
+     CLI_UNIT("Empty a spool folder as files come")
+         CLI_SERVICE("exec") "Restart=on-failure\nRestartSec=1min\n"
+                             "ExecStart=@ drain --watch ${SPOOL} ${TARGET}\n\n"
+                             "[Install]\nWantedBy=multi-user.target\n"},
+    {"systemd", "s3up-sweep.service",
+     CLI_UNIT("Abort uploads that nobody goes on with")
+         CLI_SERVICE("oneshot") "ExecStart=@ sweep --older-than 8d ${TARGET}\n"},
+    {"systemd", "s3up-sweep.timer",
+     "[Unit]\nDescription=Abort uploads that nobody goes on with, once a week\n\n"
+     "[Timer]\nOnCalendar=weekly\nRandomizedDelaySec=1h\nPersistent=true\n\n"
+     "[Install]\nWantedBy=timers.target\n"},
+#undef CLI_UNIT
+#undef CLI_SERVICE
+    {"cron", "/etc/cron.d/s3up",
+     CLI_NEEDS
+     "* * * * * root set -a; . /etc/s3up/drain && exec @ drain -q \"$SPOOL\" "
+     "\"$TARGET\"\n"
+     "7 3 * * 0 root set -a; . /etc/s3up/drain && exec @ sweep -q --older-than 8d "
+     "\"$TARGET\"\n"},
+    {"openwrt", "/etc/init.d/s3up",
+     "#!/bin/sh /etc/rc.common\n" CLI_NEEDS "START=95\nSTOP=10\nUSE_PROCD=1\n\n"
+     "run() { # NAME COMMAND...\n\tprocd_open_instance \"$1\"\n\tshift\n"
+     "\tprocd_set_param command /bin/sh -c "
+     "'set -a; . /etc/s3up/drain; eval \"$0\"' \"$1\"\n"
+     "\tprocd_set_param respawn 1800 60 0\n\tprocd_set_param stdout 1\n"
+     "\tprocd_set_param stderr 1\n\tprocd_close_instance\n}\n\n"
+     "start_service() {\n\t[ -r /etc/s3up/drain ] || return 1\n"
+     "\trun drain 'exec @ drain --watch \"$SPOOL\" \"$TARGET\"'\n"
+     "\trun sweep '@ sweep --older-than 8d \"$TARGET\"; sleep 7d'\n}\n"},
+#undef CLI_NEEDS
+};
+
+/* Prints them: all of a kind, or one file. False if there is none. */
+static bool
+cli_print_recipes(const char *kind, const char *file)
+{
+    char self[PATH_MAX] = "";
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    bool any = false;
+
+    if (n <= 0 || strpbrk(self, " \"'\\$%"))
+        s3_copy_name(self, sizeof self, SPAN("/usr/local/bin/s3up"));
+    for (size_t i = 0; i < sizeof cli_recipes / sizeof *cli_recipes; i++) {
+        const struct cli_recipe *r = &cli_recipes[i];
+
+        if (strcmp(kind, r->kind) != 0 || (file && strcmp(file, r->file) != 0))
+            continue;
+        if (!file && !strcmp(kind, "systemd")) /* of several each needs a name */
+            printf("%s# %s\n", any ? "\n" : "", r->file);
+        for (const char *s = r->text; *s; s++)
+            if (*s == '@')
+                fputs(self, stdout);
+            else
+                (void)putchar(*s);
+        any = true;
+    }
+    return any;
+}
+
 static int
 cli_help(const struct cli *c)
 {
@@ -19931,6 +20055,9 @@ cli_help(const struct cli *c)
     const char *word = c->count ? c->words[0] : NULL;
     const struct verb *verb;
 
+    if (word && c->count <= 2 &&
+        cli_print_recipes(word, c->count > 1 ? c->words[1] : NULL))
+        return S3UP_OK;
     if (c->count > 1 && strcmp(word, "completion") != 0) {
         log_say(LOG_ERROR, "help takes one command, but got \"%s\" too", c->words[1]);
         return S3UP_USAGE;
