@@ -9391,6 +9391,7 @@ struct crew_answer {
     bool keys;           /* it failed because of the keys */
     bool gone;           /* the store does not know the upload */
     bool stranger;       /* the store has never answered this worker */
+    bool nowhere;        /* there is no bucket for it */
     bool changed;        /* the object is another than it was */
     bool same;           /* there was nothing to do: it is there already */
     bool large;          /* it is to be fetched in parts */
@@ -11488,6 +11489,13 @@ xfer_wants_keys(const struct store *st, struct span key)
            (!key.n || !span_is(span_of(st->error.code), "SignatureDoesNotMatch"));
 }
 
+/* Is there no bucket to store anything in? */
+static bool
+xfer_is_nowhere(const struct store *st)
+{
+    return span_is(span_of(st->error.code), "NoSuchBucket");
+}
+
 /* Carries an order out, in a worker or in the parent. */
 static bool
 xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a)
@@ -11510,6 +11518,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     a->keys = a->code != S3UP_OK && xfer_wants_keys(x->st, xfer_unpack(&order));
     a->gone = a->code != S3UP_OK && span_is(span_of(x->st->error.code), "NoSuchUpload");
     a->stranger = a->code == S3UP_LATER && !x->st->met;
+    a->nowhere = a->code != S3UP_OK && !head.down && xfer_is_nowhere(x->st);
     a->tries = x->st->tries;
     return true;
 }
@@ -11827,6 +11836,8 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
         s3_header(&call, "x-amz-checksum-type", SPAN("FULL_OBJECT"));
     rc = s3_create_upload(x->st, &call, &up->facts.upload, f);
     buf_free(&mtime);
+    if (rc < 0 && xfer_is_nowhere(x->st))
+        x->hopeless = f->code;
     if (rc < 0)
         return -1;
     x->proven = true;
@@ -13411,7 +13422,8 @@ xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
 
     up->given[a->number] = 0;
     up->ahead = a->number < up->ahead ? a->number : up->ahead;
-    if (a->stranger && !x->proven) /* whatever comes next would ask in vain, too */
+    /* Whatever comes next would ask in vain, too. */
+    if ((a->stranger && !x->proven) || a->nowhere)
         x->hopeless = a->code;
     if (a->died && ++up->deaths > XFER_DEATHS) {
         (void)fail_set(&f, S3UP_LATER, "%s: workers keep dying", up->file[0].path);

@@ -489,6 +489,7 @@ sec_stopped() {
 
 sec_keys() {
     tree_of t 50
+    ends 0 put -q t/sub/0 t/1 s3://bkt/here/
     AWS_SECRET_ACCESS_KEY=wrong
     ctl reset >/dev/null
     ends 6 put -r --json t t/sub s3://bkt/w/
@@ -496,6 +497,22 @@ sec_keys() {
     check test "$(op PutObject)" -lt 10
     check test "$(grep -c . "$T/out")" -lt 10
     ends 6 get -r s3://bkt/w/ d
+    # Nor is anything sent to a bucket that is not there, but a first file, or its parts.
+    AWS_SECRET_ACCESS_KEY=$SECRET
+    for first in t/1 t/large; do
+        ctl reset >/dev/null
+        ends 4 put -r --json --part-size 5M "$first" t s3://nosuch/w/
+        out NoSuchBucket 't was not sent, for the same reason'
+        is "$(ctl stats requests) $(grep -c '"event":"error"' "$T/out")" '1 2'
+        summary 0 0 0 2
+    done
+    ctl reset >/dev/null
+    ends 4 cp s3://bkt/here/0 s3://bkt/here/1 s3://nosuch/
+    err 's3://bkt/here/1 was not copied, for the same reason'
+    is "$(since CopyObject)" '1 '
+    # What one bucket has not is fetched from the other.
+    ends 1 get s3://nosuch/0 s3://bkt/here/1 ./
+    check cmp -s t/1 1
 }
 
 # All that can happen to a request, to every fifth of them. After some of these it takes
