@@ -10076,10 +10076,10 @@ struct xfer {
     struct span bucket;
     struct crew crew;
     struct jrn_ledger ledger;
-    const char *ring;     /* of the stream, if there is one */
-    struct os_time since; /* when the run began: what is younger was written by it */
-    struct xfer_up *ups;  /* under way */
-    uint32_t serial;      /* of the last that was begun */
+    const char *ring;    /* of the stream, if there is one */
+    int64_t since;       /* ticks when the run began: what is younger was written by it */
+    struct xfer_up *ups; /* under way */
+    uint32_t serial;     /* of the last that was begun */
     struct xfer_doing {
         uint32_t serial, number;
         uint32_t next[CREW_BATCH]; /* serials of whole files that it sends after that */
@@ -11317,19 +11317,25 @@ xfer_seal_file(int fd, const char *path, struct os_time modified, struct fail *f
     return fsync(fd) == 0 ? 0 : fail_sys(f, "write", path);
 }
 
-/* What was written a moment ago came from another key of the tree: from another of its
- * prefixes, or the file system takes two names for one. */
+/* What was written since the run began came from another key of the tree: from another of
+ * its prefixes, or the file system takes two names for one. The file is younger than the
+ * run, then. When it began on the clock on the wall says nothing: that may have been set
+ * since, and, where no battery keeps it, may be behind all files. */
 static bool
 xfer_is_twice(const struct xfer *x, const char *path, const struct stat *old,
               struct fail *f)
 {
-    struct os_time changed = {old->st_ctim.tv_sec, (int32_t)old->st_ctim.tv_nsec};
+    struct os_time now = os_now();
+    int64_t run = os_ticks() - x->since - 2; /* what the steps of both clocks hide */
+    int64_t age = now.s - old->st_ctim.tv_sec;
 
-    if (!old->st_mode || changed.s < x->since.s ||
-        (changed.s == x->since.s && changed.ns <= x->since.ns))
+    if (!old->st_mode || age < 0 || age > run / 1000 + 1)
         return false;
-    return fail_set(f, S3UP_SKIPPED, "%s was just written: two keys have one path",
-                    path) < 0;
+    age = age * 1000 + (now.ns - old->st_ctim.tv_nsec) / 1000000;
+    if (age < 0 || age >= run)
+        return false;
+    return fail_set(f, S3UP_SKIPPED,
+                    "%s was just written, from another key or by another run", path) < 0;
 }
 
 /* Gives a finished file its name, and makes that last. A folder that one may write to but
@@ -13594,7 +13600,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     x->crew.age = &x->st->age;
     x->ledger =
         (struct jrn_ledger){.folder = x->wish->folder, .lines = buf_upto(S3_REPLY)};
-    x->since = os_now();
+    x->since = os_ticks();
     if (crew_open(&x->crew, jobs, x->wish->jobs_fixed, f) < 0)
         return -1;
     for (xfer_feed(x); (crew_busy(&x->crew) || x->ring) && !os_stop; xfer_feed(x)) {

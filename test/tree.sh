@@ -170,6 +170,28 @@ sec_sources() {
     is "$(keys s3://bkt/10) $(ls -d dry 2>/dev/null)" '0 '
 }
 
+# What is there since the run began, it did not find there: a second key has that path, or
+# somebody else is at work.
+sec_twice() {
+    mkdir t d
+    for i in 1 2 3 4; do echo "$i" >t/$i; done
+    ends 0 put -q -r t s3://bkt/t/
+    echo old | tee d/1 d/2 d/3 >d/4
+    fault 'GetObject */t/2 stall-body=1'
+    begin get -r --json -j 1 s3://bkt/t/ d
+    until_so cmp -s t/1 d/1
+    echo mine | tee d/3 >d/4
+    ended 3
+    calm
+    summary 2 0 2 0
+    err 'd/3 was just written'
+    is "$(cat d/1 d/2 d/3 d/4 | tr '\n' ' ')" '1 2 mine mine '
+    # A moment later it is a file like others.
+    ends 0 get -r --json s3://bkt/t/ d
+    summary 4 0 0 0
+    alike t d
+}
+
 # What lies in a folder and is no file.
 sec_special() {
     mkdir -p t/d t/deep out
