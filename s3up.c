@@ -16193,6 +16193,8 @@ cli_place_object(struct cli_run *r)
             (void)close(folder);
         return false;
     }
+    if (!why && key.n > KEY_MAX)
+        why = "its key is longer than any that can be asked for";
     if (!why && r->target.bad)
         why = "its path is too long";
     if (!why)

@@ -296,6 +296,14 @@ sec_paths() {
     done
     is "$(grep -c '"event":"skipped"' "$T/out") $(grep -c '"event":"error".*jail/in/f' "$T/out")" '12 1'
     summary 11 0 13 0
+    # A list may have what nobody could ever have stored.
+    deep=$(awk 'BEGIN { for (i = 0; i < 600; i++) printf "d/" }')
+    echo "+ 2 1700000000000 d41d8cd98f00b204e9800998ecf8427e STANDARD - long/$deep/x" |
+        tr -s / >>"$W/paths.store/b/bkt/index"
+    ends 0 put -q x s3://bkt/long/ok
+    ends 3 get -r --json s3://bkt/long/ long
+    out 'longer than any that can be asked for'
+    summary 1 0 1 0
     # Links that lie in the way: of a file they are replaced, of a folder nobody follows.
     rm -rf jail
     mkdir -p jail/in jail/out
