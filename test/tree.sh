@@ -625,16 +625,39 @@ sec_lists() { # pages have 100 keys
     calm
 }
 
+# A worker sends file after file over one connection, and asks nothing but what it must.
+sec_kept() {
+    mkdir t
+    awk 'BEGIN { for (i = 0; i < 1500; i++) { f = "t/" i; print i >f; close(f) } }'
+    for jobs in 1 4; do
+        ctl reset >/dev/null
+        ends 0 put -q -r -j $jobs t s3://bkt/k$jobs/
+        check test "$(ctl stats connections)" -le "$jobs"
+        is "$(ctl stats requests) $(since PutObject)" '1500 1500 '
+        ends 0 get -q -r -j $jobs s3://bkt/k$jobs/ d$jobs
+        check test "$(ctl stats connections)" -le $((jobs + 1))
+        is "$(ctl stats requests) $(since GetObject ListObjectsV2)" '1502 1500 2 '
+        alike t d$jobs
+        ends 0 rm -q -r --force s3://bkt/k$jobs/
+        check test "$(ctl stats connections)" -le 1
+        is "$(since DeleteObjects DeleteObject)" '2 0 '
+    done
+}
+
 sec_memory() {
     awk 'BEGIN { for (i = 0; i < 100000; i++) printf \
         "+ 0 1700000000000 d41d8cd98f00b204e9800998ecf8427e STANDARD - many/%06d\n", i }' \
         >>"$W/memory.store/b/bkt/index"
-    # shellcheck disable=SC2046
-    set -- $("$SOAK" memory 60000 "$S3UP" get -q -r -j 8 --exclude '*' s3://bkt/many/ d 2>&1)
-    kib=${1:-0}
-    if grep -q __asan_ "$S3UP"; then skip 'memory: this build has AddressSanitizer'; else
-        check test "$kib" -gt 0 -a "$kib" -lt 8192
-    fi
+    for what in "get -q -r -j 8 --exclude * s3://bkt/many/ d" 'ls -r s3://bkt/many/' \
+        'rm -r --dry-run s3://bkt/many/'; do
+        # shellcheck disable=SC2046,SC2086
+        set -f -- $("$SOAK" memory 60000 "$S3UP" $what 2>/dev/null | tail -n 1)
+        set +f
+        kib=${1:-0} last="memory of $what: $kib KiB"
+        if grep -q __asan_ "$S3UP"; then skip 'memory: this build has AddressSanitizer'; else
+            check test "$kib" -gt 0 -a "$kib" -lt 8192
+        fi
+    done
     ends 0 get --json -r -j 8 --exclude '*' s3://bkt/many/ d
     summary 0 0 0 0
     ends 0 get --json -r --dry-run --include '*7' s3://bkt/many/ d
