@@ -11351,21 +11351,36 @@ xfer_give_name(const struct xfer *x, const struct part_place *place, int temp, b
                : fail_sys(f, "write", place->path);
 }
 
-/* Is what is there already the same? */
-static bool
+/* Is anything in the way of a file? What is to be compared first may be there. */
+static int
+xfer_is_clear(const struct xfer *x, const struct part_place *place, bool in_tree,
+              struct stat *old, struct fail *f)
+{
+    const struct xfer_wish *w = x->wish;
+
+    return part_examine(place, w->no_clobber && !w->if_changed, old, f) < 0 ||
+                   (in_tree && xfer_is_twice(x, place->path, old, f))
+               ? -1
+               : 0;
+}
+
+/* Is what is there already the same? 1: it is, 0: it is not, -1: it is not, and shall
+ * stay. */
+static int
 xfer_is_there(const struct xfer *x, struct span key, const struct part_place *place,
-              int64_t *size)
+              int64_t *size, struct fail *f)
 {
     struct part_file there;
+    struct stat info;
     bool same;
 
     if (!x->wish->if_changed || part_open_there(place, &there) < 0)
-        return false;
+        return 0;
     same = xfer_is_same(x, key, &there);
     if (same)
         *size = there.id.size;
     part_close(&there);
-    return same;
+    return same ? 1 : part_examine(place, x->wish->no_clobber, &info, f);
 }
 
 /* Fetches an object in one request: under another name first, then, whole and checked,
@@ -11375,12 +11390,13 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
                  struct crew_answer *a, struct fail *f)
 {
     struct stat old;
+    int is_there;
 
-    if (part_examine(place, x->wish->no_clobber, &old, f) < 0 ||
-        (g->in_tree && xfer_is_twice(x, place->path, &old, f)))
+    if (xfer_is_clear(x, place, g->in_tree, &old, f) < 0)
         return;
-    a->same = xfer_is_there(x, g->key, place, &g->total);
-    if (a->same) {
+    is_there = xfer_is_there(x, g->key, place, &g->total, f);
+    if (is_there) {
+        a->same = is_there > 0;
         part_drop_temp(place);
         return;
     }
@@ -12455,12 +12471,12 @@ xfer_open_down(struct xfer *x, struct xfer_up *up, struct fail *f)
         return -1;
     if (part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
         (up->place.folder < 0 && part_find(&up->place, &name, f) < 0) ||
-        part_examine(&up->place, x->wish->no_clobber, &up->old, f) < 0 ||
-        (up->root != AT_FDCWD && xfer_is_twice(x, up->place.path, &up->old, f)))
+        xfer_is_clear(x, &up->place, up->root != AT_FDCWD, &up->old, f) < 0)
         return -1;
-    up->kept = xfer_is_there(x, buf_span(&up->key), &up->place, &up->plan.size);
-    if (up->kept)
-        return 0;
+    found = xfer_is_there(x, buf_span(&up->key), &up->place, &up->plan.size, f);
+    up->kept = found > 0;
+    if (found)
+        return found < 0 ? -1 : 0;
     if (up->journal.fd < 0)
         found = xfer_open_journal(x, up, f);
     if (found > 0 && !x->wish->restart)

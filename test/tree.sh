@@ -437,6 +437,20 @@ sec_changed() {
     summary 2 5 0 0
     is "$(since GetObject)" '2 '
     alike t d
+    # What stays as it is is not in the way of --no-clobber; what would be replaced is.
+    cp -pR t was
+    for changed in 0 2; do
+        for way in 'put t s3://bkt/c/' 's3://bkt/c/ d'; do
+            case $way in put*) verb=put ;; *) verb=get ;; esac
+            # shellcheck disable=SC2086
+            ends $((changed / 2)) $verb -r -n --json --part-size 5M --if-changed ${way#put }
+            summary 0 $((7 - changed)) 0 $changed
+        done
+        for top in t d; do echo abcd >$top/4 && echo more >>$top/large; done
+    done
+    is "$(cat d/4 && grep -c more d/large)" 'abcd
+2'
+    for top in t d; do cp -p was/4 was/large $top/; done
     # Those that are not there.
     rm d/5 d/large
     echo 7 >t/7
