@@ -12381,6 +12381,7 @@ xfer_down_fits(struct xfer_up *up, struct fail *f)
     const struct jrn_facts *k = &up->facts;
     struct fail unread = {S3UP_OK, ""};
     char digest[SIG_HEX];
+    struct stat info;
     struct os_id id;
 
     xfer_down_digest(up, digest);
@@ -12395,6 +12396,10 @@ xfer_down_fits(struct xfer_up *up, struct fail *f)
         return f->code == S3UP_OK ? 0 : -1;
     if (!os_identify(up->temp, &id) || id.size != up->plan.size ||
         id.device != k->source[0].id.device || id.inode != k->source[0].id.inode)
+        return 0;
+    /* A run that was killed while it gave the file its name by a link has left it both:
+     * what is written now would be seen under the other. */
+    if (fstat(up->temp, &info) != 0 || info.st_nlink != 1)
         return 0;
     up->file[0].id = id;
     return xfer_sum_ranges(up, f) < 0 ? -1 : 1;
