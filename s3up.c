@@ -11169,20 +11169,30 @@ xfer_same_time(struct os_time noted, struct os_time is)
 }
 
 /* Has the store what the file is? The same size and the time that was noted with it say
- * so, else a checksum. What cannot be found out is no. */
-static bool
-xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file)
+ * so, else a checksum. 1: it has, 0: it has not, -1: that could not be found out. */
+static int
+xfer_ask_same(const struct xfer *x, struct span key, const struct part_file *file,
+              struct fail *f)
 {
     struct xfer_proof p = {
         .bucket = x->bucket, .key = key, .file = file, .folder = x->wish->folder};
+
+    if (s3_head_sums(x->st, x->bucket, key, f) < 0)
+        return -1;
+    if (x->st->conn.head.length != file->id.size)
+        return 0;
+    if (xfer_same_time(xfer_modified(x->st), file->id.modified))
+        return 1;
+    return xfer_prove(x->st, &p, f) < 0 ? -1 : p.verdict == XFER_EQUAL;
+}
+
+/* The same where it is transferred then: what cannot be found out is no. */
+static bool
+xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file)
+{
     struct fail unread = {S3UP_OK, ""};
 
-    if (s3_head_sums(x->st, x->bucket, key, &unread) < 0 ||
-        x->st->conn.head.length != file->id.size)
-        return false;
-    if (xfer_same_time(xfer_modified(x->st), file->id.modified))
-        return true;
-    return xfer_prove(x->st, &p, &unread) == 0 && p.verdict == XFER_EQUAL;
+    return xfer_ask_same(x, key, file, &unread) == 1;
 }
 
 /* ---- orders ---- */
@@ -15103,6 +15113,33 @@ cli_unchanged(const struct cli *c, const char *from, const char *to)
     cli_event_end(&line, false);
 }
 
+/* With --dry-run: says what would be done. With --if-changed that takes a look at both
+ * sides, and a store that cannot be asked about one is not asked about the next. */
+static void
+cli_would(struct cli_run *r, struct span key, const struct part_name *local,
+          const char *from, const char *to)
+{
+    struct fail f = {S3UP_OK, ""}, unread = {S3UP_OK, ""};
+    struct xfer *x = &r->xfer;
+    struct part_file file;
+    int same = 0;
+
+    if (r->wish.if_changed && !r->to_stdout && part_open(&file, local, &unread) == 0) {
+        same = xfer_ask_same(x, key, &file, &f);
+        part_close(&file);
+    }
+    if (same < 0 && (f.code == S3UP_LATER || !x->st->met)) {
+        x->hopeless = f.code;
+        cli_count(&r->tally, cli_failed(r->cli, &f, from, false));
+    } else if (same > 0) {
+        r->tally.same++;
+        cli_unchanged(r->cli, from, to);
+    } else {
+        cli_done(r->cli, from, to, 0, "");
+        cli_count(&r->tally, S3UP_OK);
+    }
+}
+
 static void
 cli_hear(void *owner, const struct xfer_event *e)
 {
@@ -15392,6 +15429,8 @@ cli_next(void *owner, struct xfer_item *item)
         struct part_file file;
         struct part_name name;
 
+        if (r->xfer.hopeless)
+            return false;
         buf_clear(&r->key);
         *item = (struct xfer_item){.path = &r->path, .root = AT_FDCWD, .fd = -1};
         r->path = cli_next_path(r, item, &f);
@@ -15410,8 +15449,7 @@ cli_next(void *owner, struct xfer_item *item)
             cli_put_uri(&uri, r->bucket, buf_span(&r->key));
             if (item->files)
                 part_close(&file);
-            cli_done(c, r->path, buf_text(&uri), 0, "");
-            cli_count(&r->tally, S3UP_OK);
+            cli_would(r, buf_span(&r->key), &name, r->path, buf_text(&uri));
             buf_free(&uri);
             continue;
         }
@@ -16228,7 +16266,7 @@ cli_place_object(struct cli_run *r)
 static bool
 cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
 {
-    while (r->at < r->last && !os_stop) {
+    while (r->at < r->last && !os_stop && !r->xfer.hopeless) {
         const char *word = r->words[r->at];
         struct fail f = {S3UP_OK, ""};
         int more;
@@ -16254,8 +16292,9 @@ cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
             struct buf uri = buf_upto(8 * KEY_MAX);
 
             cli_put_uri(&uri, r->bucket, buf_span(&r->list.entry.name));
-            cli_done(r->cli, buf_text(&uri), buf_text(&r->target), 0, "");
-            cli_count(&r->tally, S3UP_OK);
+            r->path = buf_text(&r->target);
+            cli_would(r, buf_span(&r->list.entry.name),
+                      &(struct part_name){r->path, AT_FDCWD, 0}, buf_text(&uri), r->path);
             buf_free(&uri);
             continue;
         }
@@ -16302,7 +16341,7 @@ cli_next_get(void *owner, struct xfer_item *item)
 
     if (r->cli->recursive)
         return cli_next_object(s, r, item);
-    while (r->at < r->last && !os_stop && !r->hopeless) {
+    while (r->at < r->last && !os_stop && !r->hopeless && !r->xfer.hopeless) {
         const char *uri = r->words[r->at++];
         struct fail f = {S3UP_OK, ""};
         struct span bucket, key;
@@ -16317,8 +16356,8 @@ cli_next_get(void *owner, struct xfer_item *item)
         if (f.code != S3UP_OK) {
             cli_count(&r->tally, cli_failed(r->cli, &f, uri, false));
         } else if (r->cli->dry_run) {
-            cli_done(r->cli, uri, buf_text(&r->target), 0, "");
-            cli_count(&r->tally, S3UP_OK);
+            r->path = buf_text(&r->target);
+            cli_would(r, key, &(struct part_name){r->path, AT_FDCWD, 0}, uri, r->path);
         } else if (stream) {
             int code = cli_get_stream(r, &s->store, uri, key, buf_text(&r->target));
 

@@ -466,6 +466,33 @@ sec_changed() {
     ends 0 get -r --json --part-size 5M --if-changed s3://bkt/c/ d
     summary 1 7 0 0
     alike t d
+    # What would be done is told without doing it, and only where the store can be asked.
+    echo long >t/4
+    echo long >d/5
+    echo new >t/8
+    ctl reset >/dev/null
+    ends 0 put -r --json --dry-run --if-changed t s3://bkt/c/
+    summary 2 7 0 0
+    out '{"event":"would","source":"t/4","target":"s3://bkt/c/4"}' '"source":"t/8"'
+    ends 0 get -r --json --dry-run --if-changed s3://bkt/c/ d
+    summary 1 7 0 0
+    out '{"event":"would","source":"s3://bkt/c/5","target":"d/5"}'
+    ends 0 get --json --dry-run --if-changed s3://bkt/c/5 s3://bkt/c/6 d
+    summary 1 1 0 0
+    is "$(since PutObject GetObject CreateMultipartUpload)" '0 0 0 '
+    fault 'HeadObject * 503'
+    ends 5 put -r --json --retries 1 --dry-run --if-changed t s3://bkt/c/
+    summary 0 0 0 2
+    ends 5 get -r --json --retries 1 --dry-run --if-changed s3://bkt/c/ d
+    out 's3://bkt/c/ was not fetched, for the same reason'
+    is "$(since HeadObject)" '4 '
+    fault 'HeadObject * access-denied'
+    ends 0 put -r --json --dry-run --if-changed t s3://bkt/c/
+    summary 9 0 0 0
+    calm
+    rm t/8
+    cp -p d/4 t/4
+    cp -p t/5 d/5
     # The same length and time: that is what "unchanged" means, as it is with rsync.
     touch -r t/6 stamp
     echo zzz >t/6
