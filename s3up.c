@@ -8987,9 +8987,9 @@ part_open(struct part_file *p, const struct part_name *name, struct fail *f)
     if (fstat(p->fd, &info) != 0)
         (void)fail_sys(f, "examine", path);
     else if (S_ISDIR(info.st_mode))
-        (void)fail_set(f, S3UP_USAGE,
-                       "%s is a folder: name the files in it, or send all of it with -r",
-                       path);
+        (void)fail_set(
+            f, S3UP_USAGE,
+            "%s is a folder: name the files in it, or send all of it by put -r", path);
     else if (!S_ISREG(info.st_mode))
         (void)fail_set(f, S3UP_USAGE, "%s is not a plain file", path);
     else if (!part_settle(p->fd, &p->id))
