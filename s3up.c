@@ -9057,9 +9057,9 @@ part_open(struct part_file *p, const struct part_name *name, struct fail *f)
     if (fstat(p->fd, &info) != 0)
         (void)fail_sys(f, "examine", path);
     else if (S_ISDIR(info.st_mode))
-        (void)fail_set(f, S3UP_USAGE,
-                       "%s is a folder: name the files in it, or send all of it with -r",
-                       path);
+        (void)fail_set(
+            f, S3UP_USAGE,
+            "%s is a folder: name the files in it, or send all of it by put -r", path);
     else if (!S_ISREG(info.st_mode))
         (void)fail_set(f, S3UP_USAGE, "%s is not a plain file", path);
     else if (!part_settle(p->fd, &p->id))
@@ -9470,6 +9470,7 @@ struct crew_answer {
     bool keys;           /* it failed because of the keys */
     bool gone;           /* the store does not know the upload */
     bool stranger;       /* the store has never answered this worker */
+    bool nowhere;        /* there is no bucket for it */
     bool changed;        /* the object is another than it was */
     bool same;           /* there was nothing to do: it is there already */
     bool sure;           /* what the store has is what was sent */
@@ -10162,10 +10163,10 @@ struct xfer {
     struct span bucket;
     struct crew crew;
     struct jrn_ledger ledger;
-    const char *ring;     /* of the stream, if there is one */
-    struct os_time since; /* when the run began: what is younger was written by it */
-    struct xfer_up *ups;  /* under way */
-    uint32_t serial;      /* of the last that was begun */
+    const char *ring;    /* of the stream, if there is one */
+    int64_t since;       /* ticks when the run began: what is younger was written by it */
+    struct xfer_up *ups; /* under way */
+    uint32_t serial;     /* of the last that was begun */
     struct xfer_doing {
         uint32_t serial, number;
         uint32_t next[CREW_BATCH]; /* serials of whole files that it sends after that */
@@ -11338,20 +11339,30 @@ xfer_same_time(struct os_time noted, struct os_time is)
 }
 
 /* Has the store what the file is? The same size and the time that was noted with it say
- * so, else a checksum. What cannot be found out is no. */
-static bool
-xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file)
+ * so, else a checksum. 1: it has, 0: it has not, -1: that could not be found out. */
+static int
+xfer_ask_same(const struct xfer *x, struct span key, const struct part_file *file,
+              struct fail *f)
 {
     struct xfer_proof p = {
         .bucket = x->bucket, .key = key, .file = file, .folder = x->wish->folder};
+
+    if (s3_head_sums(x->st, x->bucket, key, f) < 0)
+        return -1;
+    if (x->st->conn.head.length != file->id.size)
+        return 0;
+    if (xfer_same_time(xfer_modified(x->st), file->id.modified))
+        return 1;
+    return xfer_prove(x->st, &p, f) < 0 ? -1 : p.verdict == XFER_EQUAL;
+}
+
+/* The same where it is transferred then: what cannot be found out is no. */
+static bool
+xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file)
+{
     struct fail unread = {S3UP_OK, ""};
 
-    if (s3_head_sums(x->st, x->bucket, key, &unread) < 0 ||
-        x->st->conn.head.length != file->id.size)
-        return false;
-    if (xfer_same_time(xfer_modified(x->st), file->id.modified))
-        return true;
-    return xfer_prove(x->st, &p, &unread) == 0 && p.verdict == XFER_EQUAL;
+    return xfer_ask_same(x, key, file, &unread) == 1;
 }
 
 /* ---- an object that must be proven, and must not take the place of another ---- */
@@ -11588,19 +11599,25 @@ xfer_seal_file(int fd, const char *path, struct os_time modified, struct fail *f
     return fsync(fd) == 0 ? 0 : fail_sys(f, "write", path);
 }
 
-/* What was written a moment ago came from another key of the tree: from another of its
- * prefixes, or the file system takes two names for one. */
+/* What was written since the run began came from another key of the tree: from another of
+ * its prefixes, or the file system takes two names for one. The file is younger than the
+ * run, then. When it began on the clock on the wall says nothing: that may have been set
+ * since, and, where no battery keeps it, may be behind all files. */
 static bool
 xfer_is_twice(const struct xfer *x, const char *path, const struct stat *old,
               struct fail *f)
 {
-    struct os_time changed = {old->st_ctim.tv_sec, (int32_t)old->st_ctim.tv_nsec};
+    struct os_time now = os_now();
+    int64_t run = os_ticks() - x->since - 2; /* what the steps of both clocks hide */
+    int64_t age = now.s - old->st_ctim.tv_sec;
 
-    if (!old->st_mode || changed.s < x->since.s ||
-        (changed.s == x->since.s && changed.ns <= x->since.ns))
+    if (!old->st_mode || age < 0 || age > run / 1000 + 1)
         return false;
-    return fail_set(f, S3UP_SKIPPED, "%s was just written: two keys have one path",
-                    path) < 0;
+    age = age * 1000 + (now.ns - old->st_ctim.tv_nsec) / 1000000;
+    if (age < 0 || age >= run)
+        return false;
+    return fail_set(f, S3UP_SKIPPED,
+                    "%s was just written, from another key or by another run", path) < 0;
 }
 
 /* Gives a finished file its name, and makes that last. A folder that one may write to but
@@ -11616,21 +11633,36 @@ xfer_give_name(const struct xfer *x, const struct part_place *place, int temp, b
                : fail_sys(f, "write", place->path);
 }
 
-/* Is what is there already the same? */
-static bool
+/* Is anything in the way of a file? What is to be compared first may be there. */
+static int
+xfer_is_clear(const struct xfer *x, const struct part_place *place, bool in_tree,
+              struct stat *old, struct fail *f)
+{
+    const struct xfer_wish *w = x->wish;
+
+    return part_examine(place, w->no_clobber && !w->if_changed, old, f) < 0 ||
+                   (in_tree && xfer_is_twice(x, place->path, old, f))
+               ? -1
+               : 0;
+}
+
+/* Is what is there already the same? 1: it is, 0: it is not, -1: it is not, and shall
+ * stay. */
+static int
 xfer_is_there(const struct xfer *x, struct span key, const struct part_place *place,
-              int64_t *size)
+              int64_t *size, struct fail *f)
 {
     struct part_file there;
+    struct stat info;
     bool same;
 
     if (!x->wish->if_changed || part_open_there(place, &there) < 0)
-        return false;
+        return 0;
     same = xfer_is_same(x, key, &there);
     if (same)
         *size = there.id.size;
     part_close(&there);
-    return same;
+    return same ? 1 : part_examine(place, x->wish->no_clobber, &info, f);
 }
 
 /* Fetches an object in one request: under another name first, then, whole and checked,
@@ -11640,12 +11672,13 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
                  struct crew_answer *a, struct fail *f)
 {
     struct stat old;
+    int is_there;
 
-    if (part_examine(place, x->wish->no_clobber, &old, f) < 0 ||
-        (g->in_tree && xfer_is_twice(x, place->path, &old, f)))
+    if (xfer_is_clear(x, place, g->in_tree, &old, f) < 0)
         return;
-    a->same = xfer_is_there(x, g->key, place, &g->total);
-    if (a->same) {
+    is_there = xfer_is_there(x, g->key, place, &g->total, f);
+    if (is_there) {
+        a->same = is_there > 0;
         part_drop_temp(place);
         return;
     }
@@ -11760,6 +11793,13 @@ xfer_wants_keys(const struct store *st, struct span key)
            (!key.n || !span_is(span_of(st->error.code), "SignatureDoesNotMatch"));
 }
 
+/* Is there no bucket to store anything in? */
+static bool
+xfer_is_nowhere(const struct store *st)
+{
+    return span_is(span_of(st->error.code), "NoSuchBucket");
+}
+
 /* Carries an order out, in a worker or in the parent. */
 static bool
 xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a)
@@ -11782,6 +11822,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     a->keys = a->code != S3UP_OK && xfer_wants_keys(x->st, xfer_unpack(&order));
     a->gone = a->code != S3UP_OK && span_is(span_of(x->st->error.code), "NoSuchUpload");
     a->stranger = a->code == S3UP_LATER && !x->st->met;
+    a->nowhere = a->code != S3UP_OK && !head.down && xfer_is_nowhere(x->st);
     a->tries = x->st->tries;
     return true;
 }
@@ -12099,6 +12140,8 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
         s3_header(&call, "x-amz-checksum-type", SPAN("FULL_OBJECT"));
     rc = s3_create_upload(x->st, &call, &up->facts.upload, f);
     buf_free(&mtime);
+    if (rc < 0 && xfer_is_nowhere(x->st))
+        x->hopeless = f->code;
     if (rc < 0)
         return -1;
     x->proven = true;
@@ -12621,6 +12664,7 @@ xfer_down_fits(struct xfer_up *up, struct fail *f)
     const struct jrn_facts *k = &up->facts;
     struct fail unread = {S3UP_OK, ""};
     char digest[SIG_HEX];
+    struct stat info;
     struct os_id id;
 
     xfer_down_digest(up, digest);
@@ -12635,6 +12679,10 @@ xfer_down_fits(struct xfer_up *up, struct fail *f)
         return f->code == S3UP_OK ? 0 : -1;
     if (!os_identify(up->temp, &id) || id.size != up->plan.size ||
         id.device != k->source[0].id.device || id.inode != k->source[0].id.inode)
+        return 0;
+    /* A run that was killed while it gave the file its name by a link has left it both:
+     * what is written now would be seen under the other. */
+    if (fstat(up->temp, &info) != 0 || info.st_nlink != 1)
         return 0;
     up->file[0].id = id;
     return xfer_sum_ranges(up, f) < 0 ? -1 : 1;
@@ -12711,12 +12759,12 @@ xfer_open_down(struct xfer *x, struct xfer_up *up, struct fail *f)
         return -1;
     if (part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
         (up->place.folder < 0 && part_find(&up->place, &name, f) < 0) ||
-        part_examine(&up->place, x->wish->no_clobber, &up->old, f) < 0 ||
-        (up->root != AT_FDCWD && xfer_is_twice(x, up->place.path, &up->old, f)))
+        xfer_is_clear(x, &up->place, up->root != AT_FDCWD, &up->old, f) < 0)
         return -1;
-    up->kept = xfer_is_there(x, buf_span(&up->key), &up->place, &up->plan.size);
-    if (up->kept)
-        return 0;
+    found = xfer_is_there(x, buf_span(&up->key), &up->place, &up->plan.size, f);
+    up->kept = found > 0;
+    if (found)
+        return found < 0 ? -1 : 0;
     if (up->journal.fd < 0)
         found = xfer_open_journal(x, up, f);
     if (found > 0 && !x->wish->restart)
@@ -13752,7 +13800,8 @@ xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
 
     up->given[a->number] = 0;
     up->ahead = a->number < up->ahead ? a->number : up->ahead;
-    if (a->stranger && !x->proven) /* whatever comes next would ask in vain, too */
+    /* Whatever comes next would ask in vain, too. */
+    if ((a->stranger && !x->proven) || a->nowhere)
         x->hopeless = a->code;
     if (a->died && ++up->deaths > XFER_DEATHS) {
         (void)fail_set(&f, S3UP_LATER, "%s: workers keep dying", up->file[0].path);
@@ -13925,7 +13974,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     x->crew.age = &x->st->age;
     x->ledger =
         (struct jrn_ledger){.folder = x->wish->folder, .lines = buf_upto(S3_REPLY)};
-    x->since = os_now();
+    x->since = os_ticks();
     if (crew_open(&x->crew, jobs, x->wish->jobs_fixed, f) < 0)
         return -1;
     for (xfer_feed(x); (crew_busy(&x->crew) || x->ring) && !os_stop; xfer_feed(x)) {
@@ -16797,6 +16846,33 @@ cli_not_drained(struct cli_run *r, const char *from, struct span key,
         cli_count(&r->tally, cli_failed(r->cli, &f, from, false));
 }
 
+/* With --dry-run: says what would be done. With --if-changed that takes a look at both
+ * sides, and a store that cannot be asked about one is not asked about the next. */
+static void
+cli_would(struct cli_run *r, struct span key, const struct part_name *local,
+          const char *from, const char *to)
+{
+    struct fail f = {S3UP_OK, ""}, unread = {S3UP_OK, ""};
+    struct xfer *x = &r->xfer;
+    struct part_file file;
+    int same = 0;
+
+    if (r->wish.if_changed && !r->to_stdout && part_open(&file, local, &unread) == 0) {
+        same = xfer_ask_same(x, key, &file, &f);
+        part_close(&file);
+    }
+    if (same < 0 && (f.code == S3UP_LATER || !x->st->met)) {
+        x->hopeless = f.code;
+        cli_count(&r->tally, cli_failed(r->cli, &f, from, false));
+    } else if (same > 0) {
+        r->tally.same++;
+        cli_unchanged(r->cli, from, to);
+    } else {
+        cli_done(r->cli, from, to, 0, "");
+        cli_count(&r->tally, S3UP_OK);
+    }
+}
+
 static void
 cli_hear(void *owner, const struct xfer_event *e)
 {
@@ -17095,6 +17171,8 @@ cli_next(void *owner, struct xfer_item *item)
         struct part_file file;
         struct part_name name;
 
+        if (r->xfer.hopeless)
+            return false;
         buf_clear(&r->key);
         *item = (struct xfer_item){.path = &r->path, .root = AT_FDCWD, .fd = -1};
         r->path = cli_next_path(r, item, &f);
@@ -17113,8 +17191,7 @@ cli_next(void *owner, struct xfer_item *item)
             cli_put_uri(&uri, r->bucket, buf_span(&r->key));
             if (item->files)
                 part_close(&file);
-            cli_done(c, r->path, buf_text(&uri), 0, "");
-            cli_count(&r->tally, S3UP_OK);
+            cli_would(r, buf_span(&r->key), &name, r->path, buf_text(&uri));
             buf_free(&uri);
             continue;
         }
@@ -17933,6 +18010,8 @@ cli_place_object(struct cli_run *r)
             (void)close(folder);
         return false;
     }
+    if (!why && key.n > KEY_MAX)
+        why = "its key is longer than any that can be asked for";
     if (!why && r->target.bad)
         why = "its path is too long";
     if (!why)
@@ -17945,7 +18024,7 @@ cli_place_object(struct cli_run *r)
 static bool
 cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
 {
-    while (r->at < r->last && !os_stop) {
+    while (r->at < r->last && !os_stop && !r->xfer.hopeless) {
         const char *word = r->words[r->at];
         struct fail f = {S3UP_OK, ""};
         int more;
@@ -17971,8 +18050,9 @@ cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
             struct buf uri = buf_upto(8 * KEY_MAX);
 
             cli_put_uri(&uri, r->bucket, buf_span(&r->list.entry.name));
-            cli_done(r->cli, buf_text(&uri), buf_text(&r->target), 0, "");
-            cli_count(&r->tally, S3UP_OK);
+            r->path = buf_text(&r->target);
+            cli_would(r, buf_span(&r->list.entry.name),
+                      &(struct part_name){r->path, AT_FDCWD, 0}, buf_text(&uri), r->path);
             buf_free(&uri);
             continue;
         }
@@ -18019,7 +18099,7 @@ cli_next_get(void *owner, struct xfer_item *item)
 
     if (r->cli->recursive)
         return cli_next_object(s, r, item);
-    while (r->at < r->last && !os_stop && !r->hopeless) {
+    while (r->at < r->last && !os_stop && !r->hopeless && !r->xfer.hopeless) {
         const char *uri = r->words[r->at++];
         struct fail f = {S3UP_OK, ""};
         struct span bucket, key;
@@ -18034,8 +18114,8 @@ cli_next_get(void *owner, struct xfer_item *item)
         if (f.code != S3UP_OK) {
             cli_count(&r->tally, cli_failed(r->cli, &f, uri, false));
         } else if (r->cli->dry_run) {
-            cli_done(r->cli, uri, buf_text(&r->target), 0, "");
-            cli_count(&r->tally, S3UP_OK);
+            r->path = buf_text(&r->target);
+            cli_would(r, key, &(struct part_name){r->path, AT_FDCWD, 0}, uri, r->path);
         } else if (stream) {
             int code = cli_get_stream(r, &s->store, uri, key, buf_text(&r->target));
 
