@@ -11,7 +11,8 @@
 #
 # V=1 shows every command.
 
-CFLAGS         = -Os
+# gcc before 12 does not know the first of them.
+CFLAGS        := $(shell $(CC) -Oz -E -x c /dev/null >/dev/null 2>&1 && echo -Oz || echo -Os)
 BEARSSL_CFLAGS = -Os
 LDFLAGS        = -s
 WARN           = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \

@@ -9057,9 +9057,9 @@ part_open(struct part_file *p, const struct part_name *name, struct fail *f)
     if (fstat(p->fd, &info) != 0)
         (void)fail_sys(f, "examine", path);
     else if (S_ISDIR(info.st_mode))
-        (void)fail_set(f, S3UP_USAGE,
-                       "%s is a folder: name the files in it, or send all of it with -r",
-                       path);
+        (void)fail_set(
+            f, S3UP_USAGE,
+            "%s is a folder: name the files in it, or send all of it by put -r", path);
     else if (!S_ISREG(info.st_mode))
         (void)fail_set(f, S3UP_USAGE, "%s is not a plain file", path);
     else if (!part_settle(p->fd, &p->id))
@@ -9470,6 +9470,7 @@ struct crew_answer {
     bool keys;           /* it failed because of the keys */
     bool gone;           /* the store does not know the upload */
     bool stranger;       /* the store has never answered this worker */
+    bool nowhere;        /* there is no bucket for it */
     bool changed;        /* the object is another than it was */
     bool same;           /* there was nothing to do: it is there already */
     bool sure;           /* what the store has is what was sent */
@@ -10162,10 +10163,10 @@ struct xfer {
     struct span bucket;
     struct crew crew;
     struct jrn_ledger ledger;
-    const char *ring;     /* of the stream, if there is one */
-    struct os_time since; /* when the run began: what is younger was written by it */
-    struct xfer_up *ups;  /* under way */
-    uint32_t serial;      /* of the last that was begun */
+    const char *ring;    /* of the stream, if there is one */
+    int64_t since;       /* ticks when the run began: what is younger was written by it */
+    struct xfer_up *ups; /* under way */
+    uint32_t serial;     /* of the last that was begun */
     struct xfer_doing {
         uint32_t serial, number;
         uint32_t next[CREW_BATCH]; /* serials of whole files that it sends after that */
@@ -11338,23 +11339,48 @@ xfer_same_time(struct os_time noted, struct os_time is)
 }
 
 /* Has the store what the file is? The same size and the time that was noted with it say
- * so, else a checksum. What cannot be found out is no. */
-static bool
-xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file)
+ * so, else a checksum. 1: it has, 0: it has not, -1: that could not be found out. */
+static int
+xfer_ask_same(const struct xfer *x, struct span key, const struct part_file *file,
+              struct fail *f)
 {
     struct xfer_proof p = {
         .bucket = x->bucket, .key = key, .file = file, .folder = x->wish->folder};
+
+    if (s3_head_sums(x->st, x->bucket, key, f) < 0)
+        return -1;
+    if (x->st->conn.head.length != file->id.size)
+        return 0;
+    if (xfer_same_time(xfer_modified(x->st), file->id.modified))
+        return 1;
+    return xfer_prove(x->st, &p, f) < 0 ? -1 : p.verdict == XFER_EQUAL;
+}
+
+/* The same where it is transferred then: what cannot be found out is no. */
+static bool
+xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file)
+{
     struct fail unread = {S3UP_OK, ""};
 
-    if (s3_head_sums(x->st, x->bucket, key, &unread) < 0 ||
-        x->st->conn.head.length != file->id.size)
-        return false;
-    if (xfer_same_time(xfer_modified(x->st), file->id.modified))
-        return true;
-    return xfer_prove(x->st, &p, &unread) == 0 && p.verdict == XFER_EQUAL;
+    return xfer_ask_same(x, key, file, &unread) == 1;
 }
 
 /* ---- an object that must be proven, and must not take the place of another ---- */
+
+/* A HEAD that is refused tells no code: the same question as a GET does. True if the keys
+ * are wrong. */
+static bool
+xfer_why_denied(struct store *st, const struct xfer_proof *p, struct fail *why)
+{
+    struct s3_call call = s3_to("GetObject", "GET", p->bucket, p->key);
+    struct fail now = {S3UP_OK, ""};
+
+    s3_header(&call, "range", SPAN("bytes=0-0"));
+    if (s3_run(st, &call, &now) == 0 || now.code != S3UP_DENIED)
+        return false;
+    *why = now;
+    return s3_wants_keys(&st->error);
+}
 
 /* May the file have this key? 1: the store has it there already; 0: it is free, or holds
  * what this host sent before the file grew: then match is its ETag. */
@@ -11365,12 +11391,14 @@ xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span k
     struct xfer_proof p = {
         .bucket = x->bucket, .key = key, .file = file, .folder = x->wish->folder};
     struct fail now = {S3UP_OK, ""};
+    bool refused = xfer_prove(x->st, &p, &now) < 0;
 
-    if (xfer_prove(x->st, &p, &now) < 0)
+    if (refused && now.code == S3UP_DENIED && xfer_why_denied(x->st, &p, &now))
+        return fail_set(f, now.code, "%s", now.text);
+    if (refused)
         /* Who may not list is told at AWS that nothing may be known of a free key; there
          * the condition of the request is enough. */
-        return now.code == S3UP_MISSING || (now.code == S3UP_DENIED && x->st->aws &&
-                                            !s3_wants_keys(&x->st->error))
+        return now.code == S3UP_MISSING || (now.code == S3UP_DENIED && x->st->aws)
                    ? 0
                    : fail_set(f, now.code, "%s", now.text);
     s3_copy_name(a->etag, sizeof a->etag, span_of(p.etag));
@@ -11571,19 +11599,25 @@ xfer_seal_file(int fd, const char *path, struct os_time modified, struct fail *f
     return fsync(fd) == 0 ? 0 : fail_sys(f, "write", path);
 }
 
-/* What was written a moment ago came from another key of the tree: from another of its
- * prefixes, or the file system takes two names for one. */
+/* What was written since the run began came from another key of the tree: from another of
+ * its prefixes, or the file system takes two names for one. The file is younger than the
+ * run, then. When it began on the clock on the wall says nothing: that may have been set
+ * since, and, where no battery keeps it, may be behind all files. */
 static bool
 xfer_is_twice(const struct xfer *x, const char *path, const struct stat *old,
               struct fail *f)
 {
-    struct os_time changed = {old->st_ctim.tv_sec, (int32_t)old->st_ctim.tv_nsec};
+    struct os_time now = os_now();
+    int64_t run = os_ticks() - x->since - 2; /* what the steps of both clocks hide */
+    int64_t age = now.s - old->st_ctim.tv_sec;
 
-    if (!old->st_mode || changed.s < x->since.s ||
-        (changed.s == x->since.s && changed.ns <= x->since.ns))
+    if (!old->st_mode || age < 0 || age > run / 1000 + 1)
         return false;
-    return fail_set(f, S3UP_SKIPPED, "%s was just written: two keys have one path",
-                    path) < 0;
+    age = age * 1000 + (now.ns - old->st_ctim.tv_nsec) / 1000000;
+    if (age < 0 || age >= run)
+        return false;
+    return fail_set(f, S3UP_SKIPPED,
+                    "%s was just written, from another key or by another run", path) < 0;
 }
 
 /* Gives a finished file its name, and makes that last. A folder that one may write to but
@@ -11599,21 +11633,36 @@ xfer_give_name(const struct xfer *x, const struct part_place *place, int temp, b
                : fail_sys(f, "write", place->path);
 }
 
-/* Is what is there already the same? */
-static bool
+/* Is anything in the way of a file? What is to be compared first may be there. */
+static int
+xfer_is_clear(const struct xfer *x, const struct part_place *place, bool in_tree,
+              struct stat *old, struct fail *f)
+{
+    const struct xfer_wish *w = x->wish;
+
+    return part_examine(place, w->no_clobber && !w->if_changed, old, f) < 0 ||
+                   (in_tree && xfer_is_twice(x, place->path, old, f))
+               ? -1
+               : 0;
+}
+
+/* Is what is there already the same? 1: it is, 0: it is not, -1: it is not, and shall
+ * stay. */
+static int
 xfer_is_there(const struct xfer *x, struct span key, const struct part_place *place,
-              int64_t *size)
+              int64_t *size, struct fail *f)
 {
     struct part_file there;
+    struct stat info;
     bool same;
 
     if (!x->wish->if_changed || part_open_there(place, &there) < 0)
-        return false;
+        return 0;
     same = xfer_is_same(x, key, &there);
     if (same)
         *size = there.id.size;
     part_close(&there);
-    return same;
+    return same ? 1 : part_examine(place, x->wish->no_clobber, &info, f);
 }
 
 /* Fetches an object in one request: under another name first, then, whole and checked,
@@ -11623,12 +11672,13 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
                  struct crew_answer *a, struct fail *f)
 {
     struct stat old;
+    int is_there;
 
-    if (part_examine(place, x->wish->no_clobber, &old, f) < 0 ||
-        (g->in_tree && xfer_is_twice(x, place->path, &old, f)))
+    if (xfer_is_clear(x, place, g->in_tree, &old, f) < 0)
         return;
-    a->same = xfer_is_there(x, g->key, place, &g->total);
-    if (a->same) {
+    is_there = xfer_is_there(x, g->key, place, &g->total, f);
+    if (is_there) {
+        a->same = is_there > 0;
         part_drop_temp(place);
         return;
     }
@@ -11743,6 +11793,13 @@ xfer_wants_keys(const struct store *st, struct span key)
            (!key.n || !span_is(span_of(st->error.code), "SignatureDoesNotMatch"));
 }
 
+/* Is there no bucket to store anything in? */
+static bool
+xfer_is_nowhere(const struct store *st)
+{
+    return span_is(span_of(st->error.code), "NoSuchBucket");
+}
+
 /* Carries an order out, in a worker or in the parent. */
 static bool
 xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a)
@@ -11765,6 +11822,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     a->keys = a->code != S3UP_OK && xfer_wants_keys(x->st, xfer_unpack(&order));
     a->gone = a->code != S3UP_OK && span_is(span_of(x->st->error.code), "NoSuchUpload");
     a->stranger = a->code == S3UP_LATER && !x->st->met;
+    a->nowhere = a->code != S3UP_OK && !head.down && xfer_is_nowhere(x->st);
     a->tries = x->st->tries;
     return true;
 }
@@ -12082,6 +12140,8 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
         s3_header(&call, "x-amz-checksum-type", SPAN("FULL_OBJECT"));
     rc = s3_create_upload(x->st, &call, &up->facts.upload, f);
     buf_free(&mtime);
+    if (rc < 0 && xfer_is_nowhere(x->st))
+        x->hopeless = f->code;
     if (rc < 0)
         return -1;
     x->proven = true;
@@ -12604,6 +12664,7 @@ xfer_down_fits(struct xfer_up *up, struct fail *f)
     const struct jrn_facts *k = &up->facts;
     struct fail unread = {S3UP_OK, ""};
     char digest[SIG_HEX];
+    struct stat info;
     struct os_id id;
 
     xfer_down_digest(up, digest);
@@ -12618,6 +12679,10 @@ xfer_down_fits(struct xfer_up *up, struct fail *f)
         return f->code == S3UP_OK ? 0 : -1;
     if (!os_identify(up->temp, &id) || id.size != up->plan.size ||
         id.device != k->source[0].id.device || id.inode != k->source[0].id.inode)
+        return 0;
+    /* A run that was killed while it gave the file its name by a link has left it both:
+     * what is written now would be seen under the other. */
+    if (fstat(up->temp, &info) != 0 || info.st_nlink != 1)
         return 0;
     up->file[0].id = id;
     return xfer_sum_ranges(up, f) < 0 ? -1 : 1;
@@ -12694,12 +12759,12 @@ xfer_open_down(struct xfer *x, struct xfer_up *up, struct fail *f)
         return -1;
     if (part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
         (up->place.folder < 0 && part_find(&up->place, &name, f) < 0) ||
-        part_examine(&up->place, x->wish->no_clobber, &up->old, f) < 0 ||
-        (up->root != AT_FDCWD && xfer_is_twice(x, up->place.path, &up->old, f)))
+        xfer_is_clear(x, &up->place, up->root != AT_FDCWD, &up->old, f) < 0)
         return -1;
-    up->kept = xfer_is_there(x, buf_span(&up->key), &up->place, &up->plan.size);
-    if (up->kept)
-        return 0;
+    found = xfer_is_there(x, buf_span(&up->key), &up->place, &up->plan.size, f);
+    up->kept = found > 0;
+    if (found)
+        return found < 0 ? -1 : 0;
     if (up->journal.fd < 0)
         found = xfer_open_journal(x, up, f);
     if (found > 0 && !x->wish->restart)
@@ -13735,7 +13800,8 @@ xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
 
     up->given[a->number] = 0;
     up->ahead = a->number < up->ahead ? a->number : up->ahead;
-    if (a->stranger && !x->proven) /* whatever comes next would ask in vain, too */
+    /* Whatever comes next would ask in vain, too. */
+    if ((a->stranger && !x->proven) || a->nowhere)
         x->hopeless = a->code;
     if (a->died && ++up->deaths > XFER_DEATHS) {
         (void)fail_set(&f, S3UP_LATER, "%s: workers keep dying", up->file[0].path);
@@ -13908,7 +13974,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     x->crew.age = &x->st->age;
     x->ledger =
         (struct jrn_ledger){.folder = x->wish->folder, .lines = buf_upto(S3_REPLY)};
-    x->since = os_now();
+    x->since = os_ticks();
     if (crew_open(&x->crew, jobs, x->wish->jobs_fixed, f) < 0)
         return -1;
     for (xfer_feed(x); (crew_busy(&x->crew) || x->ring) && !os_stop; xfer_feed(x)) {
@@ -14713,9 +14779,10 @@ drain_remove(struct drain *d, struct drain_done *g)
     if (g->hidden && !gone) {
         drain_keeps(d, g->path, f.code, f.text);
         if (!part_name_new(g->folder, buf_text(&hidden), g->folder, drain_base(g->path)))
-            drain_keeps(d, g->path, S3UP_SKIPPED,
-                        "meanwhile its name was taken: the next run looks at "
-                        "it again");
+            drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
+                                             .path = drain_path(d, g->path),
+                                             .why = "cannot have its name back yet: the "
+                                                    "next run looks at it again"});
     }
     if (g->fd >= 0)
         (void)close(g->fd); /* and the lease ends */
@@ -14896,7 +14963,9 @@ drain_set_aside(struct drain *d, const char *below)
                                          .why = "it was refused in so many runs that it "
                                                 "was moved to " DRAIN_ASIDE});
     else
-        drain_keeps(d, below, S3UP_SKIPPED, "it could not be moved to " DRAIN_ASIDE);
+        drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
+                                         .path = drain_path(d, below),
+                                         .why = "could not be moved to " DRAIN_ASIDE});
     if (from >= 0)
         (void)close(from);
     if (folder >= 0)
@@ -14909,7 +14978,7 @@ static void
 drain_blame(struct drain *d, const char *below, const struct os_id *id, int code)
 {
     struct drain_refused *r;
-    bool alone = code == S3UP_USAGE || code == S3UP_EXISTS ||
+    bool alone = code == S3UP_USAGE || code == S3UP_EXISTS || code == S3UP_SOME ||
                  (code == S3UP_DENIED && d->x->proven && !d->x->hopeless);
 
     if (!d->refused || !alone)
@@ -16777,6 +16846,33 @@ cli_not_drained(struct cli_run *r, const char *from, struct span key,
         cli_count(&r->tally, cli_failed(r->cli, &f, from, false));
 }
 
+/* With --dry-run: says what would be done. With --if-changed that takes a look at both
+ * sides, and a store that cannot be asked about one is not asked about the next. */
+static void
+cli_would(struct cli_run *r, struct span key, const struct part_name *local,
+          const char *from, const char *to)
+{
+    struct fail f = {S3UP_OK, ""}, unread = {S3UP_OK, ""};
+    struct xfer *x = &r->xfer;
+    struct part_file file;
+    int same = 0;
+
+    if (r->wish.if_changed && !r->to_stdout && part_open(&file, local, &unread) == 0) {
+        same = xfer_ask_same(x, key, &file, &f);
+        part_close(&file);
+    }
+    if (same < 0 && (f.code == S3UP_LATER || !x->st->met)) {
+        x->hopeless = f.code;
+        cli_count(&r->tally, cli_failed(r->cli, &f, from, false));
+    } else if (same > 0) {
+        r->tally.same++;
+        cli_unchanged(r->cli, from, to);
+    } else {
+        cli_done(r->cli, from, to, 0, "");
+        cli_count(&r->tally, S3UP_OK);
+    }
+}
+
 static void
 cli_hear(void *owner, const struct xfer_event *e)
 {
@@ -17075,6 +17171,8 @@ cli_next(void *owner, struct xfer_item *item)
         struct part_file file;
         struct part_name name;
 
+        if (r->xfer.hopeless)
+            return false;
         buf_clear(&r->key);
         *item = (struct xfer_item){.path = &r->path, .root = AT_FDCWD, .fd = -1};
         r->path = cli_next_path(r, item, &f);
@@ -17093,8 +17191,7 @@ cli_next(void *owner, struct xfer_item *item)
             cli_put_uri(&uri, r->bucket, buf_span(&r->key));
             if (item->files)
                 part_close(&file);
-            cli_done(c, r->path, buf_text(&uri), 0, "");
-            cli_count(&r->tally, S3UP_OK);
+            cli_would(r, buf_span(&r->key), &name, r->path, buf_text(&uri));
             buf_free(&uri);
             continue;
         }
@@ -17913,6 +18010,8 @@ cli_place_object(struct cli_run *r)
             (void)close(folder);
         return false;
     }
+    if (!why && key.n > KEY_MAX)
+        why = "its key is longer than any that can be asked for";
     if (!why && r->target.bad)
         why = "its path is too long";
     if (!why)
@@ -17925,7 +18024,7 @@ cli_place_object(struct cli_run *r)
 static bool
 cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
 {
-    while (r->at < r->last && !os_stop) {
+    while (r->at < r->last && !os_stop && !r->xfer.hopeless) {
         const char *word = r->words[r->at];
         struct fail f = {S3UP_OK, ""};
         int more;
@@ -17951,8 +18050,9 @@ cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
             struct buf uri = buf_upto(8 * KEY_MAX);
 
             cli_put_uri(&uri, r->bucket, buf_span(&r->list.entry.name));
-            cli_done(r->cli, buf_text(&uri), buf_text(&r->target), 0, "");
-            cli_count(&r->tally, S3UP_OK);
+            r->path = buf_text(&r->target);
+            cli_would(r, buf_span(&r->list.entry.name),
+                      &(struct part_name){r->path, AT_FDCWD, 0}, buf_text(&uri), r->path);
             buf_free(&uri);
             continue;
         }
@@ -17999,7 +18099,7 @@ cli_next_get(void *owner, struct xfer_item *item)
 
     if (r->cli->recursive)
         return cli_next_object(s, r, item);
-    while (r->at < r->last && !os_stop && !r->hopeless) {
+    while (r->at < r->last && !os_stop && !r->hopeless && !r->xfer.hopeless) {
         const char *uri = r->words[r->at++];
         struct fail f = {S3UP_OK, ""};
         struct span bucket, key;
@@ -18014,8 +18114,8 @@ cli_next_get(void *owner, struct xfer_item *item)
         if (f.code != S3UP_OK) {
             cli_count(&r->tally, cli_failed(r->cli, &f, uri, false));
         } else if (r->cli->dry_run) {
-            cli_done(r->cli, uri, buf_text(&r->target), 0, "");
-            cli_count(&r->tally, S3UP_OK);
+            r->path = buf_text(&r->target);
+            cli_would(r, key, &(struct part_name){r->path, AT_FDCWD, 0}, uri, r->path);
         } else if (stream) {
             int code = cli_get_stream(r, &s->store, uri, key, buf_text(&r->target));
 
@@ -18800,25 +18900,31 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
 static int
 cli_since(const char *text, struct buf *out, struct fail *f)
 {
-    static const char form[] = "0000-00-00T00:00:00Z";
+    static const char first[] = "0000-00-00T00:00:00Z";
     size_t n = text ? strlen(text) : 0;
-    int64_t now = os_now().s;
+    int64_t now = os_now().s, at;
+    struct buf whole = buf_upto(64);
     uint64_t age;
+    bool good = !text;
 
     if (text && num_age(span_of(text), &age)) {
-        date_put_iso(out, (uint64_t)now > age ? now - (int64_t)age : 0);
-        return 0;
+        at = (uint64_t)now > age ? now - (int64_t)age : 0;
+        good = true;
+    } else if (text) {
+        buf_str(&whole, text);
+        if (n >= strlen("0000-00-00") && n < sizeof first)
+            buf_str(&whole, first + n);
+        good = date_iso(buf_span(&whole), &at);
     }
-    for (size_t i = 0; i < n && n < sizeof form; i++)
-        if (form[i] == '0' ? text[i] < '0' || text[i] > '9' : text[i] != form[i])
-            n = sizeof form;
-    if (text && (n >= sizeof form || n < strlen("0000-00-00")))
-        return fail_set(f, S3UP_USAGE,
-                        "--since wants an age, as in 2d, or a day and perhaps a time in "
-                        "UTC, as in 2026-11-20T08:00:00Z, not \"%s\"",
-                        text);
-    buf_str(out, text ? text : "");
-    return 0;
+    if (text && good)
+        date_put_iso(out, at);
+    buf_free(&whole);
+    return good ? 0
+                : fail_set(
+                      f, S3UP_USAGE,
+                      "--since wants an age, as in 2d, or a day and perhaps a time in "
+                      "UTC, as in 2026-11-20T08:00:00Z, not \"%s\"",
+                      text);
 }
 
 static bool
@@ -19511,6 +19617,7 @@ cli_drain_say(void *owner, const struct drain_word *w)
         cli_count(&r->tally, S3UP_OK);
         buf_free(&uri);
     } else {
+        r->tally.done--; /* it is stored, and still is not done */
         cli_count(&r->tally, (int)w->code);
         log_say(LOG_WARN, "%s is kept: %s", w->path, w->why);
         if (!r->cli->json)
@@ -19592,7 +19699,9 @@ cli_drain_locked(struct cli_run *r, struct fail *f)
     (void)alarm(0);
     if (c->watch && os_stop == SIGTERM)
         os_stop = 0; /* as it was meant to end */
-    return c->watch && !os_stop ? S3UP_OK : cli_outcome(&r->tally);
+    if (os_stop)
+        return 128 + (int)os_stop;
+    return c->watch ? S3UP_OK : cli_outcome(&r->tally);
 }
 
 static int
@@ -19603,13 +19712,17 @@ cli_drain(const struct cli *c, struct store *st, struct fail *f)
     struct drain *d = calloc(1, sizeof *d);
     int code = -1;
 
-    log_dated = !c->dry_run;
+    log_dated = true;
+    if (c->quiet) /* all that goes wrong is said as a warning */
+        log_most = LOG_WARN;
     if (!d)
         return fail_set(f, S3UP_LATER, "no memory");
-    if (cli_drain_words(c, &dir, &target, f) == 0 &&
-        cli_uri(buf_text(&target), &run.bucket, &run.given, f) &&
-        cli_wish(c, &run.wish, f) == 0 &&
-        cli_jobs(c, run.wish.part_size, &run.jobs, f) == 0) {
+    if (c->keep && c->move_to)
+        (void)fail_set(f, S3UP_USAGE, "--keep and --move-to exclude each other");
+    else if (cli_drain_words(c, &dir, &target, f) == 0 &&
+             cli_uri(buf_text(&target), &run.bucket, &run.given, f) &&
+             cli_wish(c, &run.wish, f) == 0 &&
+             cli_jobs(c, run.wish.part_size, &run.jobs, f) == 0) {
         run.drain = d;
         cli_begin_run(&run, st);
         run.xfer = (struct xfer){.st = st, .wish = &run.wish, .bucket = run.bucket};
@@ -19683,8 +19796,9 @@ static const struct verb cli_verbs[] = {
     {"history", ON_HISTORY, "[PATTERN]", "list what this host has uploaded", cli_history},
     {"presign", ON_PRESIGN, "s3://BUCKET/KEY", "print a URL that works without keys",
      cli_presign},
-    {"help", ON_HELP, "[COMMAND | man | completion SHELL]", "explain all, or one command",
-     NULL},
+    {"help", ON_HELP,
+     "[COMMAND | man | completion SHELL | systemd [UNIT] | cron | openwrt]",
+     "explain all, or one command", NULL},
     {"version", ON_VERSION, "", "print the version", NULL},
 };
 
@@ -19919,6 +20033,96 @@ cli_complete_fish(void)
     }
 }
 
+/* What other programs need to start us; @ is where this program lies. All of them read
+ * /etc/s3up/drain: what it sets is our environment. */
+static const struct cli_recipe {
+    const char *kind, *file, *text;
+} cli_recipes[] = {
+#define CLI_NEEDS                                                                        \
+    "# /etc/s3up/drain, for root alone, has lines like these:\n"                         \
+    "#   SPOOL=/var/spool/out\n#   TARGET=s3://bucket/prefix\n"                          \
+    "#   AWS_ACCESS_KEY_ID=...\n#   AWS_SECRET_ACCESS_KEY=...\n"                         \
+    "#   S3UP_ENDPOINT_URL=https://...\n"
+#define CLI_UNIT(what)                                                                   \
+    "[Unit]\nDescription=" what "\nWants=network-online.target\n"                        \
+    "After=network-online.target\n\n"
+#define CLI_SERVICE(type)                                                                \
+    "[Service]\nType=" type "\nEnvironmentFile=/etc/s3up/drain\n"                        \
+    "StateDirectory=s3up\nStateDirectoryMode=0700\n"                                     \
+    "Environment=S3UP_STATE_DIR=/var/lib/s3up\nNoNewPrivileges=yes\n"                    \
+    "PrivateTmp=yes\nNice=10\n"
+    {"systemd", "s3up-drain.service",
+     CLI_NEEDS CLI_UNIT("Empty a spool folder into an S3 store") CLI_SERVICE(
+         "oneshot") "# 3: something was passed over; 8: another run is at work\n"
+                    "SuccessExitStatus=3 8\nExecStart=@ drain ${SPOOL} ${TARGET}\n"},
+    {"systemd", "s3up-drain.timer",
+     "[Unit]\nDescription=Empty a spool folder every minute\n\n"
+     "[Timer]\nOnBootSec=1min\nOnUnitInactiveSec=1min\n\n"
+     "[Install]\nWantedBy=timers.target\n"},
+    {"systemd", "s3up-drain.path",
+     "[Unit]\nDescription=Empty a spool folder when something comes\n\n"
+     "[Path]\n# the SPOOL of /etc/s3up/drain; folders below it are not seen\n"
+     "PathChanged=/var/spool/out\n\n[Install]\nWantedBy=multi-user.target\n"},
+    {"systemd", "s3up-watch.service",
+     CLI_UNIT("Empty a spool folder as files come")
+         CLI_SERVICE("exec") "Restart=on-failure\nRestartSec=1min\n"
+                             "ExecStart=@ drain --watch ${SPOOL} ${TARGET}\n\n"
+                             "[Install]\nWantedBy=multi-user.target\n"},
+    {"systemd", "s3up-sweep.service",
+     CLI_UNIT("Abort uploads that nobody goes on with")
+         CLI_SERVICE("oneshot") "ExecStart=@ sweep --older-than 8d ${TARGET}\n"},
+    {"systemd", "s3up-sweep.timer",
+     "[Unit]\nDescription=Abort uploads that nobody goes on with, once a week\n\n"
+     "[Timer]\nOnCalendar=weekly\nRandomizedDelaySec=1h\nPersistent=true\n\n"
+     "[Install]\nWantedBy=timers.target\n"},
+#undef CLI_UNIT
+#undef CLI_SERVICE
+    {"cron", "/etc/cron.d/s3up",
+     CLI_NEEDS
+     "* * * * * root set -a; . /etc/s3up/drain && exec @ drain -q \"$SPOOL\" "
+     "\"$TARGET\"\n"
+     "7 3 * * 0 root set -a; . /etc/s3up/drain && exec @ sweep -q --older-than 8d "
+     "\"$TARGET\"\n"},
+    {"openwrt", "/etc/init.d/s3up",
+     "#!/bin/sh /etc/rc.common\n" CLI_NEEDS "START=95\nSTOP=10\nUSE_PROCD=1\n\n"
+     "run() { # NAME COMMAND...\n\tprocd_open_instance \"$1\"\n\tshift\n"
+     "\tprocd_set_param command /bin/sh -c "
+     "'set -a; . /etc/s3up/drain; eval \"$0\"' \"$1\"\n"
+     "\tprocd_set_param respawn 1800 60 0\n\tprocd_set_param stdout 1\n"
+     "\tprocd_set_param stderr 1\n\tprocd_close_instance\n}\n\n"
+     "start_service() {\n\t[ -r /etc/s3up/drain ] || return 1\n"
+     "\trun drain 'exec @ drain --watch \"$SPOOL\" \"$TARGET\"'\n"
+     "\trun sweep '@ sweep --older-than 8d \"$TARGET\"; sleep 7d'\n}\n"},
+#undef CLI_NEEDS
+};
+
+/* Prints them: all of a kind, or one file. False if there is none. */
+static bool
+cli_print_recipes(const char *kind, const char *file)
+{
+    char self[PATH_MAX] = "";
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    bool any = false;
+
+    if (n <= 0 || strpbrk(self, " \"'\\$%"))
+        s3_copy_name(self, sizeof self, SPAN("/usr/local/bin/s3up"));
+    for (size_t i = 0; i < sizeof cli_recipes / sizeof *cli_recipes; i++) {
+        const struct cli_recipe *r = &cli_recipes[i];
+
+        if (strcmp(kind, r->kind) != 0 || (file && strcmp(file, r->file) != 0))
+            continue;
+        if (!file && !strcmp(kind, "systemd")) /* of several each needs a name */
+            printf("%s# %s\n", any ? "\n" : "", r->file);
+        for (const char *s = r->text; *s; s++)
+            if (*s == '@')
+                fputs(self, stdout);
+            else
+                (void)putchar(*s);
+        any = true;
+    }
+    return any;
+}
+
 static int
 cli_help(const struct cli *c)
 {
@@ -19931,6 +20135,9 @@ cli_help(const struct cli *c)
     const char *word = c->count ? c->words[0] : NULL;
     const struct verb *verb;
 
+    if (word && c->count <= 2 &&
+        cli_print_recipes(word, c->count > 1 ? c->words[1] : NULL))
+        return S3UP_OK;
     if (c->count > 1 && strcmp(word, "completion") != 0) {
         log_say(LOG_ERROR, "help takes one command, but got \"%s\" too", c->words[1]);
         return S3UP_USAGE;

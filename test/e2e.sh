@@ -421,7 +421,7 @@ sec_help() {
     silent out
     check cmp -s h "$T/err"
     sed -n 's/^  s3up \([a-z]*\) .*/\1/p' h >verbs
-    is "$(tr '\n' ' ' <verbs)" 'put get ls stat rm cp mb rb verify uploads abort sweep history presign help version '
+    is "$(tr '\n' ' ' <verbs)" 'put get drain ls stat rm cp mb rb verify uploads abort sweep history presign help version '
     for verb in $(cat verbs); do
         ends 0 help "$verb"
         silent err

@@ -634,6 +634,27 @@ sec_temp() {
         clean x
         rm x
     done
+    # It has its final name, too, as of a run with -n that was killed in between: nothing is
+    # written through that, and nothing stays behind.
+    half s3://bkt/o x
+    ln x.s3up-part x
+    cp x seen
+    fault 'GetObject * stall-body=60 after=3'
+    begin get --part-size 5M --threshold 5M -j 2 s3://bkt/o x
+    until_so at_least 5 op GetObject
+    check cmp -s seen x
+    kill -s INT "$pid"
+    ended 130
+    calm
+    check cmp -s seen x
+    ends 7 get -n --part-size 5M --threshold 5M s3://bkt/o x
+    have=$(noted)
+    ctl reset
+    goes_on $((6 - have)) "$BIG" s3://bkt/o
+    half s3://bkt/o x
+    ln x.s3up-part x
+    ctl reset
+    goes_on 6 "$BIG" s3://bkt/o
     for how in link dangling fifo folder; do
         half s3://bkt/o x
         cp "$(journal)" saved

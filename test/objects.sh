@@ -128,6 +128,7 @@ sec_whole() {
     err s3://bkt/nothing
     ends 4 verify nothing s3://bkt/f
     ends 2 verify . s3://bkt/f
+    err 'is a folder' 'put -r' # verify itself has no -r
     refused 2 'FILE' verify f
     refused 2 'FILE' verify f s3://bkt/f s3://bkt/f
     refused 2 'must begin with' verify f bkt/f

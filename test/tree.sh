@@ -130,6 +130,28 @@ sec_sources() {
     is "$(keys s3://bkt/10) $(ls -d dry 2>/dev/null)" '0 '
 }
 
+# What is there since the run began, it did not find there: a second key has that path, or
+# somebody else is at work.
+sec_twice() {
+    mkdir t d
+    for i in 1 2 3 4; do echo "$i" >t/$i; done
+    ends 0 put -q -r t s3://bkt/t/
+    echo old | tee d/1 d/2 d/3 >d/4
+    fault 'GetObject */t/2 stall-body=1'
+    begin get -r --json -j 1 s3://bkt/t/ d
+    until_so cmp -s t/1 d/1
+    echo mine | tee d/3 >d/4
+    ended 3
+    calm
+    summary 2 0 2 0
+    err 'd/3 was just written'
+    is "$(cat d/1 d/2 d/3 d/4 | tr '\n' ' ')" '1 2 mine mine '
+    # A moment later it is a file like others.
+    ends 0 get -r --json s3://bkt/t/ d
+    summary 4 0 0 0
+    alike t d
+}
+
 # What lies in a folder and is no file.
 sec_special() {
     mkdir -p t/d t/deep out
@@ -234,6 +256,14 @@ sec_paths() {
     done
     is "$(grep -c '"event":"skipped"' "$T/out") $(grep -c '"event":"error".*jail/in/f' "$T/out")" '12 1'
     summary 11 0 13 0
+    # A list may have what nobody could ever have stored.
+    deep=$(awk 'BEGIN { for (i = 0; i < 600; i++) printf "d/" }')
+    echo "+ 2 1700000000000 d41d8cd98f00b204e9800998ecf8427e STANDARD - long/$deep/x" |
+        tr -s / >>"$W/paths.store/b/bkt/index"
+    ends 0 put -q x s3://bkt/long/ok
+    ends 3 get -r --json s3://bkt/long/ long
+    out 'longer than any that can be asked for'
+    summary 1 0 1 0
     # Links that lie in the way: of a file they are replaced, of a folder nobody follows.
     rm -rf jail
     mkdir -p jail/in jail/out
@@ -367,6 +397,20 @@ sec_changed() {
     summary 2 5 0 0
     is "$(since GetObject)" '2 '
     alike t d
+    # What stays as it is is not in the way of --no-clobber; what would be replaced is.
+    cp -pR t was
+    for changed in 0 2; do
+        for way in 'put t s3://bkt/c/' 's3://bkt/c/ d'; do
+            case $way in put*) verb=put ;; *) verb=get ;; esac
+            # shellcheck disable=SC2086
+            ends $((changed / 2)) $verb -r -n --json --part-size 5M --if-changed ${way#put }
+            summary 0 $((7 - changed)) 0 $changed
+        done
+        for top in t d; do echo abcd >$top/4 && echo more >>$top/large; done
+    done
+    is "$(cat d/4 && grep -c more d/large)" 'abcd
+2'
+    for top in t d; do cp -p was/4 was/large $top/; done
     # Those that are not there.
     rm d/5 d/large
     echo 7 >t/7
@@ -382,6 +426,33 @@ sec_changed() {
     ends 0 get -r --json --part-size 5M --if-changed s3://bkt/c/ d
     summary 1 7 0 0
     alike t d
+    # What would be done is told without doing it, and only where the store can be asked.
+    echo long >t/4
+    echo long >d/5
+    echo new >t/8
+    ctl reset >/dev/null
+    ends 0 put -r --json --dry-run --if-changed t s3://bkt/c/
+    summary 2 7 0 0
+    out '{"event":"would","source":"t/4","target":"s3://bkt/c/4"}' '"source":"t/8"'
+    ends 0 get -r --json --dry-run --if-changed s3://bkt/c/ d
+    summary 1 7 0 0
+    out '{"event":"would","source":"s3://bkt/c/5","target":"d/5"}'
+    ends 0 get --json --dry-run --if-changed s3://bkt/c/5 s3://bkt/c/6 d
+    summary 1 1 0 0
+    is "$(since PutObject GetObject CreateMultipartUpload)" '0 0 0 '
+    fault 'HeadObject * 503'
+    ends 5 put -r --json --retries 1 --dry-run --if-changed t s3://bkt/c/
+    summary 0 0 0 2
+    ends 5 get -r --json --retries 1 --dry-run --if-changed s3://bkt/c/ d
+    out 's3://bkt/c/ was not fetched, for the same reason'
+    is "$(since HeadObject)" '4 '
+    fault 'HeadObject * access-denied'
+    ends 0 put -r --json --dry-run --if-changed t s3://bkt/c/
+    summary 9 0 0 0
+    calm
+    rm t/8
+    cp -p d/4 t/4
+    cp -p t/5 d/5
     # The same length and time: that is what "unchanged" means, as it is with rsync.
     touch -r t/6 stamp
     echo zzz >t/6
@@ -449,6 +520,7 @@ sec_stopped() {
 
 sec_keys() {
     tree_of t 50
+    ends 0 put -q t/sub/0 t/1 s3://bkt/here/
     AWS_SECRET_ACCESS_KEY=wrong
     ctl reset >/dev/null
     ends 6 put -r --json t t/sub s3://bkt/w/
@@ -456,6 +528,22 @@ sec_keys() {
     check test "$(op PutObject)" -lt 10
     check test "$(grep -c . "$T/out")" -lt 10
     ends 6 get -r s3://bkt/w/ d
+    # Nor is anything sent to a bucket that is not there, but a first file, or its parts.
+    AWS_SECRET_ACCESS_KEY=$SECRET
+    for first in t/1 t/large; do
+        ctl reset >/dev/null
+        ends 4 put -r --json --part-size 5M "$first" t s3://nosuch/w/
+        out NoSuchBucket 't was not sent, for the same reason'
+        is "$(ctl stats requests) $(grep -c '"event":"error"' "$T/out")" '1 2'
+        summary 0 0 0 2
+    done
+    ctl reset >/dev/null
+    ends 4 cp s3://bkt/here/0 s3://bkt/here/1 s3://nosuch/
+    err 's3://bkt/here/1 was not copied, for the same reason'
+    is "$(since CopyObject)" '1 '
+    # What one bucket has not is fetched from the other.
+    ends 1 get s3://nosuch/0 s3://bkt/here/1 ./
+    check cmp -s t/1 1
 }
 
 # All that can happen to a request, to every fifth of them. After some of these it takes
@@ -538,16 +626,39 @@ sec_lists() { # pages have 100 keys
     calm
 }
 
+# A worker sends file after file over one connection, and asks nothing but what it must.
+sec_kept() {
+    mkdir t
+    awk 'BEGIN { for (i = 0; i < 1500; i++) { f = "t/" i; print i >f; close(f) } }'
+    for jobs in 1 4; do
+        ctl reset >/dev/null
+        ends 0 put -q -r -j $jobs t s3://bkt/k$jobs/
+        check test "$(ctl stats connections)" -le "$jobs"
+        is "$(ctl stats requests) $(since PutObject)" '1500 1500 '
+        ends 0 get -q -r -j $jobs s3://bkt/k$jobs/ d$jobs
+        check test "$(ctl stats connections)" -le $((jobs + 1))
+        is "$(ctl stats requests) $(since GetObject ListObjectsV2)" '1502 1500 2 '
+        alike t d$jobs
+        ends 0 rm -q -r --force s3://bkt/k$jobs/
+        check test "$(ctl stats connections)" -le 1
+        is "$(since DeleteObjects DeleteObject)" '2 0 '
+    done
+}
+
 sec_memory() {
     awk 'BEGIN { for (i = 0; i < 100000; i++) printf \
         "+ 0 1700000000000 d41d8cd98f00b204e9800998ecf8427e STANDARD - many/%06d\n", i }' \
         >>"$W/memory.store/b/bkt/index"
-    # shellcheck disable=SC2046
-    set -- $("$SOAK" memory 60000 "$S3UP" get -q -r -j 8 --exclude '*' s3://bkt/many/ d 2>&1)
-    kib=${1:-0}
-    if grep -q __asan_ "$S3UP"; then skip 'memory: this build has AddressSanitizer'; else
-        check test "$kib" -gt 0 -a "$kib" -lt 8192
-    fi
+    for what in "get -q -r -j 8 --exclude * s3://bkt/many/ d" 'ls -r s3://bkt/many/' \
+        'rm -r --dry-run s3://bkt/many/'; do
+        # shellcheck disable=SC2046,SC2086
+        set -f -- $("$SOAK" memory 60000 "$S3UP" $what 2>/dev/null | tail -n 1)
+        set +f
+        kib=${1:-0} last="memory of $what: $kib KiB"
+        if grep -q __asan_ "$S3UP"; then skip 'memory: this build has AddressSanitizer'; else
+            check test "$kib" -gt 0 -a "$kib" -lt 8192
+        fi
+    done
     ends 0 get --json -r -j 8 --exclude '*' s3://bkt/many/ d
     summary 0 0 0 0
     ends 0 get --json -r --dry-run --include '*7' s3://bkt/many/ d
@@ -643,6 +754,27 @@ sec_copy() {
     ends 0 cp --threshold 1M s3://bkt/rich s3://bkt/rich3
     is "$("$S3UP" stat s3://bkt/rich3 | grep -c '^metadata.m[0-9]')" 24
     is "$(unfinished)" 0
+}
+
+# More than 5 GiB is copied in parts without being told. So much is not sent: what was is
+# said to be larger, in a store that keeps no bytes.
+sec_copy_large() {
+    store huge --key "$KEY:$SECRET" --bucket bkt --sink-fast
+    PORT=$(cat "$W/huge.port") AWS_ENDPOINT_URL=http://127.0.0.1:$(cat "$W/huge.port")
+    truncate -s 1234567890 f
+    for size in 5368709120 5368709121; do
+        ends 0 put -q --checksum none --threshold 2G f s3://bkt/$size
+        record=$(grep -rlx "key $size" "$W/huge.store/b/bkt/o")
+        check test -n "$record"
+        sed -i "s/^size 1234567890$/size $size/" "$record"
+        ctl reset >/dev/null
+        ends 0 cp --json s3://bkt/$size s3://bkt/copy
+        out "\"size\":$size,"
+        case $size in *1) ops='0 1 ' ;; *) ops='1 0 ' ;; esac
+        is "$(since CopyObject CompleteMultipartUpload)" "$ops"
+        ends 0 stat s3://bkt/copy
+        out "size: $size"
+    done
 }
 
 sec_copy_faults() {

@@ -4948,6 +4948,48 @@ test_modified(void)
     }
 }
 
+/* A file is of a run that has gone on for ten seconds, if it is younger than that. Whatever
+ * else its time says, the clock was set, or it is that of another host. */
+static void
+test_twice(void)
+{
+    static const struct {
+        int64_t age, ns;
+        bool twice;
+    } t[] = {
+        {0, 0, true},
+        {1, 0, true},
+        {9, 0, true},
+        {9, 990000000, true},
+        {10, 500000000, false},
+        {11, 0, false},
+        {12, 999999999, false},
+        {86400, 0, false},
+        {INT64_C(1795219200), 0, false}, /* the clock said 1970 when it was written */
+        {-3, 0, false},
+        {-86400, 0, false}, /* and now it does */
+        {INT64_C(-1795219200), 0, false},
+    };
+    struct xfer *x = calloc(1, sizeof *x);
+
+    for (size_t i = 0; x && i < COUNT(t); i++) {
+        struct fail f = {S3UP_OK, ""};
+        struct os_time now = os_now();
+        struct stat old = {.st_mode = S_IFREG};
+
+        CASE("written %lld s ago", (long long)t[i].age);
+        x->since = os_ticks() - 10000;
+        old.st_ctim.tv_sec = (time_t)(now.s - t[i].age - (now.ns < t[i].ns));
+        old.st_ctim.tv_nsec = (now.ns - t[i].ns + 1000000000) % 1000000000;
+        CHECK_NUM(xfer_is_twice(x, "a", &old, &f), t[i].twice);
+        CHECK_NUM(f.code, t[i].twice ? S3UP_SKIPPED : S3UP_OK);
+        old.st_mode = 0;
+        f.code = S3UP_OK;
+        CHECK(!xfer_is_twice(x, "there is none", &old, &f));
+    }
+    free(x);
+}
+
 /* What a store says about the piece that it sends, of bytes 100 to 199, or from 100 on, of
  * an object that has 1,000. */
 static void
@@ -5834,6 +5876,7 @@ main(void)
     test_walk();
     test_modified();
     test_check_range();
+    test_twice();
     test_stream();
     test_rates();
     test_gauge();
