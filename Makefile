@@ -230,7 +230,7 @@ mutants: .build/native/libbearssl.a
 
 # Prints, and never judges: the table of numbers, beside what other programs need in the same
 # run. ROWS='small kill' make bench for some of it.
-ROWS = size wire small memory kill link build
+ROWS = size wire small drain memory kill link build
 bench: s3up $T/s3d $T/s3d-tls $T/soak $T/call $T/floor
 	@for row in $(ROWS); do test/bench_$$row.sh ./s3up $T || exit; done
 
