@@ -2369,6 +2369,24 @@ os_same(const struct os_id *a, const struct os_id *b)
            a->modified.s == b->modified.s && a->modified.ns == b->modified.ns;
 }
 
+/* And nothing else about it was changed, not even a name. */
+static bool
+os_untouched(const struct os_id *a, const struct os_id *b)
+{
+    return os_same(a, b) && a->changed.s == b->changed.s &&
+           a->changed.ns == b->changed.ns;
+}
+
+/* Asks the kernel to hold up whoever opens the file for writing from now on. 1: granted,
+ * so nobody has it open so; 0: somebody has; -1: it grants none here. */
+static int
+os_lease(int fd)
+{
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
+        return 1;
+    return errno == EAGAIN || errno == EBUSY ? 0 : -1;
+}
+
 static void
 os_on_stop(int signal_number)
 {
@@ -10065,6 +10083,7 @@ struct xfer_item {
     const char *type; /* the media type, or NULL */
     int fd;           /* of the stream */
     pid_t producer;   /* that must end well before the stream counts as whole; or 0 */
+    const struct os_id *was; /* what the file must still be; or NULL */
 };
 
 /* A stream has no size before it ends. What was read stays in memory that workers share
@@ -11498,6 +11517,20 @@ xfer_unpack(struct span *rest)
     return s;
 }
 
+static const char xfer_is_touched[] =
+    "%s was touched a moment ago: the next run looks at it";
+
+/* A file that will be removed was found to be at rest. That it still must be when it is
+ * opened to be sent, or what is stored might be half of what somebody writes. */
+static int
+xfer_is_left_alone(const struct part_file *file, const struct os_id *was, struct fail *f)
+{
+    bool alone = os_untouched(&file->id, was) && os_lease(file->fd) != 0;
+
+    (void)fcntl(file->fd, F_SETLEASE, F_UNLCK); /* nobody need wait for what comes now */
+    return alone ? 0 : fail_set(f, S3UP_SKIPPED, xfer_is_touched, file->path);
+}
+
 /* Sends a stretch of files, or of memory. */
 static void
 xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
@@ -11519,7 +11552,8 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
         struct os_id was;
 
         memcpy(&was, xfer_unpack(&rest).p, sizeof was);
-        (void)part_open_again(&file[opened], &name, &was, &f);
+        if (part_open_again(&file[opened], &name, &was, &f) == 0 && x->wish->sure)
+            (void)xfer_is_left_alone(&file[opened], &was, &f);
     }
     if (f.code != S3UP_OK) {
         (void)xfer_answer(a, &f);
@@ -13014,7 +13048,10 @@ xfer_complete(struct xfer *x, struct xfer_up *up, struct fail *f)
     int rc;
 
     if (!xfer_unchanged(up))
-        return xfer_over(x, up, xfer_is_new, f) < 0 ? -1 : 1;
+        return x->wish->sure
+                   ? fail_set(f, S3UP_SKIPPED, xfer_is_touched, up->file[0].path)
+               : xfer_over(x, up, xfer_is_new, f) < 0 ? -1
+                                                      : 1;
     jrn_begin(&up->journal, "completing");
     if (jrn_end(&up->journal, &now) < 0 || jrn_sync(&up->journal, &now) < 0)
         xfer_lose_journal(up, &now);
@@ -13598,7 +13635,9 @@ xfer_begin(struct xfer *x)
     else if (rc == 0 && !item.files)
         rc = xfer_open_stream(x, up, &item, &f);
     else if (rc == 0 && xfer_look(up, &f) == 0)
-        rc = xfer_start(x, up, &f);
+        rc = item.was && !os_untouched(item.was, &up->file[0].id)
+                 ? fail_set(&f, S3UP_SKIPPED, xfer_is_touched, up->file[0].path)
+                 : xfer_start(x, up, &f);
     if (f.code != S3UP_OK || rc == 1)
         xfer_end(x, up, &f);
     return true;
@@ -13781,6 +13820,8 @@ static int
 xfer_changed(struct xfer *x, struct xfer_up *up, const struct crew_answer *a,
              struct fail *f)
 {
+    if (x->wish->sure) /* it is not at rest: another run sends what it will be */
+        return fail_set(f, S3UP_SKIPPED, "%s", a->text);
     if (!up->whole)
         return xfer_over(x, up, xfer_is_new, f);
     if (up->again)
@@ -14195,16 +14236,6 @@ drain_base(const char *path)
 
 /* ---- who else uses a file ---- */
 
-/* Asks the kernel to hold up whoever opens the file for writing from now on. 1: granted,
- * so nobody has it open so; 0: somebody has; -1: it grants none here. */
-static int
-drain_lease(int fd)
-{
-    if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
-        return 1;
-    return errno == EAGAIN || errno == EBUSY ? 0 : -1;
-}
-
 static int
 drain_by_inode(const void *a, const void *b)
 {
@@ -14281,7 +14312,7 @@ drain_is_busy(struct drain *d, const struct drain_file *file)
 
     if (fd < 0)
         return errno == ENOENT || errno == ENOTDIR;
-    lease = drain_lease(fd);
+    lease = os_lease(fd);
     (void)close(fd); /* with it the lease ends */
     if (lease == 0 || (lease < 0 && drain_has_writer(d, &file->id))) {
         d->failed = true;
@@ -14299,13 +14330,6 @@ drain_by_look(const void *a, const void *b)
     const struct drain_look *x = a, *y = b;
 
     return x->id.inode < y->id.inode ? -1 : x->id.inode > y->id.inode;
-}
-
-static bool
-drain_is_as(const struct os_id *a, const struct os_id *b)
-{
-    return os_same(a, b) && a->changed.s == b->changed.s &&
-           a->changed.ns == b->changed.ns;
 }
 
 /* A moment at which it is worth to look again. */
@@ -14340,7 +14364,7 @@ drain_state(struct drain *d, const struct os_id *id)
     }
     had = d->looked_n ? bsearch(&this, d->looked, d->looked_n, sizeof this, drain_by_look)
                       : NULL;
-    if (had && drain_is_as(&had->id, id))
+    if (had && os_untouched(&had->id, id))
         since = had->since;
     if (d->looks < DRAIN_LOOKS)
         d->look[d->looks++] = (struct drain_look){*id, since};
@@ -14460,7 +14484,7 @@ drain_is_stored(struct drain *d, const struct drain_line *l, const struct part_f
     bool good;
 
     xfer_put_endpoint(d->x->st, &endpoint);
-    good = !d->keep && !d->move_to && drain_lease(file->fd) != 0 &&
+    good = !d->keep && !d->move_to && os_lease(file->fd) != 0 &&
            span_eq(buf_span(&l->endpoint), buf_span(&endpoint)) &&
            span_eq(buf_span(&l->bucket), d->x->bucket) &&
            !drain_has_writer(d, &file->id) &&
@@ -14727,9 +14751,9 @@ drain_hide(struct drain *d, struct drain_done *g)
     if (g->fd < 0 || !os_identify(g->fd, &now)) {
         code = fail_exit(errno);
         why = strerror(errno);
-    } else if (!drain_is_as(&now, &g->id)) {
+    } else if (!os_untouched(&now, &g->id)) {
         why = "it is not what was sent any more; the next run looks at it again";
-    } else if ((lease = drain_lease(g->fd)) == 0 ||
+    } else if ((lease = os_lease(g->fd)) == 0 ||
                (lease < 0 && drain_has_writer(d, &now))) {
         why = "somebody has it open for writing; the next run looks at it again";
     } else if (renameat(g->folder, base, g->folder, buf_text(&hidden)) != 0) {
@@ -15007,8 +15031,11 @@ drain_next(void *owner, struct xfer_item *item)
         if (drain_is_busy(d, file))
             continue;
         d->begun++;
-        *item = (struct xfer_item){
-            .files = 1, .key = drain_key(d, file->path), .root = d->root, .fd = -1};
+        *item = (struct xfer_item){.files = 1,
+                                   .key = drain_key(d, file->path),
+                                   .root = d->root,
+                                   .was = &file->id,
+                                   .fd = -1};
         (void)drain_path(d, file->path);
         item->below = (unsigned)(d->path.n - strlen(file->path));
         item->path = (const char *const *)&d->path.p;
