@@ -404,7 +404,7 @@ sec_turn() {
     echo 'a new one' >away/new
     touch -r d/replaced away/new
     mv away/new d/replaced
-    ended 0
+    ended 3 # they changed
     calm
     landed away t/
     is "$(left d)" 'edited grown held replaced '
