@@ -1938,6 +1938,12 @@ struct os_time {
     int32_t ns; /* 0 to 999,999,999 */
 };
 
+static bool
+os_earlier(const struct os_time *a, const struct os_time *b)
+{
+    return a->s < b->s || (a->s == b->s && a->ns < b->ns);
+}
+
 static struct os_time
 os_now(void)
 {
@@ -14156,14 +14162,14 @@ struct drain {
     struct drain_file behind; /* only what is younger is taken; path NULL: all */
     struct drain_look *look, *looked;
     size_t looks, looked_n;
-    int64_t doubt; /* milliseconds until a second look can tell of all files */
-    bool by_look;  /* only those that it tells of are taken */
-    bool sealed;   /* nothing can be removed from the folder */
-    int64_t known; /* what was there before, in seconds, was stored and is kept; or 0 */
-    bool failed;   /* something did, in this round */
-    bool trusted;  /* the clock tells the truth */
-    bool heard;    /* what is passed over was said */
-    bool counting; /* nothing is to be taken by this look */
+    int64_t doubt;        /* milliseconds until a second look can tell of all files */
+    bool by_look;         /* only those that it tells of are taken */
+    bool sealed;          /* nothing can be removed from the folder */
+    struct os_time known; /* what was there before was stored and is kept */
+    bool failed;          /* something did, in this round */
+    bool trusted;         /* the clock tells the truth */
+    bool heard;           /* what is passed over was said */
+    bool counting;        /* nothing is to be taken by this look */
     struct os_time now;
     int64_t due;                        /* when the next file will have been left alone */
     uint64_t files, bytes, open, begun; /* that wait, in all; open: are being written */
@@ -14383,10 +14389,8 @@ drain_by_age(const void *a, const void *b)
     const struct drain_file *x = a, *y = b;
     const struct os_time *s = &x->id.modified, *t = &y->id.modified;
 
-    if (s->s != t->s)
-        return s->s < t->s ? -1 : 1;
-    if (s->ns != t->ns)
-        return s->ns < t->ns ? -1 : 1;
+    if (os_earlier(s, t) || os_earlier(t, s))
+        return os_earlier(s, t) ? -1 : 1;
     return strcmp(x->path, y->path);
 }
 
@@ -14438,7 +14442,7 @@ drain_see_file(struct drain *d, const struct stat *info, const char *below)
     struct drain_file file = {(char *)(uintptr_t)below, os_id_of(info)};
     enum drain_state state;
 
-    if (d->trusted && file.id.changed.s < d->known)
+    if (d->trusted && os_earlier(&file.id.changed, &d->known))
         return;
     d->files++;
     d->bytes += (uint64_t)info->st_size;
@@ -15208,7 +15212,7 @@ drain_round(struct drain *d, struct fail *f)
         drain_prune(d, d->root, 0);
     drain_write_refused(d);
     if (d->keep && !d->failed && !os_stop) /* else all of it is asked for again */
-        d->known = begun.s - (d->settle + 999) / 1000;
+        d->known = (struct os_time){begun.s - (d->settle + 999) / 1000, begun.ns};
     return f->code == S3UP_OK ? 0 : -1;
 }
 
@@ -15320,7 +15324,7 @@ drain_was_told(struct drain *d)
         for (size_t at = 0; at + sizeof e <= (size_t)did; at += sizeof e + e.len) {
             memcpy(&e, all.bytes + at, sizeof e);
             if (e.mask & (IN_ISDIR | IN_Q_OVERFLOW))
-                d->known = 0;
+                d->known = (struct os_time){0, 0};
         }
     }
     return any;
