@@ -10458,6 +10458,29 @@ xfer_guards(const struct xfer_wish *w)
     return w->no_clobber || (w->sure && !w->overwrite);
 }
 
+/* Sends the call of a PutObject in place of the object that has this ETag. Ceph knows it
+ * only without its quotation marks. */
+static int
+xfer_put_match(struct store *st, struct s3_call *call, const char *match, struct fail *f)
+{
+    const struct s3_call plain = *call;
+    struct fail now = {S3UP_OK, ""};
+
+    s3_header(call, "if-match", span_of(match));
+    if (s3_put_object(st, call, &now) == 0)
+        return 0;
+    if (st->error.status == 412) {
+        *call = plain;
+        s3_header(call, "if-match", s3_bare(span_of(match)));
+        return s3_put_object(st, call, f);
+    }
+    if (st->error.status != 501)
+        return fail_set(f, now.code, "%s", now.text);
+    xfer_warn_race();
+    *call = plain;
+    return s3_put_object(st, call, f);
+}
+
 /* Uploads a stretch in one request. match: the object may replace the one that has this
  * ETag; or it is empty. */
 static void
@@ -10471,10 +10494,9 @@ xfer_send_whole(struct xfer *x, const struct part_stretch *s, struct s3_call *ca
         xfer_seal(s, &x->sums, call, &seal, a) == 0) {
         for (unsigned i = 0; i < x->wish->n; i++) /* the user has the last word */
             s3_header(call, x->wish->heads[i].name, x->wish->heads[i].value);
-        if (*match)
-            s3_header(call, "if-match", span_of(match));
-        if ((xfer_guards(x->wish) && !*match ? xfer_put_new(x->st, call, &f)
-                                             : s3_put_object(x->st, call, &f)) == 0) {
+        if ((*match                 ? xfer_put_match(x->st, call, match, &f)
+             : xfer_guards(x->wish) ? xfer_put_new(x->st, call, &f)
+                                    : s3_put_object(x->st, call, &f)) == 0) {
             s3_copy_name(a->etag, sizeof a->etag, s3_value(x->st, "etag"));
             a->sure = xfer_is_echo(x->st, &x->sums, &seal, a);
         }
@@ -13014,7 +13036,7 @@ xfer_ask_complete(struct xfer *x, struct xfer_up *up, bool plain, struct fail *f
     int rc;
 
     xfer_prepare(x, up, &call, &list, &text);
-    if (plain && call.heads && !strcmp(call.head[call.heads - 1].name, "if-none-match"))
+    if (plain && call.heads && !strncmp(call.head[call.heads - 1].name, "if-", 3))
         call.heads--;
     rc = s3_complete_upload(x->st, &call, buf_span(&up->facts.upload), &list, f);
     if (rc == 0 && s3_reply_text(x->st, "CompleteMultipartUploadResult/ETag", &etag))
@@ -13085,7 +13107,15 @@ xfer_complete(struct xfer *x, struct xfer_up *up, struct fail *f)
         now = (struct fail){S3UP_OK, ""};
         rc = xfer_ask_complete(x, up, false, &now);
     }
-    if (rc < 0 && xfer_guards(x->wish) && !up->match[0] && x->st->error.status == 501) {
+    if (rc < 0 && x->st->error.status == 412 && up->match[0] == '"') {
+        char bare[CREW_ETAG]; /* as in xfer_put_match */
+
+        s3_copy_name(bare, sizeof bare, s3_bare(span_of(up->match)));
+        s3_copy_name(up->match, sizeof up->match, span_of(bare));
+        now = (struct fail){S3UP_OK, ""};
+        rc = xfer_ask_complete(x, up, false, &now);
+    }
+    if (rc < 0 && xfer_guards(x->wish) && x->st->error.status == 501) {
         xfer_warn_race();
         now = (struct fail){S3UP_OK, ""};
         rc = xfer_ask_complete(x, up, true, &now);
@@ -14186,7 +14216,7 @@ struct drain {
     bool trusted;         /* the clock tells the truth */
     bool heard;           /* what is passed over was said */
     bool counting;        /* nothing is to be taken by this look */
-    struct os_time now;
+    struct os_time now, begin;          /* of this look, of the round */
     int64_t due;                        /* when the next file will have been left alone */
     uint64_t files, bytes, open, begun; /* that wait, in all; open: are being written */
     int64_t oldest;
@@ -14374,6 +14404,13 @@ drain_state(struct drain *d, const struct os_id *id)
     int64_t now = os_boot(), since = now;
     const struct drain_look *had, this = {*id, now};
 
+    /* What comes while we are at work is for the next round: else this one might never
+     * end. */
+    if (d->trusted && os_earlier(&d->begin, &id->changed) &&
+        !os_earlier(&d->now, &id->changed)) {
+        drain_due_in(d, d->settle);
+        return DRAIN_FRESH;
+    }
     if (d->settle <= 0)
         return DRAIN_RIPE;
     if (d->trusted && id->changed.s >= S3UP_RELEASED && id->changed.s <= d->now.s) {
@@ -14768,14 +14805,15 @@ drain_hide(struct drain *d, struct drain_done *g)
     if (g->fd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return; /* somebody else has removed it */
     drain_put_hidden(g, &hidden);
+    /* From the lease on nobody can write without that we hear of it. */
+    lease = g->fd < 0 ? -1 : os_lease(g->fd);
     if (g->fd < 0 || !os_identify(g->fd, &now)) {
         code = fail_exit(errno);
         why = strerror(errno);
+    } else if (lease == 0 || (lease < 0 && drain_has_writer(d, &now))) {
+        why = "somebody has it open for writing; the next run looks at it again";
     } else if (!os_untouched(&now, &g->id)) {
         why = "it is not what was sent any more; the next run looks at it again";
-    } else if ((lease = os_lease(g->fd)) == 0 ||
-               (lease < 0 && drain_has_writer(d, &now))) {
-        why = "somebody has it open for writing; the next run looks at it again";
     } else if (renameat(g->folder, base, g->folder, buf_text(&hidden)) != 0) {
         code = fail_exit(errno);
         why = strerror(errno);
@@ -14957,7 +14995,7 @@ drain_read_refused(struct drain *d)
     buf_free(&path);
 }
 
-/* What was not refused in this run is forgotten. */
+/* What is gone is forgotten; what this run could not even ask for is not. */
 static void
 drain_write_refused(struct drain *d)
 {
@@ -14969,8 +15007,11 @@ drain_write_refused(struct drain *d)
     drain_put_list(d, &list);
     for (size_t i = 0; i < d->refusals; i++) {
         struct drain_refused *r = &d->refused[i];
+        struct stat info;
 
-        if (r->now && r->runs < d->quarantine) {
+        if (r->runs < d->quarantine &&
+            (r->now || (fstatat(d->root, r->path, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+                        (uint64_t)info.st_ino == r->inode))) {
             buf_num(&text, r->runs);
             buf_char(&text, ' ');
             buf_num(&text, r->inode);
@@ -15197,8 +15238,7 @@ drain_round(struct drain *d, struct fail *f)
 {
     bool waited = d->watch >= 0;
 
-    struct os_time begun = os_now();
-
+    d->begin = os_now();
     d->trusted = drain_trusts_clock(d);
     d->by_look = d->failed = false;
     drain_read_refused(d);
@@ -15228,7 +15268,7 @@ drain_round(struct drain *d, struct fail *f)
         drain_prune(d, d->root, 0);
     drain_write_refused(d);
     if (d->keep && !d->failed && !os_stop) /* else all of it is asked for again */
-        d->known = (struct os_time){begun.s - (d->settle + 999) / 1000, begun.ns};
+        d->known = (struct os_time){d->begin.s - (d->settle + 999) / 1000, d->begin.ns};
     return f->code == S3UP_OK ? 0 : -1;
 }
 
