@@ -162,9 +162,10 @@ H           = .build/hostile
 
 $T/s3d $H/s3d: test/s3d.c
 $T/soak $H/soak: test/soak.c
+$T/spool $H/spool: test/spool.c
 $T/floor: test/floor.c
 $T/pty $H/pty: test/pty.c
-$T/s3d $H/s3d $T/soak $H/soak $T/floor $T/pty $H/pty:
+$T/s3d $H/s3d $T/soak $H/soak $T/spool $H/spool $T/floor $T/pty $H/pty:
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c99 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror -o $@ $<
 $T/s3d-tls: test/s3d.c .build/$(BOX)/libbearssl.a
@@ -188,16 +189,17 @@ $H/s3up: s3up.c s3up.h .build/asan/libbearssl.a
 talks = $(foreach s,faults proxy tls,$(if $(wildcard test/$s.sh),'$s test/$s.sh $1/call $1/s3d'))
 # Uploads at random: always the same 20 seconds of it, and for long with `make soak`.
 SEED  = $(shell date +%s)
-soaks = 'soak test/soak.sh $1 $2/s3d $2/soak 20 1'
+soaks = 'soak test/soak.sh $1 $2/s3d $2/soak 20 1' \
+	'spool env KIND=drain test/soak.sh $1 $2/s3d $2/soak 20 1'
 
 # Suites that drive the whole program $1, built in either way, beside the store in $2.
-runs  = $(foreach s,e2e resume objects tree,'$s test/$s.sh $1 $2/s3d') \
+runs  = $(foreach s,e2e resume objects tree drain,'$s test/$s.sh $1 $2/s3d') \
 	'fetch env SOAK=$2/soak test/fetch.sh $1 $2/s3d' 'streams test/streams.sh $1 $2/s3d $2/pty' $(call soaks,$1,$2)
 
-test: s3up $T/s3d $T/soak $T/pty $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
+test: s3up $T/s3d $T/soak $T/spool $T/pty $T/call $(UNITS:%=$T/%) $(FUZZ:%=$T/%)
 	@test/run.sh $(call talks,$T) $(call runs,./s3up,$T) $(foreach p,$(UNITS) $(FUZZ),'$p $T/$p')
 
-hostile: $H/s3up $H/s3d $H/soak $H/pty $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
+hostile: $H/s3up $H/s3d $H/soak $H/spool $H/pty $H/call $(UNITS:%=$H/%) $(FUZZ:%=$H/%) $(if $(wildcard test/hostile.c),$H/hostile)
 	@test/run.sh $(call talks,$H) $(call runs,$H/s3up,$H) $(foreach p,$(UNITS) $(FUZZ),'$p $H/$p') \
 		$(if $(wildcard test/hostile.c),'hostile $H/hostile')
 
@@ -213,7 +215,7 @@ fuzz: $(FUZZ:%=.build/fuzz/%)
 	@test/run.sh $(foreach f,$(FUZZ),'$f test/fuzz.sh .build/fuzz/$f $(MINUTES)')
 
 # One minute, of another seed each time; MINUTES=60 SEED=7 make soak.
-soak: s3up $T/s3d $T/soak
+soak: s3up $T/s3d $T/soak $T/spool
 	@test/soak.sh ./s3up $T/s3d $T/soak $$(($(MINUTES) * 60)) $(SEED)
 
 # Second opinions: other programs' signatures and sums, real stores and clients, which are
@@ -229,7 +231,7 @@ mutants: .build/native/libbearssl.a
 
 # Prints, and never judges: the table of numbers, beside what other programs need in the same
 # run. ROWS='small kill' make bench for some of it.
-ROWS = size wire small memory kill link build
+ROWS = size wire small drain memory kill link build
 bench: s3up $T/s3d $T/s3d-tls $T/soak $T/call $T/floor
 	@for row in $(ROWS); do test/bench_$$row.sh ./s3up $T || exit; done
 

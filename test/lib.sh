@@ -205,6 +205,15 @@ calm() {
     ctl faults
 }
 
+op() { # NAME: how many requests of that kind the store has had since the last reset
+    ctl stats | awk -v op="op.$1" '$1 == op { n = $2 } END { print n + 0 }'
+}
+
+since() { # NAME...: the same of several, and begins anew
+    for name; do op "$name"; done | tr '\n' ' '
+    ctl reset >/dev/null
+}
+
 # The bytes of an object in the store, as the store itself sees them.
 same() { # FILE URI
     run get "$2" "$T/same"
@@ -219,6 +228,37 @@ gone() { # URI
 bytes() { # N: a file of that many bytes that no two places of look alike
     awk -v n="$1" 'BEGIN { for (i = 0; i * 8 < n; i++) printf "%08d", i * 7919 % 100000000 }' |
         head -c "$1"
+}
+
+# A tree of names that nobody would choose, the same each time. awk writes the files: one
+# process for all of them.
+odd_tree() { # FOLDER FILES
+    mkdir -p "$1/ " "$1/-r" "$1/a+b%20c" "$1/..x/.hid" "$1/back\\slash" "$1/d/e/e/p/e/r"
+    mkdir -p "$1/$(printf 'new\nline\ttab\001\177')" "$1/$(printf 'caf\351 \303\251')"
+    (cd "$1" && find . -type d) | awk -v n="$2" -v top="$1" '
+        BEGIN { RS = "\001\001"; srand(42) }
+        { m = split($0, dir, /\n\.\//) } # a name with a line end in it is no "./"
+        END {
+            sub(/\n$/, "", dir[m])
+            dir[1] = ""
+            for (i = 0; i < n; i++) {
+                name = i % 7 ? "" : i % 2 ? "-" : ".."
+                for (k = int(rand() * 12) + 1; k; k--) {
+                    c = int(rand() * 255) + 1
+                    name = name sprintf("%c", c == 47 ? 92 : c)
+                }
+                at = dir[i % m + 1]
+                path = top "/" (at == "" ? "" : at "/") name i
+                printf "%s", i % 10 ? substr(i "abcdefghijklmnop", 1, i % 17) : "" >path
+                close(path)
+            }
+        }' || fail 'no odd tree could be made'
+    for name in 'q"uo'"'te" '&amp;' '%2e%2e' '?*[a]' '#' 'a  b ' "$(printf '\r')" '%' '+'; do
+        echo "$name" >"$1/$name"
+    done
+    echo long >"$1/$(awk 'BEGIN { for (i = 0; i < 255; i++) printf "n" }')"
+    find "$1" -type f -name '*3' -exec touch -d '2001-02-03 04:05:06.789' {} +
+    find "$1" -type f -name '*5' -exec touch -d '1970-01-01 00:00:00 UTC' {} +
 }
 
 # Waits until a command succeeds, for 10 seconds at most.

@@ -1,22 +1,24 @@
 #!/bin/sh
 # soak.sh: uploads and downloads in parts under everything that can happen to them, at random,
 # for as long as is wanted: runs that are killed and run again, journals that a power cut tore,
-# a store that fails all the time, files that change while they are read. And what it costs in
-# memory.
+# a store that fails all the time, files that change while they are read, a folder that is drained
+# while somebody works in it. And what it costs in memory.
 #
 #   test/soak.sh S3UP S3D SOAK SECONDS [SEED]
 #
-# S3UP is the program, S3D and SOAK the compiled test/s3d.c and test/soak.c. Everything that
+# S3UP is the program, S3D and SOAK the compiled test/s3d.c and test/soak.c, beside which there is
+# that of test/spool.c. Everything that
 # is random comes from SEED, which is printed; round N of a seed begins like round N of every
 # other run of it, but what a signal hits depends on the machine. ROUND=N begins with round N,
-# KIND=kill, get, step, fault, final or change has rounds of one kind only, KEEP=1 leaves the folder.
+# KIND=kill, get, step, fault, final, change or drain has rounds of one kind only, KEEP=1 leaves
+# the folder.
 # Ends with `N passed, M failed`; 1 if any failed.
 set -u
 LC_ALL=C
 export LC_ALL
 [ $# -ge 4 ] || { echo "usage: test/soak.sh S3UP S3D SOAK SECONDS [SEED]" >&2; exit 2; }
 S3UP=$(realpath "$1") S3D=$(realpath "$2") SOAK=$(realpath "$3") SECONDS_ALL=$4
-SEED=${5:-$(date +%s)}
+SEED=${5:-$(date +%s)} SPOOL=${SOAK%/*}/spool
 for name in $(env | sed -n 's/^\(AWS_[A-Z0-9_]*\|S3UP_[A-Z0-9_]*\|SSL_CERT_[A-Z]*\)=.*/\1/p') \
     http_proxy https_proxy HTTPS_PROXY no_proxy NO_PROXY all_proxy ALL_PROXY; do
     unset "$name"
@@ -521,6 +523,65 @@ round_change() {
     check "the object is the file" stored file s3://bucket/key
 }
 
+# ---- a folder that somebody works in ----
+
+# Runs of drain, most of which are killed, while files come, grow, move and go. In the end each
+# that was finished is in the store once, or where it was; and the ledger knows.
+round_drain() {
+    begin_round
+    rm -rf spool book
+    mkdir spool
+    roll 1000000
+    "$SPOOL" write "$r" spool book 5242880 2>writer.err &
+    writer=$!
+    # How long: as much as is left, and sometimes less.
+    now=$(date +%s)
+    roll 12
+    until=$((now + 5 + r))
+    [ "$SECONDS_ALL" -le 300 ] || until=$((until + 5 * r))
+    : >faults
+    roll 3
+    [ "$r" != 0 ] || for one in reset-after lost-reply reset-during 500 503 stall=1 silent-close cut-head; do
+        echo "* */p/* $one p=2"
+    done >faults
+    "$S3D" ctl @port faults <faults
+    attempt=0
+    while [ "$(date +%s)" -lt $until ] && kill -s 0 "$writer"; do
+        attempt=$((attempt + 1))
+        aim $((attempt % 8))
+        roll 4
+        [ "$r" != 0 ] || when=600000000
+        pick '0' '0' '1' '0 --prune --prune-age 0' '0 --max-files 20' '0 --max-time 1'
+        options="--max-time 5 --settle $r"
+        roll 8
+        jobs=$((r + 1))
+        # shellcheck disable=SC2086 # words
+        hit drain -j $jobs --retries 2 --timeout 2s --part-size 5M $options spool s3://bucket/p
+        # What was in the way is told, and is no reason to end otherwise.
+        case $hit/$signal/$code in
+        */0 | */1 | */3 | */5 | */7 | */9 | 1/9/137 | 1/2/130 | 1/15/143) pass ;;
+        *) fail "exit code $code (hit: $hit)" ;;
+        esac
+    done
+    check "the writer lives: $(cat writer.err)" kill -s 0 "$writer"
+    kill "$writer"
+    wait "$writer"
+    writer=
+    ctl faults
+    quiet
+    # What one run gives its name back the next one sends.
+    for _ in 1 2 3; do
+        last='s3up drain spool, at the end'
+        timeout 300 "$S3UP" drain --settle 0 --part-size 5M spool s3://bucket/p >said 2>&1
+        code=$?
+    done
+    case $code in 0 | 1 | 3 | 7) pass ;; *) fail "exit code $code at the end" ;; esac
+    verdict=$("$SPOOL" check book spool store/b/bucket/index state/ledger.jsonl p/ 5242880)
+    check "$verdict" [ $? = 0 ]
+    echo "drain, $attempt runs: $(echo "$verdict" | tail -n 1)"
+    check "enough went on: $verdict" [ "$(grep -c . state/ledger.jsonl)" -gt 50 ]
+}
+
 # ---- memory ----
 
 memory() {
@@ -554,13 +615,14 @@ while :; do
     for _ in 1 2 3; do # neighbours must not be alike
         state=$(((state / 32768 + state) * 48271 % 2147483647))
     done
-    case $((round % 6)) in
+    case $((round % 7)) in
     1) kind="kill" ;;
     2) kind=get ;;
     3) kind=change ;;
     4) kind=fault ;;
     5) kind=step ;;
-    *) kind=final ;;
+    6) kind=final ;;
+    *) kind=drain ;;
     esac
     kind=${KIND:-$kind}
     before=$failed
@@ -569,7 +631,8 @@ while :; do
     end_round
     round=$((round + 1))
     # Each kind has its turn, however slow the machine is.
-    [ $(($(date +%s) - began_all)) -lt "$SECONDS_ALL" ] || [ $((round - ${ROUND:-1})) -lt 6 ] || break
+    [ $(($(date +%s) - began_all)) -ge "$SECONDS_ALL" ] || continue
+    [ -z "${KIND-}" ] && [ $((round - ${ROUND:-1})) -lt 6 ] || break
 done
 echo "$((round - ${ROUND:-1})) rounds"
 echo "$passed passed, $failed failed"

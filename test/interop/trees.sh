@@ -5,7 +5,7 @@
 # shellcheck disable=SC2154 # set by run.sh and by the stores
 
 # shellcheck disable=SC2034 # cases.sh uses it
-tree_cases='tree fetch proofs copies'
+tree_cases='tree drain fetch proofs copies'
 
 # Against the two large ones: with s3d the other suites do the same in no time, and Swift's S3
 # answers slowly.
@@ -254,6 +254,82 @@ case_tree() {
     want 0
     rm -rf "$W/odd" "$W/odd2" "$W/odd3"
     aws_bucket_is_empty
+}
+
+# ---- a folder that empties itself ----
+
+# Everything that may be stored is gone from the folder, and is what aws-cli sees, by its MD5;
+# the ledger has a line for each, with the ETag that the store tells.
+case_drain() {
+    trees_begin || return
+    with=S3UP_STATE_DIR=$W/drained refused=kept
+    for known in ${differs-}; do
+        [ "$known" != key_no_utf8=refused ] || refused=refused
+    done
+    rm -rf "$W/odd" "$W/odd2" "$W/spool" "$W/drained"
+    make_odd "$W/odd" 200
+    cp -a "$W/odd" "$W/spool"
+    s3 drain --json --settle 0 --part-size 5M "$W/odd" $p/tree
+    if [ $refused = kept ]; then want 0; else want 1; fi
+    cp "$W/out" "$W/sent"
+    is "the number of files that are left" "$(find "$W/odd" -type f -printf '\n' | wc -l)" \
+        "$(events error)"
+    rm -rf "$W/odd" && mv "$W/spool" "$W/odd"
+    listed theirs
+    s3 ls -r --json $p/tree/
+    want 0
+    cp "$W/out" "$W/ours"
+    is "what is stored" "$(compare_odd "$W/odd" $refused 2>&1)" '0 more than there are files'
+    s3 get -r --part-size 5M $p/tree/ "$W/odd2"
+    want 0
+    diff -r "$W/odd" "$W/odd2" >"$W/err" 2>&1
+    check "what came back is what was drained: $(head -n 3 "$W/err")" $?
+    is "what the ledger has" "$(compare_ledger "$W/odd" "$W/drained/ledger.jsonl" 2>&1)" \
+        "$(find "$W/odd" -type f -printf '\n' | wc -l) lines"
+    # What grew is stored anew, over its own beginning. What is somebody else's stays.
+    mkdir -p "$W/spool"
+    echo 'a beginning' | tee "$W/spool/grown" >"$W/spool/taken"
+    s3 drain --keep --settle 0 "$W/spool" $p/tree2
+    want 0
+    echo 'and an end' | tee -a "$W/spool/grown" >>"$W/spool/taken"
+    aws_puts "$W/text" tree2/taken
+    cp "$W/spool/grown" "$W/grown"
+    s3 drain --settle 0 "$W/spool" $p/tree2
+    want 1 'holds something else'
+    is "what is left of it" "$(find "$W/spool" -type f -printf '%P ')" 'taken '
+    back "$W/grown" tree2/grown
+    back "$W/text" tree2/taken
+    s3 rm -r --force $p/tree/ $p/tree2/
+    want 0
+    rm -rf "$W/odd" "$W/odd2" "$W/spool" "$W/grown" "$W/drained"
+    aws_bucket_is_empty
+}
+
+compare_ledger() { # FOLDER LEDGER
+    python3 - "$@" "$W/theirs" <<'P'
+import hashlib, json, os, sys
+root = os.fsencode(sys.argv[1])
+def raw(text):
+    return text.encode('utf-8', 'surrogateescape')
+told = {}
+for line in open(sys.argv[2], errors='surrogateescape'):
+    e = json.loads(line)
+    told.setdefault((raw(e['key']).decode('utf-8', 'replace'), e['size'], e['etag']), []).append(e)
+seen = {(k, n, tag.strip('"')) for k, n, tag, _ in json.load(open(sys.argv[3]))}
+for what in sorted(set(told) ^ seen)[:3]:
+    print('ledger' if what in told else 'store', 'only', ascii(what))
+tags = {}
+for key, size, tag in seen:
+    tags.setdefault((key, size), set()).add(tag)
+for folder, _, names in os.walk(root):
+    for name in names:
+        path = os.path.join(folder, name)
+        key = (b'tree/' + os.path.relpath(path, root)).decode('utf-8', 'replace')
+        data = open(path, 'rb').read()
+        if len(data) < 5242880 and hashlib.md5(data).hexdigest() not in tags.get((key, len(data)), ()):
+            print('not its MD5:', ascii(key))
+print(sum(len(lines) for lines in told.values()), 'lines')
+P
 }
 
 # ---- what comes down in parts ----
