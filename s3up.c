@@ -84,7 +84,8 @@
 #define HTTP_WINDOW 8192  /* bytes read ahead; larger pieces go straight to the caller */
 #define HTTP_LINE                                                                        \
     256 /* bytes of the line before a chunk, or of a field behind the last */
-#define HTTP_LEAST 1024 /* bytes that must move in the time allowed for a silence */
+#define HTTP_TAIL  65536 /* the rest of a reply that a server may hold back: a segment */
+#define HTTP_LEAST 1024  /* bytes that must move in the time allowed for a silence */
 #define HTTP_IDLE                                                                        \
     30000 /* milliseconds after which an idle connection is not tried again */
 #define HTTP_CONNECT                                                                     \
@@ -1937,6 +1938,12 @@ struct os_time {
     int64_t s;  /* seconds since 1970 */
     int32_t ns; /* 0 to 999,999,999 */
 };
+
+static bool
+os_earlier(const struct os_time *a, const struct os_time *b)
+{
+    return a->s < b->s || (a->s == b->s && a->ns < b->ns);
+}
 
 static struct os_time
 os_now(void)
@@ -4489,6 +4496,16 @@ net_recv(int fd, void *p, size_t n)
     return did;
 }
 
+/* Tells the other side at once what has come. The kernel takes 40 ms for that where it
+ * hopes for bytes to send along. */
+static void
+net_acknowledge(int fd)
+{
+    int one = 1;
+
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+}
+
 /* Bytes that were given to the kernel and not yet acknowledged by the other side. */
 static uint64_t
 net_unsent(int fd)
@@ -5901,13 +5918,18 @@ http_watch(struct conn *c, int64_t limit, uint64_t least)
 }
 
 /* One short wait, then a look at whether anything moves. The events that are ready, or
- * -1: stalled, or asked to stop. */
+ * -1: stalled, or asked to stop. A server that sends a head and a small body apart, and
+ * has not turned Nagle's algorithm off, keeps the body until it knows that we have the
+ * head: Ceph's gateway does. */
 static int
 http_wait(struct conn *c, short events, struct fail *f)
 {
     int64_t from = os_ticks();
-    int ready = wire_wait(&c->wire, events, from + NET_SLICE);
+    int ready;
 
+    if (c->heard && c->left < HTTP_TAIL)
+        net_acknowledge(c->wire.fd);
+    ready = wire_wait(&c->wire, events, from + NET_SLICE);
     if (ready < 0)
         return fail_set(f, os_stop ? S3UP_INTERRUPTED : S3UP_LATER, "%s",
                         os_stop ? "interrupted" : "waiting for the network failed");
@@ -10436,6 +10458,29 @@ xfer_guards(const struct xfer_wish *w)
     return w->no_clobber || (w->sure && !w->overwrite);
 }
 
+/* Sends the call of a PutObject in place of the object that has this ETag. Ceph knows it
+ * only without its quotation marks. */
+static int
+xfer_put_match(struct store *st, struct s3_call *call, const char *match, struct fail *f)
+{
+    const struct s3_call plain = *call;
+    struct fail now = {S3UP_OK, ""};
+
+    s3_header(call, "if-match", span_of(match));
+    if (s3_put_object(st, call, &now) == 0)
+        return 0;
+    if (st->error.status == 412) {
+        *call = plain;
+        s3_header(call, "if-match", s3_bare(span_of(match)));
+        return s3_put_object(st, call, f);
+    }
+    if (st->error.status != 501)
+        return fail_set(f, now.code, "%s", now.text);
+    xfer_warn_race();
+    *call = plain;
+    return s3_put_object(st, call, f);
+}
+
 /* Uploads a stretch in one request. match: the object may replace the one that has this
  * ETag; or it is empty. */
 static void
@@ -10449,10 +10494,9 @@ xfer_send_whole(struct xfer *x, const struct part_stretch *s, struct s3_call *ca
         xfer_seal(s, &x->sums, call, &seal, a) == 0) {
         for (unsigned i = 0; i < x->wish->n; i++) /* the user has the last word */
             s3_header(call, x->wish->heads[i].name, x->wish->heads[i].value);
-        if (*match)
-            s3_header(call, "if-match", span_of(match));
-        if ((xfer_guards(x->wish) && !*match ? xfer_put_new(x->st, call, &f)
-                                             : s3_put_object(x->st, call, &f)) == 0) {
+        if ((*match                 ? xfer_put_match(x->st, call, match, &f)
+             : xfer_guards(x->wish) ? xfer_put_new(x->st, call, &f)
+                                    : s3_put_object(x->st, call, &f)) == 0) {
             s3_copy_name(a->etag, sizeof a->etag, s3_value(x->st, "etag"));
             a->sure = xfer_is_echo(x->st, &x->sums, &seal, a);
         }
@@ -12992,7 +13036,7 @@ xfer_ask_complete(struct xfer *x, struct xfer_up *up, bool plain, struct fail *f
     int rc;
 
     xfer_prepare(x, up, &call, &list, &text);
-    if (plain && call.heads && !strcmp(call.head[call.heads - 1].name, "if-none-match"))
+    if (plain && call.heads && !strncmp(call.head[call.heads - 1].name, "if-", 3))
         call.heads--;
     rc = s3_complete_upload(x->st, &call, buf_span(&up->facts.upload), &list, f);
     if (rc == 0 && s3_reply_text(x->st, "CompleteMultipartUploadResult/ETag", &etag))
@@ -13063,7 +13107,15 @@ xfer_complete(struct xfer *x, struct xfer_up *up, struct fail *f)
         now = (struct fail){S3UP_OK, ""};
         rc = xfer_ask_complete(x, up, false, &now);
     }
-    if (rc < 0 && xfer_guards(x->wish) && !up->match[0] && x->st->error.status == 501) {
+    if (rc < 0 && x->st->error.status == 412 && up->match[0] == '"') {
+        char bare[CREW_ETAG]; /* as in xfer_put_match */
+
+        s3_copy_name(bare, sizeof bare, s3_bare(span_of(up->match)));
+        s3_copy_name(up->match, sizeof up->match, span_of(bare));
+        now = (struct fail){S3UP_OK, ""};
+        rc = xfer_ask_complete(x, up, false, &now);
+    }
+    if (rc < 0 && xfer_guards(x->wish) && x->st->error.status == 501) {
         xfer_warn_race();
         now = (struct fail){S3UP_OK, ""};
         rc = xfer_ask_complete(x, up, true, &now);
@@ -14156,15 +14208,15 @@ struct drain {
     struct drain_file behind; /* only what is younger is taken; path NULL: all */
     struct drain_look *look, *looked;
     size_t looks, looked_n;
-    int64_t doubt; /* milliseconds until a second look can tell of all files */
-    bool by_look;  /* only those that it tells of are taken */
-    bool sealed;   /* nothing can be removed from the folder */
-    int64_t known; /* what was there before, in seconds, was stored and is kept; or 0 */
-    bool failed;   /* something did, in this round */
-    bool trusted;  /* the clock tells the truth */
-    bool heard;    /* what is passed over was said */
-    bool counting; /* nothing is to be taken by this look */
-    struct os_time now;
+    int64_t doubt;        /* milliseconds until a second look can tell of all files */
+    bool by_look;         /* only those that it tells of are taken */
+    bool sealed;          /* nothing can be removed from the folder */
+    struct os_time known; /* what was there before was stored and is kept */
+    bool failed;          /* something did, in this round */
+    bool trusted;         /* the clock tells the truth */
+    bool heard;           /* what is passed over was said */
+    bool counting;        /* nothing is to be taken by this look */
+    struct os_time now, begin;          /* of this look, of the round */
     int64_t due;                        /* when the next file will have been left alone */
     uint64_t files, bytes, open, begun; /* that wait, in all; open: are being written */
     int64_t oldest;
@@ -14352,6 +14404,13 @@ drain_state(struct drain *d, const struct os_id *id)
     int64_t now = os_boot(), since = now;
     const struct drain_look *had, this = {*id, now};
 
+    /* What comes while we are at work is for the next round: else this one might never
+     * end. */
+    if (d->trusted && os_earlier(&d->begin, &id->changed) &&
+        !os_earlier(&d->now, &id->changed)) {
+        drain_due_in(d, d->settle);
+        return DRAIN_FRESH;
+    }
     if (d->settle <= 0)
         return DRAIN_RIPE;
     if (d->trusted && id->changed.s >= S3UP_RELEASED && id->changed.s <= d->now.s) {
@@ -14383,10 +14442,8 @@ drain_by_age(const void *a, const void *b)
     const struct drain_file *x = a, *y = b;
     const struct os_time *s = &x->id.modified, *t = &y->id.modified;
 
-    if (s->s != t->s)
-        return s->s < t->s ? -1 : 1;
-    if (s->ns != t->ns)
-        return s->ns < t->ns ? -1 : 1;
+    if (os_earlier(s, t) || os_earlier(t, s))
+        return os_earlier(s, t) ? -1 : 1;
     return strcmp(x->path, y->path);
 }
 
@@ -14438,7 +14495,7 @@ drain_see_file(struct drain *d, const struct stat *info, const char *below)
     struct drain_file file = {(char *)(uintptr_t)below, os_id_of(info)};
     enum drain_state state;
 
-    if (d->trusted && file.id.changed.s < d->known)
+    if (d->trusted && os_earlier(&file.id.changed, &d->known))
         return;
     d->files++;
     d->bytes += (uint64_t)info->st_size;
@@ -14748,14 +14805,15 @@ drain_hide(struct drain *d, struct drain_done *g)
     if (g->fd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return; /* somebody else has removed it */
     drain_put_hidden(g, &hidden);
+    /* From the lease on nobody can write without that we hear of it. */
+    lease = g->fd < 0 ? -1 : os_lease(g->fd);
     if (g->fd < 0 || !os_identify(g->fd, &now)) {
         code = fail_exit(errno);
         why = strerror(errno);
+    } else if (lease == 0 || (lease < 0 && drain_has_writer(d, &now))) {
+        why = "somebody has it open for writing; the next run looks at it again";
     } else if (!os_untouched(&now, &g->id)) {
         why = "it is not what was sent any more; the next run looks at it again";
-    } else if ((lease = os_lease(g->fd)) == 0 ||
-               (lease < 0 && drain_has_writer(d, &now))) {
-        why = "somebody has it open for writing; the next run looks at it again";
     } else if (renameat(g->folder, base, g->folder, buf_text(&hidden)) != 0) {
         code = fail_exit(errno);
         why = strerror(errno);
@@ -14937,7 +14995,7 @@ drain_read_refused(struct drain *d)
     buf_free(&path);
 }
 
-/* What was not refused in this run is forgotten. */
+/* What is gone is forgotten; what this run could not even ask for is not. */
 static void
 drain_write_refused(struct drain *d)
 {
@@ -14949,8 +15007,11 @@ drain_write_refused(struct drain *d)
     drain_put_list(d, &list);
     for (size_t i = 0; i < d->refusals; i++) {
         struct drain_refused *r = &d->refused[i];
+        struct stat info;
 
-        if (r->now && r->runs < d->quarantine) {
+        if (r->runs < d->quarantine &&
+            (r->now || (fstatat(d->root, r->path, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+                        (uint64_t)info.st_ino == r->inode))) {
             buf_num(&text, r->runs);
             buf_char(&text, ' ');
             buf_num(&text, r->inode);
@@ -15177,8 +15238,7 @@ drain_round(struct drain *d, struct fail *f)
 {
     bool waited = d->watch >= 0;
 
-    struct os_time begun = os_now();
-
+    d->begin = os_now();
     d->trusted = drain_trusts_clock(d);
     d->by_look = d->failed = false;
     drain_read_refused(d);
@@ -15208,7 +15268,7 @@ drain_round(struct drain *d, struct fail *f)
         drain_prune(d, d->root, 0);
     drain_write_refused(d);
     if (d->keep && !d->failed && !os_stop) /* else all of it is asked for again */
-        d->known = begun.s - (d->settle + 999) / 1000;
+        d->known = (struct os_time){d->begin.s - (d->settle + 999) / 1000, d->begin.ns};
     return f->code == S3UP_OK ? 0 : -1;
 }
 
@@ -15320,7 +15380,7 @@ drain_was_told(struct drain *d)
         for (size_t at = 0; at + sizeof e <= (size_t)did; at += sizeof e + e.len) {
             memcpy(&e, all.bytes + at, sizeof e);
             if (e.mask & (IN_ISDIR | IN_Q_OVERFLOW))
-                d->known = 0;
+                d->known = (struct os_time){0, 0};
         }
     }
     return any;

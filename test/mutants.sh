@@ -42,6 +42,7 @@ xml escape of CR|unit|"\\r&#xD;"|"\\r\&#xA;"
 json escape|unit|buf_str(b, n ? "..u00"|buf_str(b, n ? "\\\\u01"
 base64 padding|unit|"ABCDEFGHIJKLMNOPQRSTUVWXYZabc|"ABCDEFGHIJKLMNOPQRSTUVWXZYabc
 request line|wire|" HTTP/1.1|" HTTP/1.0
+a head that is not acknowledged|wire|if (c->heard \&\& c->left < HTTP_TAIL)|if (0)
 complete: any root will do|wire|xml_at(&x, root)|true
 complete: cut replies will do|wire|return right \&\& event == XML_END|return right
 journal: any checksum will do|journal|if (jrn_crc(body) != sum_load32be(crc))|if (0)

@@ -1625,8 +1625,9 @@ test_list_pages(void)
 struct step {
     const char *reply; /* NULL: nothing */
     size_t n;
-    /* FLOOD: zeros until nobody listens; TRICKLE: the same, a byte now and then */
-    enum { STAY, CLOSE, RESET, FLOOD, TRICKLE } then;
+    /* FLOOD: zeros until nobody listens; TRICKLE: the same, a byte now and then; APART:
+     * the head, then the body, to all requests from now on */
+    enum { STAY, CLOSE, RESET, FLOOD, TRICKLE, APART } then;
 };
 
 #define STEP(text, then)                                                                 \
@@ -1693,14 +1694,20 @@ follow(int listener, const struct step *steps, unsigned n)
             seen->connections++;
         }
         if (take_request(fd)) {
-            i++;
+            size_t first = s->then == APART
+                               ? (size_t)(strstr(s->reply, "\r\n\r\n") + 4 - s->reply)
+                               : s->n;
+
+            i += s->then != APART;
             if (s->reply)
-                (void)os_write(fd, s->reply, s->n);
+                (void)os_write(fd, s->reply, first);
+            if (first < s->n)
+                (void)os_write(fd, s->reply + first, s->n - first);
             while (s->then == FLOOD && os_write(fd, zeros, sizeof zeros))
                 continue;
             while (s->then == TRICKLE && os_write(fd, zeros, 1))
                 (void)poll(NULL, 0, 20);
-            if (s->then == STAY)
+            if (s->then == STAY || s->then == APART)
                 continue;
             if (s->then == RESET)
                 (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
@@ -2124,6 +2131,40 @@ test_odd_proxies(void)
     through_it();
     expect("GET", S3UP_LATER, "nothing came");
     script_end();
+}
+
+/* A server with Nagle's algorithm, as this one is, keeps a small body until we have said
+ * that its head is here. Left alone, the kernel says so after 40 ms. */
+static void
+test_heads_apart(void)
+{
+    static const struct step replies[] = {
+        STEP("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody", APART),
+        STEP("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+             "4\r\nbody\r\n0\r\n\r\n",
+             APART)};
+
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned late = 0;
+
+        CASE(i ? "chunks that come behind their head" : "bodies that do");
+        script(&replies[i], 1, 0);
+        for (unsigned n = 0; n < 40; n++) {
+            struct s3_call get = s3_to("GetObject", "GET", SPAN("bucket"), SPAN("key"));
+            struct fail f = {S3UP_OK, ""};
+            int64_t from = os_ticks();
+            char body[64];
+
+            CHECK_NUM(s3_get_object(&store, &get, &f), 0);
+            CHECK_NUM(http_read(&store.conn, body, sizeof body, &f), 4);
+            CHECK_NUM(http_read(&store.conn, body, sizeof body, &f), 0);
+            http_finish(&store.conn);
+            late += os_ticks() - from >= 35;
+        }
+        CHECK(late < 20);
+        CHECK_NUM(seen->connections, 1);
+        script_end();
+    }
 }
 
 /* A body must come at some rate; the blanks ahead of a slow answer need not. */
@@ -3071,6 +3112,7 @@ main(void)
     test_ok_that_is_none();
     test_floods();
     test_odd_proxies();
+    test_heads_apart();
     test_trickles();
     test_short_file();
     test_wrong_way();

@@ -7,7 +7,9 @@
 # With -i, apt-get installs if we are root, and Go builds MinIO if there is a Go, to be kept in
 # ${XDG_CACHE_HOME:-~/.cache}/s3up-interop. Without it nothing is installed, so that stores
 # may be tested side by side; what is missing is skipped, and said so.
-# S3UP=FILE tests another s3up. CASES='mb killed' runs these alone. TMPDIR wants 8 GiB for each store; Swift, user xattrs.
+# S3UP=FILE tests another s3up. CASES='mb killed' runs these alone. ODD=1100 is how many odd names
+# the tree of `tree` has, 200 or more; without it RGW gets 10,000, and MinIO 500. TMPDIR wants
+# 8 GiB for each store; Swift, user xattrs.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -325,9 +327,9 @@ for server in $servers; do
             "use_https = $([ $scheme = http ] && echo False || echo True)" \
             "ca_certs_file = $ca" 'multipart_chunk_size_mb = 7' >"$W/s3cmd.cfg"
         for case in ${CASES:-$cases}; do
-            cell=ok with=
+            cell=ok with='' case_begun=$(now)
             "case_$case"
-            echo "$case $server-$scheme $cell" >>"$W/table"
+            echo "$case $server-$scheme $cell $(($(now) - case_begun))" >>"$W/table"
         done
     done
     "$here/$server.sh" stop "$W/$server"
@@ -343,7 +345,7 @@ if [ "$verbose" ]; then
     awk '
         !($2 in column) { column[$2] = ++columns; name[columns] = $2 }
         !($1 in row) { row[$1] = ++rows; title[rows] = $1 }
-        { cell[$1, $2] = $3 }
+        { cell[$1, $2] = $3 ($4 > 1 ? ", " $4 " s" : "") }
         END {
             printf "%-20s", ""
             for (c = 1; c <= columns; c++) printf "%-13s", name[c]
