@@ -693,6 +693,7 @@ count(struct map *m, const char *text, const struct sum *sum)
 struct line { /* of a life: the files of a book, by their numbers */
     struct sum sum;
     char name[3 * NAME], older[3 * NAME]; /* what it was called before its folder moved */
+    bool changed;                         /* since then: nobody removes it by that name */
     char end;                             /* 0: it should be there */
 };
 
@@ -765,14 +766,21 @@ read_book(struct check *c, const char *path)
             c->orphans += what == 'x';
             continue;
         }
+        if (what == 's') { /* by its older name somebody may still read it */
+            l->changed = true;
+            if (sum.size < 0)
+                l->older[0] = 0;
+            else if (l->older[0])
+                keep(&c->states, key_of(c, l->older), &sum);
+        }
         if (sum.size < 0)
             sum = l->sum;
         if (!sum.etag[0] || sum.etag[0] == '-')
             continue; /* its folder was renamed before it was whole */
-        if (what == 'm' && !l->older[0])
+        if (what == 'm' && !l->older[0]) {
             memcpy(l->older, l->name, sizeof name);
-        if (what == 's')
-            l->older[0] = 0;
+            l->changed = false;
+        }
         memcpy(l->name, name, sizeof name);
         l->sum = sum;
         keep(&c->states, key_of(c, name), &sum);
@@ -915,7 +923,7 @@ check_life(struct check *c, struct line *l)
     if (!l->name[0] || l->end == 'd' || l->end == 'o')
         return;
     stored = count(&c->stored, key_of(c, name), &l->sum);
-    if (!stored && l->older[0] && count(&c->stored, key_of(c, l->older), &l->sum)) {
+    if (!stored && l->older[0] && !l->changed && count(&c->stored, key_of(c, l->older), &l->sum)) {
         name = l->older;
         stored = 1;
     }
