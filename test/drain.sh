@@ -1403,14 +1403,15 @@ sec_many() {
     kib=${1:-0}
     echo "drain of $n files: $kib KiB (PSS of ${2:-no} processes, the first has ${3:-0})" >&2
     if grep -q __asan_ "$S3UP"; then skip 'memory: this build has AddressSanitizer'; else
-        # 8 MiB, and what is to be kept of each file that waits.
-        check test "$kib" -gt 0 -a "$kib" -lt $((8192 + n / 8))
+        check test "$kib" -gt 0 -a "$kib" -lt 8192
     fi
     is "$(find d -type f | grep -c .)" 0
     landed copy n/
     is "$(grep -c . "$S3UP_STATE_DIR/ledger.jsonl")" "$n"
     is "$(op PutObject)" "$n"
     is "$(ls "$S3UP_STATE_DIR")" ledger.jsonl
+    drains 0 --json --settle 0 d s3://bkt/n
+    tally 0 0 0 0 0
     is "$(sed -n 's/.*"size":\([0-9]*\).*/\1/p' "$S3UP_STATE_DIR/ledger.jsonl" | awk '{ n += $1 } END { print n }')" \
         "$bytes_all"
 }
