@@ -14131,7 +14131,6 @@ struct drain {
     struct drain_done group[JRN_GROUP];
     unsigned grouped;
     int64_t since; /* ticks at the first of them */
-    uint64_t removed;
     struct drain_writer {
         dev_t device;
         ino_t inode;
@@ -14176,13 +14175,20 @@ drain_key(struct drain *d, const char *below)
 }
 
 static void
-drain_keeps(struct drain *d, const char *below, enum s3up_exit code, const char *why)
+drain_tell(struct drain *d, unsigned kind, const char *below, enum s3up_exit code,
+           const char *why)
 {
-    drain_say(d, (struct drain_word){.kind = DRAIN_KEPT,
+    drain_say(d, (struct drain_word){.kind = kind,
                                      .path = drain_path(d, below),
                                      .key = drain_key(d, below),
                                      .why = why,
                                      .code = code});
+}
+
+static void
+drain_keeps(struct drain *d, const char *below, enum s3up_exit code, const char *why)
+{
+    drain_tell(d, DRAIN_KEPT, below, code, why);
 }
 
 static const char *
@@ -14402,9 +14408,7 @@ static void
 drain_passes(struct drain *d, const char *below, const char *why)
 {
     if (!d->heard)
-        drain_say(d, (struct drain_word){.kind = DRAIN_SKIPPED,
-                                         .path = drain_path(d, below),
-                                         .why = why});
+        drain_tell(d, DRAIN_SKIPPED, below, S3UP_OK, why);
 }
 
 /* A file that is wanted: it waits, and may be ripe. */
@@ -14775,14 +14779,10 @@ drain_remove(struct drain *d, struct drain_done *g)
     else if (g->hidden)
         gone = unlinkat(g->folder, buf_text(&hidden), 0) == 0 ||
                fail_sys(&f, "remove", buf_text(&hidden)) == 0;
-    d->removed += gone;
     if (g->hidden && !gone) {
         drain_keeps(d, g->path, f.code, f.text);
         if (!part_name_new(g->folder, buf_text(&hidden), g->folder, drain_base(g->path)))
-            drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
-                                             .path = drain_path(d, g->path),
-                                             .why = "cannot have its name back yet: the "
-                                                    "next run looks at it again"});
+            drain_tell(d, DRAIN_NOTE, g->path, S3UP_OK, "cannot have its name back yet");
     }
     if (g->fd >= 0)
         (void)close(g->fd); /* and the lease ends */
@@ -14958,14 +14958,11 @@ drain_set_aside(struct drain *d, const char *below)
     buf_str(&to, below);
     folder = from < 0 ? -1 : os_walk(d->root, buf_text(&to), true);
     if (folder >= 0 && part_name_new(from, drain_base(below), folder, drain_base(below)))
-        drain_say(d, (struct drain_word){.kind = DRAIN_SKIPPED,
-                                         .path = drain_path(d, below),
-                                         .why = "it was refused in so many runs that it "
-                                                "was moved to " DRAIN_ASIDE});
+        drain_tell(d, DRAIN_SKIPPED, below, S3UP_OK,
+                   "it was refused in so many runs that it "
+                   "was moved to " DRAIN_ASIDE);
     else
-        drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
-                                         .path = drain_path(d, below),
-                                         .why = "could not be moved to " DRAIN_ASIDE});
+        drain_tell(d, DRAIN_NOTE, below, S3UP_OK, "could not be moved to " DRAIN_ASIDE);
     if (from >= 0)
         (void)close(from);
     if (folder >= 0)
@@ -15016,11 +15013,8 @@ drain_next(void *owner, struct xfer_item *item)
         if (item->key.n <= KEY_MAX)
             return true;
         drain_blame(d, file->path, &file->id, S3UP_USAGE);
-        drain_say(d, (struct drain_word){.kind = DRAIN_FAILED,
-                                         .path = drain_path(d, file->path),
-                                         .key = drain_key(d, file->path),
-                                         .why = "its key would be longer than any may be",
-                                         .code = S3UP_USAGE});
+        drain_tell(d, DRAIN_FAILED, file->path, S3UP_USAGE,
+                   "its key would be longer than any may be");
     }
     return false;
 }
@@ -15035,9 +15029,7 @@ drain_hear(void *owner, const struct xfer_event *e)
 
     if (e->kind == XFER_FAILED && e->fail->code == S3UP_SKIPPED &&
         (fd = part_open_name(&name)) < 0 && errno == ENOENT) {
-        drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
-                                         .path = drain_path(d, below),
-                                         .why = "is gone: somebody else removed it"});
+        drain_tell(d, DRAIN_NOTE, below, S3UP_OK, "is gone: somebody else removed it");
         return;
     } else if (e->kind == XFER_FAILED && e->fail->code == S3UP_SKIPPED && fd >= 0) {
         (void)close(fd);
@@ -15061,11 +15053,8 @@ static void
 drain_name_rest(struct drain *d)
 {
     for (; d->at < d->n && !os_stop; d->at++)
-        drain_say(d, (struct drain_word){.kind = DRAIN_FAILED,
-                                         .path = drain_path(d, d->file[d->at].path),
-                                         .key = drain_key(d, d->file[d->at].path),
-                                         .why = "not tried, for the same reason",
-                                         .code = d->x->hopeless});
+        drain_tell(d, DRAIN_FAILED, d->file[d->at].path, d->x->hopeless,
+                   "not tried, for the same reason");
 }
 
 static void
@@ -15092,9 +15081,7 @@ drain_batch(struct drain *d, struct fail *f)
                                .lock = x->lock};
 
     for (; d->dry_run && d->at < d->n; d->at++)
-        drain_say(d, (struct drain_word){.kind = DRAIN_WOULD,
-                                         .path = drain_path(d, d->file[d->at].path),
-                                         .key = drain_key(d, d->file[d->at].path)});
+        drain_tell(d, DRAIN_WOULD, d->file[d->at].path, S3UP_OK, NULL);
     *d->moved_bytes += x->crew.moved;
     if (d->at < d->n && !x->hopeless) {
         *x = fresh;
