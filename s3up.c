@@ -51,6 +51,7 @@
 #include <sys/socket.h>   /* sockets */
 #include <sys/stat.h>     /* fstat */
 #include <sys/statvfs.h>  /* statvfs: how much room there is */
+#include <sys/syscall.h>  /* SYS_renameat2, which C libraries learned late */
 #include <sys/vfs.h>      /* statfs: is a file system in memory? */
 #include <sys/wait.h>     /* waitpid */
 #include <time.h>         /* clock_gettime */
@@ -2041,6 +2042,19 @@ os_walk(int root, const char *path, bool make)
         at = below;
     }
     return at;
+}
+
+/* Renames a file unless the name is taken, in one step. errno if it is, or if this kernel
+ * or file system cannot. */
+static bool
+os_rename_new(int from, const char *old, int to, const char *name)
+{
+#ifdef SYS_renameat2
+    return syscall(SYS_renameat2, from, old, to, name, 1U) == 0; /* RENAME_NOREPLACE */
+#else
+    errno = ENOSYS;
+    return false;
+#endif
 }
 
 /* A walk through a tree of folders, entry by entry, in whatever order they lie there. */
@@ -9413,14 +9427,19 @@ part_open_there(const struct part_place *p, struct part_file *there)
     return -1;
 }
 
-/* Gives a file a name that must be free. A link is made, which fails if the name is
- * taken, by whomever. FAT and its like have no links: there the name is taken by an empty
- * file, and that is replaced. errno if it cannot. */
+/* Gives a file a name that must be free. Where the kernel cannot do that in one step, a
+ * link is made, which fails if the name is taken, by whomever. FAT and its like have no
+ * links: there the name is taken by an empty file, and that is replaced. errno if it
+ * cannot. */
 static bool
 part_name_new(int from, const char *old, int to, const char *name)
 {
     int fd, why;
 
+    if (os_rename_new(from, old, to, name))
+        return true;
+    if (errno == EEXIST)
+        return false;
     if (linkat(from, old, to, name, 0) == 0) {
         (void)unlinkat(from, old, 0);
         return true;
