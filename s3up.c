@@ -11191,6 +11191,29 @@ xfer_ledger_each(struct store *st, const char *folder,
     buf_free(&path);
 }
 
+/* The path of a file, with its folder resolved: what it is known by, wherever the command
+ * is given. */
+static int
+xfer_absolute(const char *path, struct buf *out, struct fail *f)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+    char *real;
+
+    s3_copy_name(folder, sizeof folder,
+                 slash == path ? SPAN("/")
+                 : slash       ? span_at(path, (size_t)(slash - path))
+                               : SPAN("."));
+    real = realpath(folder, NULL);
+    if (!real)
+        return fail_sys(f, "find", folder);
+    buf_str(out, strcmp(real, "/") == 0 ? "" : real);
+    buf_char(out, '/');
+    buf_str(out, slash ? slash + 1 : path);
+    free(real);
+    return out->bad ? fail_set(f, S3UP_USAGE, "the path %s is too long", path) : 0;
+}
+
 /* One text of a line. Empty if it is not there, or the line is torn. */
 static bool
 xfer_ledger_text(struct span line, const char *name, struct buf *out)
@@ -11211,8 +11234,8 @@ xfer_ledger_text(struct span line, const char *name, struct buf *out)
 
 /* What is asked of the ledger about an object, and what it says. */
 struct xfer_sent_as {
-    struct span endpoint, bucket, key, etag;
-    int64_t part; /* -1: nothing */
+    struct span endpoint, bucket, key, etag, path; /* path empty: any */
+    int64_t part;                                  /* -1: nothing */
 };
 
 static void
@@ -11225,14 +11248,15 @@ xfer_see_part(void *owner, struct span line)
     } all[] = {{"etag", w->etag},
                {"key", w->key},
                {"bucket", w->bucket},
-               {"endpoint", w->endpoint}};
+               {"endpoint", w->endpoint},
+               {"path", w->path}};
     struct buf text = buf_upto(16 * KEY_MAX);
     bool same = memmem(line.p, line.n, w->etag.p, w->etag.n) != NULL;
     uint64_t part = 0;
 
     for (unsigned i = 0; i < sizeof all / sizeof *all && same; i++)
-        same = xfer_ledger_text(line, all[i].name, &text) &&
-               span_eq(buf_span(&text), all[i].want);
+        same = !all[i].want.n || (xfer_ledger_text(line, all[i].name, &text) &&
+                                  span_eq(buf_span(&text), all[i].want));
     if (same && xfer_ledger_text(line, "part_size", &text))
         (void)num_parse(buf_span(&text), INT64_MAX, &part);
     if (same)
@@ -11241,11 +11265,13 @@ xfer_see_part(void *owner, struct span line)
 }
 
 /* In which parts this host sent the object; 0: in one go; -1 if the ledger does not know.
- * The last line about it counts. */
+ * The last line about it counts.
+ * What a file may have begun as must have been sent from its path. */
 static int64_t
 xfer_ledger_part(struct store *st, const struct xfer_proof *p)
 {
-    struct buf endpoint = buf_upto(URL_MAX);
+    struct buf endpoint = buf_upto(URL_MAX), path = buf_upto(16 * KEY_MAX);
+    struct fail unread = {S3UP_OK, ""};
     struct xfer_sent_as asked = {.bucket = p->bucket,
                                  .key = p->key,
                                  .etag = s3_bare(span_of(p->etag)),
@@ -11253,9 +11279,13 @@ xfer_ledger_part(struct store *st, const struct xfer_proof *p)
 
     xfer_put_endpoint(st, &endpoint);
     asked.endpoint = buf_span(&endpoint);
-    if (asked.etag.n)
+    if (asked.etag.n &&
+        (!p->begins || xfer_absolute(p->file->path, &path, &unread) == 0)) {
+        asked.path = buf_span(&path);
         xfer_ledger_each(st, p->folder, xfer_see_part, &asked);
+    }
     buf_free(&endpoint);
+    buf_free(&path);
     return asked.part;
 }
 
@@ -11423,7 +11453,7 @@ xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span k
     s3_copy_name(a->etag, sizeof a->etag, span_of(p.etag));
     if (p.verdict == XFER_EQUAL)
         return 1;
-    p.begins = p.size > 0 && p.size < file->id.size;
+    p.begins = p.size >= 0 && p.size < file->id.size;
     if (p.begins && xfer_ledger_part(x->st, &p) >= 0 &&
         xfer_prove(x->st, &p, &now) == 0 && p.verdict == XFER_EQUAL) {
         s3_copy_name(a->match, sizeof a->match, span_of(p.etag));
@@ -11940,29 +11970,6 @@ xfer_unchanged(const struct xfer_up *up)
         part_close(&file);
     }
     return true;
-}
-
-/* The path of a file, with its folder resolved: what it is known by, wherever the command
- * is given. */
-static int
-xfer_absolute(const char *path, struct buf *out, struct fail *f)
-{
-    const char *slash = strrchr(path, '/');
-    char folder[PATH_MAX];
-    char *real;
-
-    s3_copy_name(folder, sizeof folder,
-                 slash == path ? SPAN("/")
-                 : slash       ? span_at(path, (size_t)(slash - path))
-                               : SPAN("."));
-    real = realpath(folder, NULL);
-    if (!real)
-        return fail_sys(f, "find", folder);
-    buf_str(out, strcmp(real, "/") == 0 ? "" : real);
-    buf_char(out, '/');
-    buf_str(out, slash ? slash + 1 : path);
-    free(real);
-    return out->bad ? fail_set(f, S3UP_USAGE, "the path %s is too long", path) : 0;
 }
 
 /* The digest of all that Create is told about the object: an upload that was created with
