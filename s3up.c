@@ -19683,13 +19683,18 @@ cli_drain_words(const struct cli *c, struct buf *dir, struct buf *target, struct
     buf_str(target, "s3://");
     json_init(&j, buf_span(&text));
     while ((event = json_next(&j)) != JSON_END && event != JSON_BAD)
-        if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "base_dir"))
-            (void)json_text(j.text, dir);
-        else if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "s3_bucket"))
-            (void)json_text(j.text, target);
+        if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "base_dir")) {
+            buf_clear(dir); /* said twice, the last counts */
+            if (!json_text(j.text, dir))
+                buf_clear(dir); /* half a path is another folder's */
+        } else if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "s3_bucket")) {
+            buf_cut(target, strlen("s3://"));
+            if (!json_text(j.text, target))
+                buf_cut(target, strlen("s3://"));
+        }
     buf_free(&text);
-    if (event == JSON_BAD || !dir->n || dir->bad || target->n == strlen("s3://") ||
-        memchr(dir->p, 0, dir->n))
+    if (event == JSON_BAD || !dir->n || dir->bad || target->n <= strlen("s3://") ||
+        memchr(dir->p, 0, dir->n) || memchr(target->p, 0, target->n))
         return fail_set(f, S3UP_USAGE,
                         "%s: there must be a JSON object in it: {\"base_dir\": \"DIR\", "
                         "\"s3_bucket\": \"BUCKET\"}",
