@@ -14228,13 +14228,21 @@ drain_base(const char *path)
 /* ---- who else uses a file ---- */
 
 /* Asks the kernel to hold up whoever opens the file for writing from now on. 1: granted,
- * so nobody has it open so; 0: somebody has; -1: it grants none here. */
+ * so nobody has it open so; 0: somebody has; -1: it grants none here. NFS and SMB say the
+ * same of every file whose server has promised nothing about it. */
 static int
 drain_lease(int fd)
 {
+    struct statfs info;
+
     if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
         return 1;
-    return errno == EAGAIN || errno == EBUSY ? 0 : -1;
+    if ((errno != EAGAIN && errno != EBUSY) || fstatfs(fd, &info) != 0)
+        return -1;
+    return (uint32_t)info.f_type == 0x6969 || (uint32_t)info.f_type == 0xff534d42 ||
+                   (uint32_t)info.f_type == 0xfe534d42
+               ? -1
+               : 0;
 }
 
 static int
@@ -14265,8 +14273,7 @@ drain_see_process(struct drain *d, int proc, const char *name)
     while (dir && (entry = readdir(dir)) != NULL && d->writers < DRAIN_WRITERS)
         if (fstatat(fd, entry->d_name, &link, AT_SYMLINK_NOFOLLOW) == 0 &&
             S_ISLNK(link.st_mode) && (link.st_mode & S_IWUSR) &&
-            fstatat(fd, entry->d_name, &info, 0) == 0 && S_ISREG(info.st_mode) &&
-            info.st_dev == d->device)
+            fstatat(fd, entry->d_name, &info, 0) == 0 && S_ISREG(info.st_mode))
             d->writer[d->writers++] = (struct drain_writer){info.st_dev, info.st_ino};
     if (dir)
         (void)closedir(dir);
@@ -14301,6 +14308,25 @@ drain_has_writer(struct drain *d, const struct os_id *id)
         drain_find_writers(d);
     return d->writers &&
            bsearch(&w, d->writer, d->writers, sizeof w, drain_by_inode) != NULL;
+}
+
+static const char drain_is_new[] =
+    "it has changed since it was sent; the next run looks at it again";
+
+/* Is what has the hidden name still what was sent, with nobody waiting to write? */
+static bool
+drain_may_remove(struct drain *d, const struct drain_done *g, const char *hidden,
+                 struct fail *f)
+{
+    struct stat info;
+    struct os_id now;
+
+    if (fstatat(g->folder, hidden, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (uint64_t)info.st_ino == g->id.inode && (uint64_t)info.st_dev == g->id.device &&
+        info.st_nlink == 1 && os_identify(g->fd, &now) && os_same(&now, &g->id) &&
+        (g->leased ? fcntl(g->fd, F_GETLEASE) == F_RDLCK : !drain_has_writer(d, &now)))
+        return true;
+    return fail_set(f, S3UP_SKIPPED, "%s", drain_is_new) == 0;
 }
 
 /* Is the file gone, or open for writing? What cannot be opened is no concern of ours: the
@@ -14481,20 +14507,26 @@ drain_see_line(void *owner, struct span line)
     buf_free(&id);
 }
 
-/* Is the hidden file stored, as the ledger says and the store proves? */
+/* Is the hidden file stored, as the ledger says and the store proves, and was nothing
+ * done to it while the store was asked? */
 static bool
-drain_is_stored(struct drain *d, const struct drain_line *l, const struct part_file *file)
+drain_is_stored(struct drain *d, const struct drain_line *l, const struct part_file *file,
+                int folder, const char *hidden)
 {
+    const int lease = drain_lease(file->fd);
+    const struct drain_done g = {
+        .id = file->id, .folder = folder, .fd = file->fd, .leased = lease == 1};
     struct buf endpoint = buf_upto(URL_MAX);
     struct fail unread = {S3UP_OK, ""};
     bool good;
 
     xfer_put_endpoint(d->x->st, &endpoint);
-    good = !d->keep && !d->move_to && drain_lease(file->fd) != 0 &&
+    good = !d->keep && !d->move_to && lease != 0 &&
            span_eq(buf_span(&l->endpoint), buf_span(&endpoint)) &&
            span_eq(buf_span(&l->bucket), d->x->bucket) &&
-           !drain_has_writer(d, &file->id) &&
            xfer_confirm_file(d->x, file, buf_span(&l->key), &unread) == 0;
+    d->has_writers = false;
+    good = good && drain_may_remove(d, &g, hidden, &unread);
     buf_free(&endpoint);
     return good;
 }
@@ -14523,7 +14555,8 @@ drain_recover(struct drain *d, const char *below)
         drain_passes(d, below,
                      "an earlier run left it, and the ledger does not know "
                      "its name any more: rename it");
-    else if (drain_is_stored(d, &l, &file) && unlinkat(folder, hidden, 0) == 0)
+    else if (drain_is_stored(d, &l, &file, folder, hidden) &&
+             unlinkat(folder, hidden, 0) == 0)
         drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
                                          .path = buf_text(&l.path),
                                          .why = "was uploaded by an earlier run, and is "
@@ -14689,6 +14722,19 @@ drain_look(struct drain *d, bool counting, struct fail *f)
 
 /* ---- what is stored is removed ---- */
 
+/* Did an earlier run copy the file to its place already, and was cut short before it
+ * could remove it? */
+static bool
+drain_is_moved(const struct drain_done *g, const struct part_place *place)
+{
+    struct part_file there;
+    bool is = part_open_there(place, &there) == 0 && there.id.size == g->id.size &&
+              xfer_same_time(g->id.modified, there.id.modified);
+
+    part_close(&there);
+    return is;
+}
+
 /* Moves the hidden file into the other folder, under the name that it had. Across file
  * systems it is copied, and the copy is on disk before the file goes. */
 static int
@@ -14705,8 +14751,11 @@ drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fai
     name = (struct part_name){NULL, d->moved, (unsigned)to.n};
     buf_str(&to, g->path);
     name.path = buf_text(&to);
-    if (part_find(&place, &name, f) == 0 &&
-        !part_name_new(g->folder, hidden, place.folder, place.name)) {
+    if (part_find(&place, &name, f) == 0 && drain_is_moved(g, &place)) {
+        if (unlinkat(g->folder, hidden, 0) != 0)
+            (void)fail_sys(f, "remove", g->path);
+    } else if (place.folder >= 0 &&
+               !part_name_new(g->folder, hidden, place.folder, place.name)) {
         if (errno != EXDEV)
             (void)fail_sys(f, "write", name.path);
         else if (fstat(g->fd, &info) != 0)
@@ -14714,6 +14763,7 @@ drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fai
         else if ((temp = part_make_temp(&place, info.st_mode & 0777, f)) >= 0 &&
                  os_copy(g->fd, temp, name.path, f) == 0 &&
                  xfer_seal_file(temp, name.path, g->id.modified, f) == 0 &&
+                 drain_may_remove(d, g, hidden, f) && /* it may have taken long */
                  part_publish(&place, temp, true, f) == 0 && os_sync_in(place.folder) &&
                  unlinkat(g->folder, hidden, 0) != 0)
             (void)fail_sys(f, "remove", g->path);
@@ -14754,14 +14804,14 @@ drain_hide(struct drain *d, struct drain_done *g)
     if (g->fd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return; /* somebody else has removed it */
     drain_put_hidden(g, &hidden);
+    lease = g->fd < 0 ? -1 : drain_lease(g->fd); /* first: what is seen then, stays */
     if (g->fd < 0 || !os_identify(g->fd, &now)) {
         code = fail_exit(errno);
         why = strerror(errno);
     } else if (!drain_is_as(&now, &g->id)) {
-        why = "it is not what was sent any more; the next run looks at it again";
-    } else if ((lease = drain_lease(g->fd)) == 0 ||
-               (lease < 0 && drain_has_writer(d, &now))) {
-        why = "somebody has it open for writing; the next run looks at it again";
+        why = drain_is_new;
+    } else if (lease == 0 || (lease < 0 && drain_has_writer(d, &now))) {
+        why = "somebody has it open for writing";
     } else if (renameat(g->folder, base, g->folder, buf_text(&hidden)) != 0) {
         code = fail_exit(errno);
         why = strerror(errno);
@@ -14774,20 +14824,6 @@ drain_hide(struct drain *d, struct drain_done *g)
     buf_free(&hidden);
 }
 
-/* Is what has the hidden name still what was sent, with nobody waiting to write? */
-static bool
-drain_may_remove(struct drain *d, struct drain_done *g, const char *hidden)
-{
-    struct stat info;
-    struct os_id now;
-
-    return fstatat(g->folder, hidden, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
-           (uint64_t)info.st_ino == g->id.inode &&
-           (uint64_t)info.st_dev == g->id.device && info.st_nlink == 1 &&
-           os_identify(g->fd, &now) && os_same(&now, &g->id) &&
-           (g->leased ? fcntl(g->fd, F_GETLEASE) == F_RDLCK : !drain_has_writer(d, &now));
-}
-
 /* Second step: the file goes, or gets its name back. */
 static void
 drain_remove(struct drain *d, struct drain_done *g)
@@ -14797,12 +14833,9 @@ drain_remove(struct drain *d, struct drain_done *g)
     bool gone = false;
 
     drain_put_hidden(g, &hidden);
-    if (g->hidden && !drain_may_remove(d, g, buf_text(&hidden)))
-        (void)fail_set(&f, S3UP_SKIPPED,
-                       "it was written to a moment ago; the next run looks at it again");
-    else if (g->hidden && d->move_to)
+    if (g->hidden && drain_may_remove(d, g, buf_text(&hidden), &f) && d->move_to)
         gone = drain_move(d, g, buf_text(&hidden), &f) == 0;
-    else if (g->hidden)
+    else if (g->hidden && f.code == S3UP_OK)
         gone = unlinkat(g->folder, buf_text(&hidden), 0) == 0 ||
                fail_sys(&f, "remove", buf_text(&hidden)) == 0;
     if (g->hidden && !gone) {
