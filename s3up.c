@@ -14615,8 +14615,10 @@ drain_see_folder(struct drain *d, struct os_tree *t, const char *below)
         return;
     }
     drain_watch_folder(d, below); /* before it is read: nothing comes unseen */
-    if (!os_tree_descend(t) && errno != ENOENT)
+    if (!os_tree_descend(t) && errno != ENOENT) {
+        d->failed = true;
         drain_passes(d, below, strerror(errno));
+    }
 }
 
 static void
@@ -14702,7 +14704,7 @@ drain_look(struct drain *d, bool counting, struct fail *f)
         d->own_device[i] = d->own_inode[i] ? info.st_dev : 0;
     }
     d->counting = counting;
-    d->files = d->bytes = d->open = 0;
+    d->files = d->bytes = 0;
     d->n = d->at = 0;
     d->doubt = 0;
     d->due = 0;
@@ -15094,6 +15096,8 @@ drain_hear(void *owner, const struct xfer_event *e)
         (void)close(fd);
     }
     d->hear(d->owner, e);
+    /* What was not sent makes room for others, or it could keep them out for ever. */
+    d->begun -= e->kind == XFER_FAILED || e->kind == XFER_SAME;
     if (e->kind == XFER_FAILED) {
         d->failed = true;
         drain_blame(d, below, &e->up->file[0].id, (int)e->fail->code);
@@ -15152,9 +15156,10 @@ drain_batch(struct drain *d, struct fail *f)
         drain_name_rest(d);
     free(d->behind.path);
     d->behind = (struct drain_file){.path = NULL};
-    if (d->n)
+    d->more |= d->at < d->n; /* --max-files was reached, maybe too early */
+    if (d->at)
         d->behind =
-            (struct drain_file){strdup(d->file[d->n - 1].path), d->file[d->n - 1].id};
+            (struct drain_file){strdup(d->file[d->at - 1].path), d->file[d->at - 1].id};
     drain_forget(d);
     return 0;
 }
@@ -15189,37 +15194,44 @@ drain_prune(struct drain *d, int folder, unsigned depth)
         (void)closedir(dir);
 }
 
-/* One pass: all that is ripe, batch by batch. If only a second look can tell, it waits
- * for that, once. */
+/* One pass: all that is ripe, batch by batch. What becomes so meanwhile is for the next
+ * one: where more comes all the time, none would end. If only a second look can tell, it
+ * waits for that, once. */
 static int
 drain_round(struct drain *d, struct fail *f)
 {
-    bool waited = d->watch >= 0;
-
-    struct os_time begun = os_now();
+    bool waited = d->watch >= 0, all = false;
+    const int64_t since = os_ticks();
+    const struct os_time begun = os_now();
 
     d->trusted = drain_trusts_clock(d);
     d->by_look = d->failed = false;
+    d->open = 0;
+    if (begun.s < d->known) /* the clock was set back */
+        d->known = 0;
     drain_read_refused(d);
     for (;;) {
         if (drain_look(d, false, f) < 0)
             break;
-        if (!d->n && d->doubt && !waited && !os_stop &&
+        if ((!d->n || all) && d->doubt && !waited && !os_stop &&
             (!d->max_files || d->begun < d->max_files)) {
             log_say(LOG_NOTE, "the clock does not tell how long files were left alone: "
                               "they are looked at twice");
             os_sleep((int)d->doubt + 1);
             waited = d->by_look = true;
+            all = false;
             free(d->behind.path);
             d->behind = (struct drain_file){.path = NULL};
             continue;
         }
-        if (!d->n)
+        if (!d->n || all)
             break;
         if (drain_batch(d, f) < 0 || os_stop ||
             (d->max_files && d->begun >= d->max_files))
             break;
+        all = d->watch < 0 ? !d->more : os_ticks() - since >= DRAIN_AGAIN;
     }
+    d->failed |= d->n || (d->max_files && d->begun >= d->max_files);
     drain_forget(d);
     free(d->behind.path);
     d->behind = (struct drain_file){.path = NULL};
