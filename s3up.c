@@ -14681,6 +14681,18 @@ drain_trusts_clock(const struct drain *d)
     return os_now().s >= S3UP_RELEASED && os_now().s >= last;
 }
 
+/* Does the name still stand for the folder that is open? */
+static bool
+drain_is_there(const struct drain *d, int fd, struct fail *f)
+{
+    struct stat info, there;
+
+    if (fstat(fd, &info) == 0 && stat(d->dir, &there) == 0 &&
+        info.st_ino == there.st_ino && info.st_dev == there.st_dev)
+        return true;
+    return fail_set(f, S3UP_LATER, "%s was moved, removed or replaced", d->dir) == 0;
+}
+
 /* Reads the folder: what waits, in all, and the oldest of it that is ripe. */
 static int
 drain_look(struct drain *d, bool counting, struct fail *f)
@@ -14703,6 +14715,7 @@ drain_look(struct drain *d, bool counting, struct fail *f)
         d->own_inode[i] = d->own[i] && stat(d->own[i], &info) == 0 ? info.st_ino : 0;
         d->own_device[i] = d->own_inode[i] ? info.st_dev : 0;
     }
+    (void)drain_is_there(d, d->root, f);
     d->counting = counting;
     d->files = d->bytes = 0;
     d->n = d->at = 0;
@@ -14711,7 +14724,7 @@ drain_look(struct drain *d, bool counting, struct fail *f)
     d->more = d->has_writers = false;
     d->now = os_now();
     drain_watch_folder(d, "");
-    if (!os_tree_enter(t, d->root, "."))
+    if (f->code == S3UP_OK && !os_tree_enter(t, d->root, "."))
         (void)fail_sys(f, "read", d->dir);
     while (f->code == S3UP_OK && !os_stop && (got = os_tree_next(t)) != 0)
         drain_see(d, t, got, errno);
@@ -15251,7 +15264,6 @@ static int
 drain_lock(struct drain *d, bool wait, struct fail *f)
 {
     struct buf path = buf_upto(PATH_MAX);
-    struct stat info, there;
     int fd = os_open(d->dir, O_RDONLY | O_DIRECTORY, 0), rc;
 
     if (fd < 0)
@@ -15278,10 +15290,8 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
     }
     if (rc != 0 && os_stop)
         (void)fail_set(f, S3UP_INTERRUPTED, "interrupted");
-    if (f->code == S3UP_OK && !path.n &&
-        (fstat(fd, &info) != 0 || stat(d->dir, &there) != 0 ||
-         info.st_ino != there.st_ino || info.st_dev != there.st_dev))
-        (void)fail_set(f, S3UP_LATER, "%s was replaced a moment ago", d->dir);
+    if (f->code == S3UP_OK && !path.n)
+        (void)drain_is_there(d, fd, f);
     buf_free(&path);
     d->x->lock = fd;
     return f->code == S3UP_OK ? 0 : -1;
@@ -15359,7 +15369,7 @@ drain_was_told(struct drain *d)
 
 /* Waits until something may be ripe. */
 static void
-drain_wait(struct drain *d)
+drain_wait(struct drain *d, struct fail *f)
 {
     int64_t now = os_ticks(),
             until = now + (d->files || d->unwatched ? DRAIN_AGAIN : DRAIN_IDLE);
@@ -15368,7 +15378,7 @@ drain_wait(struct drain *d)
         drain_due_in(d, d->settle > DRAIN_LULL ? d->settle : DRAIN_LULL);
     if (d->due && d->due < until)
         until = d->due;
-    while (!os_stop && (now = os_ticks()) < until) {
+    while (!os_stop && (now = os_ticks()) < until && drain_is_there(d, d->root, f)) {
         struct pollfd told = {.fd = d->watch, .events = POLLIN};
         int64_t left = until - now;
 
@@ -15404,7 +15414,7 @@ drain_run(struct drain *d, struct fail *f)
         if (d->watch < 0 || os_stop)
             return 0;
         d->begun = 0;
-        drain_wait(d);
+        drain_wait(d, f);
     }
 }
 
