@@ -15316,7 +15316,10 @@ drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
     if (d->root < 0 || fstat(d->root, &info) != 0)
         return fail_sys(f, "read", d->dir);
     d->device = info.st_dev;
-    d->sealed = !d->keep && faccessat(d->root, ".", W_OK, AT_EACCESS) != 0;
+    /* Folders in it may still be writable, unless the file system is not, or there are
+     * none. */
+    d->sealed = !d->keep && faccessat(d->root, ".", W_OK, AT_EACCESS) != 0 &&
+                (errno == EROFS || (!watch && info.st_nlink == 2));
     if (d->move_to && !d->dry_run &&
         (!os_make_folders(d->move_to, 0777) ||
          (d->moved = os_open(d->move_to, O_RDONLY | O_DIRECTORY, 0)) < 0))
