@@ -15406,7 +15406,8 @@ drain_run(struct drain *d, struct fail *f)
         if (d->watch >= 0)
             (void)drain_was_told(d); /* of what we did ourselves; all else is seen now: */
         stop = os_stop;
-        os_stop = 0; /* also who must stop says what still waits */
+        if (stop)
+            os_stop = 0; /* also who must stop says what still waits */
         if (drain_look(d, true, f) < 0)
             return -1;
         d->over(d->owner);
