@@ -14329,17 +14329,27 @@ drain_may_remove(struct drain *d, const struct drain_done *g, const char *hidden
     return fail_set(f, S3UP_SKIPPED, "%s", drain_is_new) == 0;
 }
 
-/* Is the file gone, or open for writing? What cannot be opened is no concern of ours: the
- * upload will tell why. */
+static bool
+drain_is_as(const struct os_id *a, const struct os_id *b)
+{
+    return os_same(a, b) && a->changed.s == b->changed.s &&
+           a->changed.ns == b->changed.ns;
+}
+
+/* Is the file gone, or open for writing, or not any more what was left alone for long
+ * enough? What cannot be opened is no concern of ours: the upload will tell why. */
 static bool
 drain_is_busy(struct drain *d, const struct drain_file *file)
 {
     struct part_name name = {file->path, d->root, 0};
     int fd = part_open_name(&name), lease;
+    struct os_id now;
 
     if (fd < 0)
         return errno == ENOENT || errno == ENOTDIR;
     lease = drain_lease(fd);
+    if (d->settle > 0 && os_identify(fd, &now) && !drain_is_as(&now, &file->id))
+        lease = 0;
     (void)close(fd); /* with it the lease ends */
     if (lease == 0 || (lease < 0 && drain_has_writer(d, &file->id))) {
         d->failed = true;
@@ -14357,13 +14367,6 @@ drain_by_look(const void *a, const void *b)
     const struct drain_look *x = a, *y = b;
 
     return x->id.inode < y->id.inode ? -1 : x->id.inode > y->id.inode;
-}
-
-static bool
-drain_is_as(const struct os_id *a, const struct os_id *b)
-{
-    return os_same(a, b) && a->changed.s == b->changed.s &&
-           a->changed.ns == b->changed.ns;
 }
 
 /* A moment at which it is worth to look again. */
