@@ -632,7 +632,7 @@ while :; do
     round=$((round + 1))
     # Each kind has its turn, however slow the machine is.
     [ $(($(date +%s) - began_all)) -ge "$SECONDS_ALL" ] || continue
-    [ -z "${KIND-}" ] && [ $((round - ${ROUND:-1})) -lt 6 ] || break
+    if [ "${KIND-}" ] || [ $((round - ${ROUND:-1})) -ge 6 ]; then break; fi
 done
 echo "$((round - ${ROUND:-1})) rounds"
 echo "$passed passed, $failed failed"

@@ -116,16 +116,17 @@ md5_block(struct md5 *m, const unsigned char *p)
     static const unsigned char turn[4][4] = {
         {7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}};
     static const uint32_t sine[64] = {
-        0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee, 0xf57c0faf, 0x4787c62a, 0xa8304613,
-        0xfd469501, 0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be, 0x6b901122, 0xfd987193,
-        0xa679438e, 0x49b40821, 0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa, 0xd62f105d,
-        0x02441453, 0xd8a1e681, 0xe7d3fbc8, 0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed,
-        0xa9e3e905, 0xfcefa3f8, 0x676f02d9, 0x8d2a4c8a, 0xfffa3942, 0x8771f681, 0x6d9d6122,
-        0xfde5380c, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70, 0x289b7ec6, 0xeaa127fa,
-        0xd4ef3085, 0x04881d05, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665, 0xf4292244,
-        0x432aff97, 0xab9423a7, 0xfc93a039, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1,
-        0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb,
-        0xeb86d391};
+        0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee, 0xf57c0faf, 0x4787c62a,
+        0xa8304613, 0xfd469501, 0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be,
+        0x6b901122, 0xfd987193, 0xa679438e, 0x49b40821, 0xf61e2562, 0xc040b340,
+        0x265e5a51, 0xe9b6c7aa, 0xd62f105d, 0x02441453, 0xd8a1e681, 0xe7d3fbc8,
+        0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed, 0xa9e3e905, 0xfcefa3f8,
+        0x676f02d9, 0x8d2a4c8a, 0xfffa3942, 0x8771f681, 0x6d9d6122, 0xfde5380c,
+        0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70, 0x289b7ec6, 0xeaa127fa,
+        0xd4ef3085, 0x04881d05, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665,
+        0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039, 0x655b59c3, 0x8f0ccc92,
+        0xffeff47d, 0x85845dd1, 0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1,
+        0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391};
     uint32_t w[16], a = m->a[0], b = m->a[1], c = m->a[2], d = m->a[3];
 
     for (int i = 0; i < 16; i++, p += 4)
@@ -260,7 +261,7 @@ struct writer {
 };
 
 static const char *const folder[FOLDERS] = {
-    "",      "a",          "a/b",      "a/b/c d",   "2020/11/29/20", "2020/11/29/21",
+    "",       "a",         "a/b",     "a/b/c d",    "2020/11/29/20", "2020/11/29/21",
     "x+y%20", "kitchen/&", "kitchen", "deep/d/e/p", "deep",          "caf\303\251"};
 
 static void
@@ -341,8 +342,9 @@ length(struct writer *w)
 {
     switch (below(&w->seed, 40)) {
     case 0:
-        return below(&w->seed, 4) ? below(&w->seed, 200000)
-                                  : w->part - 4 + below(&w->seed, 8) * below(&w->seed, w->part / 4);
+        return below(&w->seed, 4)
+                   ? below(&w->seed, 200000)
+                   : w->part - 4 + below(&w->seed, 8) * below(&w->seed, w->part / 4);
     case 1:
     case 2:
     case 3:
@@ -693,6 +695,7 @@ count(struct map *m, const char *text, const struct sum *sum)
 struct line { /* of a life: the files of a book, by their numbers */
     struct sum sum;
     char name[3 * NAME], older[3 * NAME]; /* what it was called before its folder moved */
+    bool changed;                         /* since then: nobody removes it by that name */
     char end;                             /* 0: it should be there */
 };
 
@@ -747,7 +750,8 @@ read_book(struct check *c, const char *path)
         struct sum sum;
         struct line *l;
         char name[3 * NAME], what = line[0];
-        int n = sscanf(line + 1, " %u %47s %" SCNd64 " %599s", &id, sum.etag, &sum.size, name);
+        int n = sscanf(line + 1, " %u %47s %" SCNd64 " %599s", &id, sum.etag, &sum.size,
+                       name);
 
         while (n > 0 && id >= room) {
             room = room * 2 + 1000;
@@ -765,14 +769,21 @@ read_book(struct check *c, const char *path)
             c->orphans += what == 'x';
             continue;
         }
+        if (what == 's') { /* by its older name somebody may still read it */
+            l->changed = true;
+            if (sum.size < 0)
+                l->older[0] = 0;
+            else if (l->older[0])
+                keep(&c->states, key_of(c, l->older), &sum);
+        }
         if (sum.size < 0)
             sum = l->sum;
         if (!sum.etag[0] || sum.etag[0] == '-')
             continue; /* its folder was renamed before it was whole */
-        if (what == 'm' && !l->older[0])
+        if (what == 'm' && !l->older[0]) {
             memcpy(l->older, l->name, sizeof name);
-        if (what == 's')
-            l->older[0] = 0;
+            l->changed = false;
+        }
         memcpy(l->name, name, sizeof name);
         l->sum = sum;
         keep(&c->states, key_of(c, name), &sum);
@@ -789,7 +800,8 @@ read_index(struct check *c, const char *path)
     while (fgets(line, sizeof line, in)) {
         struct sum sum;
 
-        if (sscanf(line, "+ %" SCNd64 " %*s %47s %*s %*s %799s", &sum.size, sum.etag, key) == 3) {
+        if (sscanf(line, "+ %" SCNd64 " %*s %47s %*s %*s %799s", &sum.size, sum.etag,
+                   key) == 3) {
             if (count(&c->stored, key, &sum))
                 wrong(c, "stored twice: %s %s", key, sum.etag);
             keep(&c->stored, key, &sum);
@@ -842,7 +854,8 @@ read_ledger(struct check *c, const char *path)
         size_t n = strlen(line);
 
         if (n < 3 || line[0] != '{' || strcmp(line + n - 2, "}\n") != 0 ||
-            !field(line, "key", key, sizeof key) || !field(line, "size", text, sizeof text) ||
+            !field(line, "key", key, sizeof key) ||
+            !field(line, "size", text, sizeof text) ||
             !field(line, "etag", sum.etag, sizeof sum.etag)) {
             c->torn++;
             continue;
@@ -915,7 +928,8 @@ check_life(struct check *c, struct line *l)
     if (!l->name[0] || l->end == 'd' || l->end == 'o')
         return;
     stored = count(&c->stored, key_of(c, name), &l->sum);
-    if (!stored && l->older[0] && count(&c->stored, key_of(c, l->older), &l->sum)) {
+    if (!stored && l->older[0] && !l->changed &&
+        count(&c->stored, key_of(c, l->older), &l->sum)) {
         name = l->older;
         stored = 1;
     }
@@ -926,7 +940,8 @@ check_life(struct check *c, struct line *l)
     if (!disk)
         disk = count(&c->tokens, l->sum.etag, &l->sum);
     if (!stored && !disk)
-        wrong(c, "lost: %s (%s, %" PRId64 " bytes; %s)", l->name, l->sum.etag, l->sum.size,
+        wrong(c, "lost: %s (%s, %" PRId64 " bytes; %s)", l->name, l->sum.etag,
+              l->sum.size,
               l->end == 'g'   ? "it had gone"
               : l->end == 'x' ? "it went while it grew"
                               : "it should be there");
@@ -967,7 +982,8 @@ run_check(char **arg)
         for (struct node *n = c->stored.slot[i]; n; n = n->next)
             for (unsigned k = 0; k < n->n; k++, objects++)
                 if (!count(&c->states, n->text, &n->sum[k]))
-                    wrong(c, "stored as the writer never left it: %s %s, %" PRId64 " bytes",
+                    wrong(c,
+                          "stored as the writer never left it: %s %s, %" PRId64 " bytes",
                           n->text, n->sum[k].etag, n->sum[k].size);
         for (struct node *n = c->disk.slot[i]; n; n = n->next)
             for (unsigned k = 0; k < n->n; k++, files++)
@@ -984,8 +1000,10 @@ run_check(char **arg)
     }
     if (c->orphans)
         wrong(c, "written into while they were deleted: %u", c->orphans);
-    printf("%u files, %u of them gone when the writer came back; %u objects, %u lines in the "
-           "ledger (%u twice, %u torn); %u on disk, %u of them since their keys were taken\n",
+    printf("%u files, %u of them gone when the writer came back; %u objects, %u lines in "
+           "the "
+           "ledger (%u twice, %u torn); %u on disk, %u of them since their keys were "
+           "taken\n",
            finished, gone, objects, lines, c->doubles, c->torn, c->on_disk, c->taken);
     return c->wrong != 0;
 }
@@ -1092,7 +1110,8 @@ at_call(struct traced *t, const char *path)
     }
     if (info.op != 2 || info.exit.is_error)
         return;
-    if (t->call == SYS_clock_gettime && (t->a0 == CLOCK_REALTIME || t->a0 == CLOCK_REALTIME_COARSE))
+    if (t->call == SYS_clock_gettime &&
+        (t->a0 == CLOCK_REALTIME || t->a0 == CLOCK_REALTIME_COARSE))
         at = t->a1;
 #ifdef SYS_gettimeofday
     else if (t->call == SYS_gettimeofday)
@@ -1124,8 +1143,8 @@ run_clock(char **arg)
     if (waitpid(first, &status, 0) != first)
         die("wait");
     ptrace(PTRACE_SETOPTIONS, first, NULL,
-           PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
-               PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC);
+           PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK |
+               PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC);
     ptrace(PTRACE_SYSCALL, first, NULL, NULL);
     while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR) {
         long sig = 0;
