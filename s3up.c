@@ -130,6 +130,7 @@
 #define DRAIN_LOOKS   65536 /* files whose state is remembered between two looks */
 #define DRAIN_WRITERS 65536 /* files that others have open for writing */
 #define DRAIN_REFUSED 4096  /* files whose refusals are counted */
+#define DRAIN_FEW     3     /* refusals, which can be the files' own fault */
 #define DRAIN_STEP    32    /* files that are removed in one step */
 #define DRAIN_WAIT    900   /* milliseconds that removals wait for each other */
 #define DRAIN_IDLE    300000 /* milliseconds after which a watched folder is read again */
@@ -14201,7 +14202,8 @@ struct drain_done {
 struct drain_refused {
     char *path;
     uint64_t inode, runs;
-    bool now; /* in this run, too */
+    bool now;  /* in this run, too */
+    bool sure; /* and whatever became of others */
 };
 
 /* What the owner hears besides what uploads say. */
@@ -14265,10 +14267,10 @@ struct drain {
     size_t writers;
     bool has_writers;
     struct drain_refused *refused;
-    size_t refusals;
-    int watch;             /* of inotify; -1: there is none */
-    bool unwatched;        /* some folders could not be watched */
-    uint64_t *moved_bytes; /* by earlier batches */
+    size_t refusals, blamed; /* blamed: of this run, perhaps for the store's own sake */
+    int watch;               /* of inotify; -1: there is none */
+    bool unwatched;          /* some folders could not be watched */
+    uint64_t *moved_bytes;   /* by earlier batches */
 };
 
 static void
@@ -14660,6 +14662,19 @@ drain_is_hidden(const char *base)
            hex_read(span_of(base + strlen(DRAIN_HIDDEN)), token, sizeof token);
 }
 
+/* What is not to be taken for a file: half a download, and what NFS keeps of a file that
+ * was removed while it was open. */
+static bool
+drain_is_passing(const char *base)
+{
+    size_t n = strlen(base), tail = strlen(PART_TAIL);
+    unsigned char handle[12];
+
+    return (n > tail && !strcmp(base + n - tail, PART_TAIL)) ||
+           (!strncmp(base, ".nfs", 4) &&
+            hex_read(span_of(base + 4), handle, sizeof handle));
+}
+
 /* Has inotify tell of the folder at hand. */
 static void
 drain_watch_folder(struct drain *d, const char *below)
@@ -14702,7 +14717,6 @@ static void
 drain_see(struct drain *d, struct os_tree *t, int got, int why)
 {
     const char *below = buf_text(&t->path), *base = drain_base(below);
-    size_t n = strlen(base), tail = strlen(PART_TAIL);
 
     if (got < 0) {
         if (why != ENOENT)
@@ -14712,8 +14726,7 @@ drain_see(struct drain *d, struct os_tree *t, int got, int why)
     } else if (drain_is_hidden(base)) {
         if (!d->counting && !d->dry_run && S_ISREG(t->info.st_mode))
             drain_recover(d, below);
-    } else if (drain_is_own(d, &t->info) ||
-               (n > tail && !strcmp(base + n - tail, PART_TAIL)) ||
+    } else if (drain_is_own(d, &t->info) || drain_is_passing(base) ||
                !d->wants(d->owner, span_of(below), false)) {
         return;
     } else if (S_ISLNK(t->info.st_mode)) {
@@ -15064,43 +15077,6 @@ drain_read_refused(struct drain *d)
     buf_free(&path);
 }
 
-/* What is gone is forgotten; what this run could not even ask for is not. */
-static void
-drain_write_refused(struct drain *d)
-{
-    struct buf list = buf_upto(PATH_MAX), text = buf_upto(S3_REPLY);
-    struct fail f = {S3UP_OK, ""};
-
-    if (!d->refused)
-        return;
-    drain_put_list(d, &list);
-    for (size_t i = 0; i < d->refusals; i++) {
-        struct drain_refused *r = &d->refused[i];
-        struct stat info;
-
-        if (r->runs < d->quarantine &&
-            (r->now || (fstatat(d->root, r->path, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
-                        (uint64_t)info.st_ino == r->inode))) {
-            buf_num(&text, r->runs);
-            buf_char(&text, ' ');
-            buf_num(&text, r->inode);
-            buf_char(&text, ' ');
-            url_put(&text, span_of(r->path), "");
-            buf_char(&text, '\n');
-        }
-        free(r->path);
-    }
-    free(d->refused);
-    d->refused = NULL;
-    d->refusals = 0;
-    if (text.n || access(buf_text(&list), F_OK) == 0)
-        (void)os_replace(buf_text(&list), buf_span(&text), 0600, &f);
-    if (f.code != S3UP_OK)
-        log_say(LOG_WARN, "what was refused could not be noted: %s", f.text);
-    buf_free(&list);
-    buf_free(&text);
-}
-
 /* Sets a file aside, in the same folder, where no run takes it. */
 static void
 drain_set_aside(struct drain *d, const char *below)
@@ -15124,13 +15100,54 @@ drain_set_aside(struct drain *d, const char *below)
     buf_free(&to);
 }
 
+/* What is gone is forgotten; what this run could not even ask for is not. */
+static void
+drain_write_refused(struct drain *d)
+{
+    struct buf list = buf_upto(PATH_MAX), text = buf_upto(S3_REPLY);
+    struct fail f = {S3UP_OK, ""};
+
+    if (!d->refused)
+        return;
+    drain_put_list(d, &list);
+    for (size_t i = 0; i < d->refusals; i++) {
+        struct drain_refused *r = &d->refused[i];
+        struct stat info;
+
+        /* Where many are refused and nothing goes up it is not their fault. */
+        if (r->now && (r->sure || d->x->proven || d->blamed <= DRAIN_FEW) &&
+            ++r->runs >= d->quarantine)
+            drain_set_aside(d, r->path);
+        else if (r->runs < d->quarantine &&
+                 (r->now || (fstatat(d->root, r->path, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+                             (uint64_t)info.st_ino == r->inode))) {
+            buf_num(&text, r->runs);
+            buf_char(&text, ' ');
+            buf_num(&text, r->inode);
+            buf_char(&text, ' ');
+            url_put(&text, span_of(r->path), "");
+            buf_char(&text, '\n');
+        }
+        free(r->path);
+    }
+    free(d->refused);
+    d->refused = NULL;
+    d->refusals = d->blamed = 0;
+    if (text.n || access(buf_text(&list), F_OK) == 0)
+        (void)os_replace(buf_text(&list), buf_span(&text), 0600, &f);
+    if (f.code != S3UP_OK)
+        log_say(LOG_WARN, "what was refused could not be noted: %s", f.text);
+    buf_free(&list);
+    buf_free(&text);
+}
+
 /* Counts a refusal that is about this one file. */
 static void
 drain_blame(struct drain *d, const char *below, const struct os_id *id, int code)
 {
     struct drain_refused *r;
     bool alone = code == S3UP_USAGE || code == S3UP_EXISTS || code == S3UP_SOME ||
-                 (code == S3UP_DENIED && d->x->proven && !d->x->hopeless);
+                 (code == S3UP_DENIED && !d->x->hopeless);
 
     if (!d->refused || !alone)
         return;
@@ -15138,8 +15155,8 @@ drain_blame(struct drain *d, const char *below, const struct os_id *id, int code
     if (!r || r->now)
         return;
     r->now = true;
-    if (++r->runs >= d->quarantine)
-        drain_set_aside(d, below);
+    r->sure = code == S3UP_EXISTS || code == S3UP_USAGE;
+    d->blamed += !r->sure;
 }
 
 /* ---- a round ---- */
@@ -15383,7 +15400,7 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
 static int
 drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
 {
-    struct stat info;
+    struct stat info, to;
 
     d->root = d->moved = d->watch = -1;
     d->path = buf_upto(2 * PATH_MAX);
@@ -15407,6 +15424,9 @@ drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
         (!os_make_folders(d->move_to, 0777) ||
          (d->moved = os_open(d->move_to, O_RDONLY | O_DIRECTORY, 0)) < 0))
         return fail_sys(f, "write", d->move_to);
+    if (d->moved >= 0 && fstat(d->moved, &to) == 0 && to.st_ino == info.st_ino &&
+        to.st_dev == info.st_dev)
+        return fail_set(f, S3UP_USAGE, "--move-to: %s is the folder itself", d->dir);
     if (watch && (d->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) < 0)
         return fail_sys(f, "watch", d->dir);
     return 0;
