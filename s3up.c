@@ -51,6 +51,7 @@
 #include <sys/socket.h>   /* sockets */
 #include <sys/stat.h>     /* fstat */
 #include <sys/statvfs.h>  /* statvfs: how much room there is */
+#include <sys/syscall.h>  /* SYS_renameat2, which C libraries learned late */
 #include <sys/vfs.h>      /* statfs: is a file system in memory? */
 #include <sys/wait.h>     /* waitpid */
 #include <time.h>         /* clock_gettime */
@@ -129,6 +130,7 @@
 #define DRAIN_LOOKS   65536 /* files whose state is remembered between two looks */
 #define DRAIN_WRITERS 65536 /* files that others have open for writing */
 #define DRAIN_REFUSED 4096  /* files whose refusals are counted */
+#define DRAIN_FEW     3     /* refusals, which can be the files' own fault */
 #define DRAIN_STEP    32    /* files that are removed in one step */
 #define DRAIN_WAIT    900   /* milliseconds that removals wait for each other */
 #define DRAIN_IDLE    300000 /* milliseconds after which a watched folder is read again */
@@ -2050,6 +2052,19 @@ os_walk(int root, const char *path, bool make)
     return at;
 }
 
+/* Renames a file unless the name is taken, in one step. errno if it is, or if this kernel
+ * or file system cannot. */
+static bool
+os_rename_new(int from, const char *old, int to, const char *name)
+{
+#ifdef SYS_renameat2
+    return syscall(SYS_renameat2, from, old, to, name, 1U) == 0; /* RENAME_NOREPLACE */
+#else
+    errno = ENOSYS;
+    return false;
+#endif
+}
+
 /* A walk through a tree of folders, entry by entry, in whatever order they lie there. */
 struct os_tree {
     struct os_level {
@@ -2385,13 +2400,21 @@ os_untouched(const struct os_id *a, const struct os_id *b)
 }
 
 /* Asks the kernel to hold up whoever opens the file for writing from now on. 1: granted,
- * so nobody has it open so; 0: somebody has; -1: it grants none here. */
+ * so nobody has it open so; 0: somebody has; -1: it grants none here. NFS and SMB say the
+ * same of every file whose server has promised nothing about it. */
 static int
 os_lease(int fd)
 {
+    struct statfs info;
+
     if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
         return 1;
-    return errno == EAGAIN || errno == EBUSY ? 0 : -1;
+    if ((errno != EAGAIN && errno != EBUSY) || fstatfs(fd, &info) != 0)
+        return -1;
+    return (uint32_t)info.f_type == 0x6969 || (uint32_t)info.f_type == 0xff534d42 ||
+                   (uint32_t)info.f_type == 0xfe534d42
+               ? -1
+               : 0;
 }
 
 static void
@@ -9453,14 +9476,19 @@ part_open_there(const struct part_place *p, struct part_file *there)
     return -1;
 }
 
-/* Gives a file a name that must be free. A link is made, which fails if the name is
- * taken, by whomever. FAT and its like have no links: there the name is taken by an empty
- * file, and that is replaced. errno if it cannot. */
+/* Gives a file a name that must be free. Where the kernel cannot do that in one step, a
+ * link is made, which fails if the name is taken, by whomever. FAT and its like have no
+ * links: there the name is taken by an empty file, and that is replaced. errno if it
+ * cannot. */
 static bool
 part_name_new(int from, const char *old, int to, const char *name)
 {
     int fd, why;
 
+    if (os_rename_new(from, old, to, name))
+        return true;
+    if (errno == EEXIST)
+        return false;
     if (linkat(from, old, to, name, 0) == 0) {
         (void)unlinkat(from, old, 0);
         return true;
@@ -11235,6 +11263,29 @@ xfer_ledger_each(struct store *st, const char *folder,
     buf_free(&path);
 }
 
+/* The path of a file, with its folder resolved: what it is known by, wherever the command
+ * is given. */
+static int
+xfer_absolute(const char *path, struct buf *out, struct fail *f)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+    char *real;
+
+    s3_copy_name(folder, sizeof folder,
+                 slash == path ? SPAN("/")
+                 : slash       ? span_at(path, (size_t)(slash - path))
+                               : SPAN("."));
+    real = realpath(folder, NULL);
+    if (!real)
+        return fail_sys(f, "find", folder);
+    buf_str(out, strcmp(real, "/") == 0 ? "" : real);
+    buf_char(out, '/');
+    buf_str(out, slash ? slash + 1 : path);
+    free(real);
+    return out->bad ? fail_set(f, S3UP_USAGE, "the path %s is too long", path) : 0;
+}
+
 /* One text of a line. Empty if it is not there, or the line is torn. */
 static bool
 xfer_ledger_text(struct span line, const char *name, struct buf *out)
@@ -11255,8 +11306,8 @@ xfer_ledger_text(struct span line, const char *name, struct buf *out)
 
 /* What is asked of the ledger about an object, and what it says. */
 struct xfer_sent_as {
-    struct span endpoint, bucket, key, etag;
-    int64_t part; /* -1: nothing */
+    struct span endpoint, bucket, key, etag, path; /* path empty: any */
+    int64_t part;                                  /* -1: nothing */
 };
 
 static void
@@ -11269,14 +11320,15 @@ xfer_see_part(void *owner, struct span line)
     } all[] = {{"etag", w->etag},
                {"key", w->key},
                {"bucket", w->bucket},
-               {"endpoint", w->endpoint}};
+               {"endpoint", w->endpoint},
+               {"path", w->path}};
     struct buf text = buf_upto(16 * KEY_MAX);
     bool same = memmem(line.p, line.n, w->etag.p, w->etag.n) != NULL;
     uint64_t part = 0;
 
     for (unsigned i = 0; i < sizeof all / sizeof *all && same; i++)
-        same = xfer_ledger_text(line, all[i].name, &text) &&
-               span_eq(buf_span(&text), all[i].want);
+        same = !all[i].want.n || (xfer_ledger_text(line, all[i].name, &text) &&
+                                  span_eq(buf_span(&text), all[i].want));
     if (same && xfer_ledger_text(line, "part_size", &text))
         (void)num_parse(buf_span(&text), INT64_MAX, &part);
     if (same)
@@ -11285,11 +11337,13 @@ xfer_see_part(void *owner, struct span line)
 }
 
 /* In which parts this host sent the object; 0: in one go; -1 if the ledger does not know.
- * The last line about it counts. */
+ * The last line about it counts.
+ * What a file may have begun as must have been sent from its path. */
 static int64_t
 xfer_ledger_part(struct store *st, const struct xfer_proof *p)
 {
-    struct buf endpoint = buf_upto(URL_MAX);
+    struct buf endpoint = buf_upto(URL_MAX), path = buf_upto(16 * KEY_MAX);
+    struct fail unread = {S3UP_OK, ""};
     struct xfer_sent_as asked = {.bucket = p->bucket,
                                  .key = p->key,
                                  .etag = s3_bare(span_of(p->etag)),
@@ -11297,9 +11351,13 @@ xfer_ledger_part(struct store *st, const struct xfer_proof *p)
 
     xfer_put_endpoint(st, &endpoint);
     asked.endpoint = buf_span(&endpoint);
-    if (asked.etag.n)
+    if (asked.etag.n &&
+        (!p->begins || xfer_absolute(p->file->path, &path, &unread) == 0)) {
+        asked.path = buf_span(&path);
         xfer_ledger_each(st, p->folder, xfer_see_part, &asked);
+    }
     buf_free(&endpoint);
+    buf_free(&path);
     return asked.part;
 }
 
@@ -11467,7 +11525,7 @@ xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span k
     s3_copy_name(a->etag, sizeof a->etag, span_of(p.etag));
     if (p.verdict == XFER_EQUAL)
         return 1;
-    p.begins = p.size > 0 && p.size < file->id.size;
+    p.begins = p.size >= 0 && p.size < file->id.size;
     if (p.begins && xfer_ledger_part(x->st, &p) >= 0 &&
         xfer_prove(x->st, &p, &now) == 0 && p.verdict == XFER_EQUAL) {
         s3_copy_name(a->match, sizeof a->match, span_of(p.etag));
@@ -11999,29 +12057,6 @@ xfer_unchanged(const struct xfer_up *up)
         part_close(&file);
     }
     return true;
-}
-
-/* The path of a file, with its folder resolved: what it is known by, wherever the command
- * is given. */
-static int
-xfer_absolute(const char *path, struct buf *out, struct fail *f)
-{
-    const char *slash = strrchr(path, '/');
-    char folder[PATH_MAX];
-    char *real;
-
-    s3_copy_name(folder, sizeof folder,
-                 slash == path ? SPAN("/")
-                 : slash       ? span_at(path, (size_t)(slash - path))
-                               : SPAN("."));
-    real = realpath(folder, NULL);
-    if (!real)
-        return fail_sys(f, "find", folder);
-    buf_str(out, strcmp(real, "/") == 0 ? "" : real);
-    buf_char(out, '/');
-    buf_str(out, slash ? slash + 1 : path);
-    free(real);
-    return out->bad ? fail_set(f, S3UP_USAGE, "the path %s is too long", path) : 0;
 }
 
 /* The digest of all that Create is told about the object: an upload that was created with
@@ -14167,7 +14202,8 @@ struct drain_done {
 struct drain_refused {
     char *path;
     uint64_t inode, runs;
-    bool now; /* in this run, too */
+    bool now;  /* in this run, too */
+    bool sure; /* and whatever became of others */
 };
 
 /* What the owner hears besides what uploads say. */
@@ -14216,15 +14252,14 @@ struct drain {
     bool trusted;         /* the clock tells the truth */
     bool heard;           /* what is passed over was said */
     bool counting;        /* nothing is to be taken by this look */
-    struct os_time now, begin;          /* of this look, of the round */
-    int64_t due;                        /* when the next file will have been left alone */
+    struct os_time now;   /* of this look */
+    int64_t due;          /* when the next file will have been left alone */
     uint64_t files, bytes, open, begun; /* that wait, in all; open: are being written */
     int64_t oldest;
     struct buf path, key;
     struct drain_done group[JRN_GROUP];
     unsigned grouped;
     int64_t since; /* ticks at the first of them */
-    uint64_t removed;
     struct drain_writer {
         dev_t device;
         ino_t inode;
@@ -14232,10 +14267,10 @@ struct drain {
     size_t writers;
     bool has_writers;
     struct drain_refused *refused;
-    size_t refusals;
-    int watch;             /* of inotify; -1: there is none */
-    bool unwatched;        /* some folders could not be watched */
-    uint64_t *moved_bytes; /* by earlier batches */
+    size_t refusals, blamed; /* blamed: of this run, perhaps for the store's own sake */
+    int watch;               /* of inotify; -1: there is none */
+    bool unwatched;          /* some folders could not be watched */
+    uint64_t *moved_bytes;   /* by earlier batches */
 };
 
 static void
@@ -14269,13 +14304,20 @@ drain_key(struct drain *d, const char *below)
 }
 
 static void
-drain_keeps(struct drain *d, const char *below, enum s3up_exit code, const char *why)
+drain_tell(struct drain *d, unsigned kind, const char *below, enum s3up_exit code,
+           const char *why)
 {
-    drain_say(d, (struct drain_word){.kind = DRAIN_KEPT,
+    drain_say(d, (struct drain_word){.kind = kind,
                                      .path = drain_path(d, below),
                                      .key = drain_key(d, below),
                                      .why = why,
                                      .code = code});
+}
+
+static void
+drain_keeps(struct drain *d, const char *below, enum s3up_exit code, const char *why)
+{
+    drain_tell(d, DRAIN_KEPT, below, code, why);
 }
 
 static const char *
@@ -14316,8 +14358,7 @@ drain_see_process(struct drain *d, int proc, const char *name)
     while (dir && (entry = readdir(dir)) != NULL && d->writers < DRAIN_WRITERS)
         if (fstatat(fd, entry->d_name, &link, AT_SYMLINK_NOFOLLOW) == 0 &&
             S_ISLNK(link.st_mode) && (link.st_mode & S_IWUSR) &&
-            fstatat(fd, entry->d_name, &info, 0) == 0 && S_ISREG(info.st_mode) &&
-            info.st_dev == d->device)
+            fstatat(fd, entry->d_name, &info, 0) == 0 && S_ISREG(info.st_mode))
             d->writer[d->writers++] = (struct drain_writer){info.st_dev, info.st_ino};
     if (dir)
         (void)closedir(dir);
@@ -14354,17 +14395,39 @@ drain_has_writer(struct drain *d, const struct os_id *id)
            bsearch(&w, d->writer, d->writers, sizeof w, drain_by_inode) != NULL;
 }
 
-/* Is the file gone, or open for writing? What cannot be opened is no concern of ours: the
- * upload will tell why. */
+static const char drain_is_new[] =
+    "it has changed since it was sent; the next run looks at it again";
+
+/* Is what has the hidden name still what was sent, with nobody waiting to write? */
+static bool
+drain_may_remove(struct drain *d, const struct drain_done *g, const char *hidden,
+                 struct fail *f)
+{
+    struct stat info;
+    struct os_id now;
+
+    if (fstatat(g->folder, hidden, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (uint64_t)info.st_ino == g->id.inode && (uint64_t)info.st_dev == g->id.device &&
+        info.st_nlink == 1 && os_identify(g->fd, &now) && os_same(&now, &g->id) &&
+        (g->leased ? fcntl(g->fd, F_GETLEASE) == F_RDLCK : !drain_has_writer(d, &now)))
+        return true;
+    return fail_set(f, S3UP_SKIPPED, "%s", drain_is_new) == 0;
+}
+
+/* Is the file gone, or open for writing, or not any more what was left alone for long
+ * enough? What cannot be opened is no concern of ours: the upload will tell why. */
 static bool
 drain_is_busy(struct drain *d, const struct drain_file *file)
 {
     struct part_name name = {file->path, d->root, 0};
     int fd = part_open_name(&name), lease;
+    struct os_id now;
 
     if (fd < 0)
         return errno == ENOENT || errno == ENOTDIR;
     lease = os_lease(fd);
+    if (d->settle > 0 && os_identify(fd, &now) && !os_untouched(&now, &file->id))
+        lease = 0;
     (void)close(fd); /* with it the lease ends */
     if (lease == 0 || (lease < 0 && drain_has_writer(d, &file->id))) {
         d->failed = true;
@@ -14404,13 +14467,6 @@ drain_state(struct drain *d, const struct os_id *id)
     int64_t now = os_boot(), since = now;
     const struct drain_look *had, this = {*id, now};
 
-    /* What comes while we are at work is for the next round: else this one might never
-     * end. */
-    if (d->trusted && os_earlier(&d->begin, &id->changed) &&
-        !os_earlier(&d->now, &id->changed)) {
-        drain_due_in(d, d->settle);
-        return DRAIN_FRESH;
-    }
     if (d->settle <= 0)
         return DRAIN_RIPE;
     if (d->trusted && id->changed.s >= S3UP_RELEASED && id->changed.s <= d->now.s) {
@@ -14483,9 +14539,7 @@ static void
 drain_passes(struct drain *d, const char *below, const char *why)
 {
     if (!d->heard)
-        drain_say(d, (struct drain_word){.kind = DRAIN_SKIPPED,
-                                         .path = drain_path(d, below),
-                                         .why = why});
+        drain_tell(d, DRAIN_SKIPPED, below, S3UP_OK, why);
 }
 
 /* A file that is wanted: it waits, and may be ripe. */
@@ -14532,20 +14586,26 @@ drain_see_line(void *owner, struct span line)
     buf_free(&id);
 }
 
-/* Is the hidden file stored, as the ledger says and the store proves? */
+/* Is the hidden file stored, as the ledger says and the store proves, and was nothing
+ * done to it while the store was asked? */
 static bool
-drain_is_stored(struct drain *d, const struct drain_line *l, const struct part_file *file)
+drain_is_stored(struct drain *d, const struct drain_line *l, const struct part_file *file,
+                int folder, const char *hidden)
 {
+    const int lease = os_lease(file->fd);
+    const struct drain_done g = {
+        .id = file->id, .folder = folder, .fd = file->fd, .leased = lease == 1};
     struct buf endpoint = buf_upto(URL_MAX);
     struct fail unread = {S3UP_OK, ""};
     bool good;
 
     xfer_put_endpoint(d->x->st, &endpoint);
-    good = !d->keep && !d->move_to && os_lease(file->fd) != 0 &&
+    good = !d->keep && !d->move_to && lease != 0 &&
            span_eq(buf_span(&l->endpoint), buf_span(&endpoint)) &&
            span_eq(buf_span(&l->bucket), d->x->bucket) &&
-           !drain_has_writer(d, &file->id) &&
            xfer_confirm_file(d->x, file, buf_span(&l->key), &unread) == 0;
+    d->has_writers = false;
+    good = good && drain_may_remove(d, &g, hidden, &unread);
     buf_free(&endpoint);
     return good;
 }
@@ -14574,7 +14634,8 @@ drain_recover(struct drain *d, const char *below)
         drain_passes(d, below,
                      "an earlier run left it, and the ledger does not know "
                      "its name any more: rename it");
-    else if (drain_is_stored(d, &l, &file) && unlinkat(folder, hidden, 0) == 0)
+    else if (drain_is_stored(d, &l, &file, folder, hidden) &&
+             unlinkat(folder, hidden, 0) == 0)
         drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
                                          .path = buf_text(&l.path),
                                          .why = "was uploaded by an earlier run, and is "
@@ -14599,6 +14660,19 @@ drain_is_hidden(const char *base)
 
     return !strncmp(base, DRAIN_HIDDEN, strlen(DRAIN_HIDDEN)) &&
            hex_read(span_of(base + strlen(DRAIN_HIDDEN)), token, sizeof token);
+}
+
+/* What is not to be taken for a file: half a download, and what NFS keeps of a file that
+ * was removed while it was open. */
+static bool
+drain_is_passing(const char *base)
+{
+    size_t n = strlen(base), tail = strlen(PART_TAIL);
+    unsigned char handle[12];
+
+    return (n > tail && !strcmp(base + n - tail, PART_TAIL)) ||
+           (!strncmp(base, ".nfs", 4) &&
+            hex_read(span_of(base + 4), handle, sizeof handle));
 }
 
 /* Has inotify tell of the folder at hand. */
@@ -14633,15 +14707,16 @@ drain_see_folder(struct drain *d, struct os_tree *t, const char *below)
         return;
     }
     drain_watch_folder(d, below); /* before it is read: nothing comes unseen */
-    if (!os_tree_descend(t) && errno != ENOENT)
+    if (!os_tree_descend(t) && errno != ENOENT) {
+        d->failed = true;
         drain_passes(d, below, strerror(errno));
+    }
 }
 
 static void
 drain_see(struct drain *d, struct os_tree *t, int got, int why)
 {
     const char *below = buf_text(&t->path), *base = drain_base(below);
-    size_t n = strlen(base), tail = strlen(PART_TAIL);
 
     if (got < 0) {
         if (why != ENOENT)
@@ -14651,8 +14726,7 @@ drain_see(struct drain *d, struct os_tree *t, int got, int why)
     } else if (drain_is_hidden(base)) {
         if (!d->counting && !d->dry_run && S_ISREG(t->info.st_mode))
             drain_recover(d, below);
-    } else if (drain_is_own(d, &t->info) ||
-               (n > tail && !strcmp(base + n - tail, PART_TAIL)) ||
+    } else if (drain_is_own(d, &t->info) || drain_is_passing(base) ||
                !d->wants(d->owner, span_of(below), false)) {
         return;
     } else if (S_ISLNK(t->info.st_mode)) {
@@ -14697,6 +14771,18 @@ drain_trusts_clock(const struct drain *d)
     return os_now().s >= S3UP_RELEASED && os_now().s >= last;
 }
 
+/* Does the name still stand for the folder that is open? */
+static bool
+drain_is_there(const struct drain *d, int fd, struct fail *f)
+{
+    struct stat info, there;
+
+    if (fstat(fd, &info) == 0 && stat(d->dir, &there) == 0 &&
+        info.st_ino == there.st_ino && info.st_dev == there.st_dev)
+        return true;
+    return fail_set(f, S3UP_LATER, "%s was moved, removed or replaced", d->dir) == 0;
+}
+
 /* Reads the folder: what waits, in all, and the oldest of it that is ripe. */
 static int
 drain_look(struct drain *d, bool counting, struct fail *f)
@@ -14719,15 +14805,16 @@ drain_look(struct drain *d, bool counting, struct fail *f)
         d->own_inode[i] = d->own[i] && stat(d->own[i], &info) == 0 ? info.st_ino : 0;
         d->own_device[i] = d->own_inode[i] ? info.st_dev : 0;
     }
+    (void)drain_is_there(d, d->root, f);
     d->counting = counting;
-    d->files = d->bytes = d->open = 0;
+    d->files = d->bytes = 0;
     d->n = d->at = 0;
     d->doubt = 0;
     d->due = 0;
     d->more = d->has_writers = false;
     d->now = os_now();
     drain_watch_folder(d, "");
-    if (!os_tree_enter(t, d->root, "."))
+    if (f->code == S3UP_OK && !os_tree_enter(t, d->root, "."))
         (void)fail_sys(f, "read", d->dir);
     while (f->code == S3UP_OK && !os_stop && (got = os_tree_next(t)) != 0)
         drain_see(d, t, got, errno);
@@ -14739,6 +14826,19 @@ drain_look(struct drain *d, bool counting, struct fail *f)
 }
 
 /* ---- what is stored is removed ---- */
+
+/* Did an earlier run copy the file to its place already, and was cut short before it
+ * could remove it? */
+static bool
+drain_is_moved(const struct drain_done *g, const struct part_place *place)
+{
+    struct part_file there;
+    bool is = part_open_there(place, &there) == 0 && there.id.size == g->id.size &&
+              xfer_same_time(g->id.modified, there.id.modified);
+
+    part_close(&there);
+    return is;
+}
 
 /* Moves the hidden file into the other folder, under the name that it had. Across file
  * systems it is copied, and the copy is on disk before the file goes. */
@@ -14756,8 +14856,11 @@ drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fai
     name = (struct part_name){NULL, d->moved, (unsigned)to.n};
     buf_str(&to, g->path);
     name.path = buf_text(&to);
-    if (part_find(&place, &name, f) == 0 &&
-        !part_name_new(g->folder, hidden, place.folder, place.name)) {
+    if (part_find(&place, &name, f) == 0 && drain_is_moved(g, &place)) {
+        if (unlinkat(g->folder, hidden, 0) != 0)
+            (void)fail_sys(f, "remove", g->path);
+    } else if (place.folder >= 0 &&
+               !part_name_new(g->folder, hidden, place.folder, place.name)) {
         if (errno != EXDEV)
             (void)fail_sys(f, "write", name.path);
         else if (fstat(g->fd, &info) != 0)
@@ -14765,6 +14868,7 @@ drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fai
         else if ((temp = part_make_temp(&place, info.st_mode & 0777, f)) >= 0 &&
                  os_copy(g->fd, temp, name.path, f) == 0 &&
                  xfer_seal_file(temp, name.path, g->id.modified, f) == 0 &&
+                 drain_may_remove(d, g, hidden, f) && /* it may have taken long */
                  part_publish(&place, temp, true, f) == 0 && os_sync_in(place.folder) &&
                  unlinkat(g->folder, hidden, 0) != 0)
             (void)fail_sys(f, "remove", g->path);
@@ -14805,15 +14909,14 @@ drain_hide(struct drain *d, struct drain_done *g)
     if (g->fd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return; /* somebody else has removed it */
     drain_put_hidden(g, &hidden);
-    /* From the lease on nobody can write without that we hear of it. */
-    lease = g->fd < 0 ? -1 : os_lease(g->fd);
+    lease = g->fd < 0 ? -1 : os_lease(g->fd); /* first: what is seen then, stays */
     if (g->fd < 0 || !os_identify(g->fd, &now)) {
         code = fail_exit(errno);
         why = strerror(errno);
-    } else if (lease == 0 || (lease < 0 && drain_has_writer(d, &now))) {
-        why = "somebody has it open for writing; the next run looks at it again";
     } else if (!os_untouched(&now, &g->id)) {
-        why = "it is not what was sent any more; the next run looks at it again";
+        why = drain_is_new;
+    } else if (lease == 0 || (lease < 0 && drain_has_writer(d, &now))) {
+        why = "somebody has it open for writing";
     } else if (renameat(g->folder, base, g->folder, buf_text(&hidden)) != 0) {
         code = fail_exit(errno);
         why = strerror(errno);
@@ -14826,20 +14929,6 @@ drain_hide(struct drain *d, struct drain_done *g)
     buf_free(&hidden);
 }
 
-/* Is what has the hidden name still what was sent, with nobody waiting to write? */
-static bool
-drain_may_remove(struct drain *d, struct drain_done *g, const char *hidden)
-{
-    struct stat info;
-    struct os_id now;
-
-    return fstatat(g->folder, hidden, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
-           (uint64_t)info.st_ino == g->id.inode &&
-           (uint64_t)info.st_dev == g->id.device && info.st_nlink == 1 &&
-           os_identify(g->fd, &now) && os_same(&now, &g->id) &&
-           (g->leased ? fcntl(g->fd, F_GETLEASE) == F_RDLCK : !drain_has_writer(d, &now));
-}
-
 /* Second step: the file goes, or gets its name back. */
 static void
 drain_remove(struct drain *d, struct drain_done *g)
@@ -14849,22 +14938,15 @@ drain_remove(struct drain *d, struct drain_done *g)
     bool gone = false;
 
     drain_put_hidden(g, &hidden);
-    if (g->hidden && !drain_may_remove(d, g, buf_text(&hidden)))
-        (void)fail_set(&f, S3UP_SKIPPED,
-                       "it was written to a moment ago; the next run looks at it again");
-    else if (g->hidden && d->move_to)
+    if (g->hidden && drain_may_remove(d, g, buf_text(&hidden), &f) && d->move_to)
         gone = drain_move(d, g, buf_text(&hidden), &f) == 0;
-    else if (g->hidden)
+    else if (g->hidden && f.code == S3UP_OK)
         gone = unlinkat(g->folder, buf_text(&hidden), 0) == 0 ||
                fail_sys(&f, "remove", buf_text(&hidden)) == 0;
-    d->removed += gone;
     if (g->hidden && !gone) {
         drain_keeps(d, g->path, f.code, f.text);
         if (!part_name_new(g->folder, buf_text(&hidden), g->folder, drain_base(g->path)))
-            drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
-                                             .path = drain_path(d, g->path),
-                                             .why = "cannot have its name back yet: the "
-                                                    "next run looks at it again"});
+            drain_tell(d, DRAIN_NOTE, g->path, S3UP_OK, "cannot have its name back yet");
     }
     if (g->fd >= 0)
         (void)close(g->fd); /* and the lease ends */
@@ -14995,6 +15077,29 @@ drain_read_refused(struct drain *d)
     buf_free(&path);
 }
 
+/* Sets a file aside, in the same folder, where no run takes it. */
+static void
+drain_set_aside(struct drain *d, const char *below)
+{
+    struct buf to = buf_upto(2 * PATH_MAX);
+    int from = os_walk(d->root, below, false), folder;
+
+    buf_str(&to, DRAIN_ASIDE "/");
+    buf_str(&to, below);
+    folder = from < 0 ? -1 : os_walk(d->root, buf_text(&to), true);
+    if (folder >= 0 && part_name_new(from, drain_base(below), folder, drain_base(below)))
+        drain_tell(d, DRAIN_SKIPPED, below, S3UP_OK,
+                   "it was refused in so many runs that it "
+                   "was moved to " DRAIN_ASIDE);
+    else
+        drain_tell(d, DRAIN_NOTE, below, S3UP_OK, "could not be moved to " DRAIN_ASIDE);
+    if (from >= 0)
+        (void)close(from);
+    if (folder >= 0)
+        (void)close(folder);
+    buf_free(&to);
+}
+
 /* What is gone is forgotten; what this run could not even ask for is not. */
 static void
 drain_write_refused(struct drain *d)
@@ -15009,9 +15114,13 @@ drain_write_refused(struct drain *d)
         struct drain_refused *r = &d->refused[i];
         struct stat info;
 
-        if (r->runs < d->quarantine &&
-            (r->now || (fstatat(d->root, r->path, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
-                        (uint64_t)info.st_ino == r->inode))) {
+        /* Where many are refused and nothing goes up it is not their fault. */
+        if (r->now && (r->sure || d->x->proven || d->blamed <= DRAIN_FEW) &&
+            ++r->runs >= d->quarantine)
+            drain_set_aside(d, r->path);
+        else if (r->runs < d->quarantine &&
+                 (r->now || (fstatat(d->root, r->path, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+                             (uint64_t)info.st_ino == r->inode))) {
             buf_num(&text, r->runs);
             buf_char(&text, ' ');
             buf_num(&text, r->inode);
@@ -15023,7 +15132,7 @@ drain_write_refused(struct drain *d)
     }
     free(d->refused);
     d->refused = NULL;
-    d->refusals = 0;
+    d->refusals = d->blamed = 0;
     if (text.n || access(buf_text(&list), F_OK) == 0)
         (void)os_replace(buf_text(&list), buf_span(&text), 0600, &f);
     if (f.code != S3UP_OK)
@@ -15032,39 +15141,13 @@ drain_write_refused(struct drain *d)
     buf_free(&text);
 }
 
-/* Sets a file aside, in the same folder, where no run takes it. */
-static void
-drain_set_aside(struct drain *d, const char *below)
-{
-    struct buf to = buf_upto(2 * PATH_MAX);
-    int from = os_walk(d->root, below, false), folder;
-
-    buf_str(&to, DRAIN_ASIDE "/");
-    buf_str(&to, below);
-    folder = from < 0 ? -1 : os_walk(d->root, buf_text(&to), true);
-    if (folder >= 0 && part_name_new(from, drain_base(below), folder, drain_base(below)))
-        drain_say(d, (struct drain_word){.kind = DRAIN_SKIPPED,
-                                         .path = drain_path(d, below),
-                                         .why = "it was refused in so many runs that it "
-                                                "was moved to " DRAIN_ASIDE});
-    else
-        drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
-                                         .path = drain_path(d, below),
-                                         .why = "could not be moved to " DRAIN_ASIDE});
-    if (from >= 0)
-        (void)close(from);
-    if (folder >= 0)
-        (void)close(folder);
-    buf_free(&to);
-}
-
 /* Counts a refusal that is about this one file. */
 static void
 drain_blame(struct drain *d, const char *below, const struct os_id *id, int code)
 {
     struct drain_refused *r;
     bool alone = code == S3UP_USAGE || code == S3UP_EXISTS || code == S3UP_SOME ||
-                 (code == S3UP_DENIED && d->x->proven && !d->x->hopeless);
+                 (code == S3UP_DENIED && !d->x->hopeless);
 
     if (!d->refused || !alone)
         return;
@@ -15072,8 +15155,8 @@ drain_blame(struct drain *d, const char *below, const struct os_id *id, int code
     if (!r || r->now)
         return;
     r->now = true;
-    if (++r->runs >= d->quarantine)
-        drain_set_aside(d, below);
+    r->sure = code == S3UP_EXISTS || code == S3UP_USAGE;
+    d->blamed += !r->sure;
 }
 
 /* ---- a round ---- */
@@ -15104,11 +15187,8 @@ drain_next(void *owner, struct xfer_item *item)
         if (item->key.n <= KEY_MAX)
             return true;
         drain_blame(d, file->path, &file->id, S3UP_USAGE);
-        drain_say(d, (struct drain_word){.kind = DRAIN_FAILED,
-                                         .path = drain_path(d, file->path),
-                                         .key = drain_key(d, file->path),
-                                         .why = "its key would be longer than any may be",
-                                         .code = S3UP_USAGE});
+        drain_tell(d, DRAIN_FAILED, file->path, S3UP_USAGE,
+                   "its key would be longer than any may be");
     }
     return false;
 }
@@ -15123,14 +15203,14 @@ drain_hear(void *owner, const struct xfer_event *e)
 
     if (e->kind == XFER_FAILED && e->fail->code == S3UP_SKIPPED &&
         (fd = part_open_name(&name)) < 0 && errno == ENOENT) {
-        drain_say(d, (struct drain_word){.kind = DRAIN_NOTE,
-                                         .path = drain_path(d, below),
-                                         .why = "is gone: somebody else removed it"});
+        drain_tell(d, DRAIN_NOTE, below, S3UP_OK, "is gone: somebody else removed it");
         return;
     } else if (e->kind == XFER_FAILED && e->fail->code == S3UP_SKIPPED && fd >= 0) {
         (void)close(fd);
     }
     d->hear(d->owner, e);
+    /* What was not sent makes room for others, or it could keep them out for ever. */
+    d->begun -= e->kind == XFER_FAILED || e->kind == XFER_SAME;
     if (e->kind == XFER_FAILED) {
         d->failed = true;
         drain_blame(d, below, &e->up->file[0].id, (int)e->fail->code);
@@ -15149,11 +15229,8 @@ static void
 drain_name_rest(struct drain *d)
 {
     for (; d->at < d->n && !os_stop; d->at++)
-        drain_say(d, (struct drain_word){.kind = DRAIN_FAILED,
-                                         .path = drain_path(d, d->file[d->at].path),
-                                         .key = drain_key(d, d->file[d->at].path),
-                                         .why = "not tried, for the same reason",
-                                         .code = d->x->hopeless});
+        drain_tell(d, DRAIN_FAILED, d->file[d->at].path, d->x->hopeless,
+                   "not tried, for the same reason");
 }
 
 static void
@@ -15180,9 +15257,7 @@ drain_batch(struct drain *d, struct fail *f)
                                .lock = x->lock};
 
     for (; d->dry_run && d->at < d->n; d->at++)
-        drain_say(d, (struct drain_word){.kind = DRAIN_WOULD,
-                                         .path = drain_path(d, d->file[d->at].path),
-                                         .key = drain_key(d, d->file[d->at].path)});
+        drain_tell(d, DRAIN_WOULD, d->file[d->at].path, S3UP_OK, NULL);
     *d->moved_bytes += x->crew.moved;
     if (d->at < d->n && !x->hopeless) {
         *x = fresh;
@@ -15194,9 +15269,10 @@ drain_batch(struct drain *d, struct fail *f)
         drain_name_rest(d);
     free(d->behind.path);
     d->behind = (struct drain_file){.path = NULL};
-    if (d->n)
+    d->more |= d->at < d->n; /* --max-files was reached, maybe too early */
+    if (d->at)
         d->behind =
-            (struct drain_file){strdup(d->file[d->n - 1].path), d->file[d->n - 1].id};
+            (struct drain_file){strdup(d->file[d->at - 1].path), d->file[d->at - 1].id};
     drain_forget(d);
     return 0;
 }
@@ -15231,36 +15307,44 @@ drain_prune(struct drain *d, int folder, unsigned depth)
         (void)closedir(dir);
 }
 
-/* One pass: all that is ripe, batch by batch. If only a second look can tell, it waits
- * for that, once. */
+/* One pass: all that is ripe, batch by batch. What becomes so meanwhile is for the next
+ * one: where more comes all the time, none would end. If only a second look can tell, it
+ * waits for that, once. */
 static int
 drain_round(struct drain *d, struct fail *f)
 {
-    bool waited = d->watch >= 0;
+    bool waited = d->watch >= 0, all = false;
+    const int64_t since = os_ticks();
+    const struct os_time begun = os_now();
 
-    d->begin = os_now();
     d->trusted = drain_trusts_clock(d);
     d->by_look = d->failed = false;
+    d->open = 0;
+    if (os_earlier(&begun, &d->known)) /* the clock was set back */
+        d->known = (struct os_time){0, 0};
     drain_read_refused(d);
     for (;;) {
         if (drain_look(d, false, f) < 0)
             break;
-        if (!d->n && d->doubt && !waited && !os_stop &&
+        if ((!d->n || all) && d->doubt && !waited && !os_stop &&
             (!d->max_files || d->begun < d->max_files)) {
             log_say(LOG_NOTE, "the clock does not tell how long files were left alone: "
                               "they are looked at twice");
             os_sleep((int)d->doubt + 1);
             waited = d->by_look = true;
+            all = false;
             free(d->behind.path);
             d->behind = (struct drain_file){.path = NULL};
             continue;
         }
-        if (!d->n)
+        if (!d->n || all)
             break;
         if (drain_batch(d, f) < 0 || os_stop ||
             (d->max_files && d->begun >= d->max_files))
             break;
+        all = d->watch < 0 ? !d->more : os_ticks() - since >= DRAIN_AGAIN;
     }
+    d->failed |= d->n || (d->max_files && d->begun >= d->max_files);
     drain_forget(d);
     free(d->behind.path);
     d->behind = (struct drain_file){.path = NULL};
@@ -15268,7 +15352,7 @@ drain_round(struct drain *d, struct fail *f)
         drain_prune(d, d->root, 0);
     drain_write_refused(d);
     if (d->keep && !d->failed && !os_stop) /* else all of it is asked for again */
-        d->known = (struct os_time){d->begin.s - (d->settle + 999) / 1000, d->begin.ns};
+        d->known = (struct os_time){begun.s - (d->settle + 999) / 1000, begun.ns};
     return f->code == S3UP_OK ? 0 : -1;
 }
 
@@ -15280,7 +15364,6 @@ static int
 drain_lock(struct drain *d, bool wait, struct fail *f)
 {
     struct buf path = buf_upto(PATH_MAX);
-    struct stat info, there;
     int fd = os_open(d->dir, O_RDONLY | O_DIRECTORY, 0), rc;
 
     if (fd < 0)
@@ -15307,10 +15390,8 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
     }
     if (rc != 0 && os_stop)
         (void)fail_set(f, S3UP_INTERRUPTED, "interrupted");
-    if (f->code == S3UP_OK && !path.n &&
-        (fstat(fd, &info) != 0 || stat(d->dir, &there) != 0 ||
-         info.st_ino != there.st_ino || info.st_dev != there.st_dev))
-        (void)fail_set(f, S3UP_LATER, "%s was replaced a moment ago", d->dir);
+    if (f->code == S3UP_OK && !path.n)
+        (void)drain_is_there(d, fd, f);
     buf_free(&path);
     d->x->lock = fd;
     return f->code == S3UP_OK ? 0 : -1;
@@ -15319,7 +15400,7 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
 static int
 drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
 {
-    struct stat info;
+    struct stat info, to;
 
     d->root = d->moved = d->watch = -1;
     d->path = buf_upto(2 * PATH_MAX);
@@ -15335,11 +15416,17 @@ drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
     if (d->root < 0 || fstat(d->root, &info) != 0)
         return fail_sys(f, "read", d->dir);
     d->device = info.st_dev;
-    d->sealed = !d->keep && faccessat(d->root, ".", W_OK, AT_EACCESS) != 0;
+    /* Folders in it may still be writable, unless the file system is not, or there are
+     * none. */
+    d->sealed = !d->keep && faccessat(d->root, ".", W_OK, AT_EACCESS) != 0 &&
+                (errno == EROFS || (!watch && info.st_nlink == 2));
     if (d->move_to && !d->dry_run &&
         (!os_make_folders(d->move_to, 0777) ||
          (d->moved = os_open(d->move_to, O_RDONLY | O_DIRECTORY, 0)) < 0))
         return fail_sys(f, "write", d->move_to);
+    if (d->moved >= 0 && fstat(d->moved, &to) == 0 && to.st_ino == info.st_ino &&
+        to.st_dev == info.st_dev)
+        return fail_set(f, S3UP_USAGE, "--move-to: %s is the folder itself", d->dir);
     if (watch && (d->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) < 0)
         return fail_sys(f, "watch", d->dir);
     return 0;
@@ -15388,7 +15475,7 @@ drain_was_told(struct drain *d)
 
 /* Waits until something may be ripe. */
 static void
-drain_wait(struct drain *d)
+drain_wait(struct drain *d, struct fail *f)
 {
     int64_t now = os_ticks(),
             until = now + (d->files || d->unwatched ? DRAIN_AGAIN : DRAIN_IDLE);
@@ -15397,7 +15484,7 @@ drain_wait(struct drain *d)
         drain_due_in(d, d->settle > DRAIN_LULL ? d->settle : DRAIN_LULL);
     if (d->due && d->due < until)
         until = d->due;
-    while (!os_stop && (now = os_ticks()) < until) {
+    while (!os_stop && (now = os_ticks()) < until && drain_is_there(d, d->root, f)) {
         struct pollfd told = {.fd = d->watch, .events = POLLIN};
         int64_t left = until - now;
 
@@ -15422,7 +15509,8 @@ drain_run(struct drain *d, struct fail *f)
         if (d->watch >= 0)
             (void)drain_was_told(d); /* of what we did ourselves; all else is seen now: */
         stop = os_stop;
-        os_stop = 0; /* also who must stop says what still waits */
+        if (stop)
+            os_stop = 0; /* also who must stop says what still waits */
         if (drain_look(d, true, f) < 0)
             return -1;
         d->over(d->owner);
@@ -15433,7 +15521,7 @@ drain_run(struct drain *d, struct fail *f)
         if (d->watch < 0 || os_stop)
             return 0;
         d->begun = 0;
-        drain_wait(d);
+        drain_wait(d, f);
     }
 }
 
@@ -19757,13 +19845,18 @@ cli_drain_words(const struct cli *c, struct buf *dir, struct buf *target, struct
     buf_str(target, "s3://");
     json_init(&j, buf_span(&text));
     while ((event = json_next(&j)) != JSON_END && event != JSON_BAD)
-        if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "base_dir"))
-            (void)json_text(j.text, dir);
-        else if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "s3_bucket"))
-            (void)json_text(j.text, target);
+        if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "base_dir")) {
+            buf_clear(dir); /* said twice, the last counts */
+            if (!json_text(j.text, dir))
+                buf_clear(dir); /* half a path is another folder's */
+        } else if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "s3_bucket")) {
+            buf_cut(target, strlen("s3://"));
+            if (!json_text(j.text, target))
+                buf_cut(target, strlen("s3://"));
+        }
     buf_free(&text);
-    if (event == JSON_BAD || !dir->n || dir->bad || target->n == strlen("s3://") ||
-        memchr(dir->p, 0, dir->n))
+    if (event == JSON_BAD || !dir->n || dir->bad || target->n <= strlen("s3://") ||
+        memchr(dir->p, 0, dir->n) || memchr(target->p, 0, target->n))
         return fail_set(f, S3UP_USAGE,
                         "%s: there must be a JSON object in it: {\"base_dir\": \"DIR\", "
                         "\"s3_bucket\": \"BUCKET\"}",

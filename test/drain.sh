@@ -404,7 +404,7 @@ sec_turn() {
     echo 'a new one' >away/new
     touch -r d/replaced away/new
     mv away/new d/replaced
-    ended 3 # they changed
+    ended 0 # what is not at rest any more waits
     calm
     landed away t/
     is "$(left d)" 'edited grown held replaced '
