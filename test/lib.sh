@@ -39,9 +39,15 @@ if command -v timeout >/dev/null; then limit='timeout 30'; else limit=; fi
 
 # ---- what tests are made of ----
 
-stop_all() { # only what was started here, by its number
+# A number may be another process's by now: what is ours works in $W, or was told of it.
+is_ours() { # PID
+    case $(readlink "/proc/$1/cwd" 2>/dev/null) in "$W"/*) return ;; esac
+    [ -e "/proc/$1/cmdline" ] && tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null | grep -q -F "$W/"
+}
+
+stop_all() { # only what was started here
     while read -r pid; do
-        kill "$pid" 2>/dev/null
+        ! is_ours "$pid" || kill "$pid" 2>/dev/null
     done <"$W/pids"
 }
 
