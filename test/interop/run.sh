@@ -7,7 +7,9 @@
 # With -i, apt-get installs if we are root, and Go builds MinIO if there is a Go, to be kept in
 # ${XDG_CACHE_HOME:-~/.cache}/s3up-interop. Without it nothing is installed, so that stores
 # may be tested side by side; what is missing is skipped, and said so.
-# S3UP=FILE tests another s3up. CASES='mb killed' runs these alone. TMPDIR wants 8 GiB for each store; Swift, user xattrs.
+# S3UP=FILE tests another s3up. CASES='mb killed' runs these alone. ODD=1100 is how many odd names
+# the tree of `tree` has, 200 or more; without it RGW gets 10,000, and MinIO 500. TMPDIR wants
+# 8 GiB for each store; Swift, user xattrs.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
