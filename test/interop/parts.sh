@@ -280,7 +280,9 @@ rekey() { # SECRET: from now on the store's own user has it
     export AWS_SECRET_ACCESS_KEY="$1"
 }
 
+# The lock is this host's and no store's: one is enough.
 case_two_at_once() {
+    [ "$server" = rgw ] || { outcome - && return; }
     parts_begin || return
     begin --part-size 5M --limit-rate 24M "$W/large" $p/two
     stored 2
@@ -432,11 +434,10 @@ case_part_sums() {
     parts_begin || return
     { cat "$W/five" && printf x; } >"$W/over"
     for kind in auto sha256 crc64nvme crc32c crc32 md5 none; do
-        s3 put --json --part-size 5M --checksum $kind "$W/over" $p/sums
+        s3 put --json --part-size 5M --checksum $kind "$W/over" $p/sums/$kind
         want 0
         is "the number of parts" "$(numbers "$W/out" | wc -l)" 2
-        back "$W/over" sums
-        aws_to s3api head-object --bucket $pb --key sums --checksum-mode ENABLED
+        aws_to s3api head-object --bucket $pb --key sums/$kind --checksum-mode ENABLED
         check "aws-cli looks at it: $(tail -n 1 "$W/err")" "$code"
         python3 - "$W/out" "$W/over" 5242880 >"$W/sums" <<'P'
 import base64, hashlib, json, sys, zlib
@@ -472,7 +473,15 @@ P
             is "$name with --checksum $kind" "$found" "$wanted"
         done <"$W/sums"
     done
-    s3 rm $p/sums
+    rm -rf "$W/back.d"
+    aws_to s3 cp --quiet --recursive $p/sums/ "$W/back.d"
+    check "aws-cli reads: $(tail -n 1 "$W/err")" "$code"
+    for kind in auto sha256 crc64nvme crc32c crc32 md5 none; do
+        same "$W/over" "$W/back.d/$kind"
+    done
+    rm -rf "$W/back.d"
+    s3 rm -r --force $p/sums/
+    want 0
 }
 
 # ---- conditions ----

@@ -327,9 +327,9 @@ for server in $servers; do
             "use_https = $([ $scheme = http ] && echo False || echo True)" \
             "ca_certs_file = $ca" 'multipart_chunk_size_mb = 7' >"$W/s3cmd.cfg"
         for case in ${CASES:-$cases}; do
-            cell=ok with=
+            cell=ok with='' case_begun=$(now)
             "case_$case"
-            echo "$case $server-$scheme $cell" >>"$W/table"
+            echo "$case $server-$scheme $cell $(($(now) - case_begun))" >>"$W/table"
         done
     done
     "$here/$server.sh" stop "$W/$server"
@@ -345,7 +345,7 @@ if [ "$verbose" ]; then
     awk '
         !($2 in column) { column[$2] = ++columns; name[columns] = $2 }
         !($1 in row) { row[$1] = ++rows; title[rows] = $1 }
-        { cell[$1, $2] = $3 }
+        { cell[$1, $2] = $3 ($4 > 1 ? ", " $4 " s" : "") }
         END {
             printf "%-20s", ""
             for (c = 1; c <= columns; c++) printf "%-13s", name[c]

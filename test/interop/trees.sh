@@ -47,7 +47,7 @@ aws_bucket_is_empty() {
 # UTF-8.
 make_odd() { # FOLDER FILES
     python3 - "$@" <<'P'
-import os, random, sys
+import os, random, re, sys
 root, count, dice = os.fsencode(sys.argv[1]), int(sys.argv[2]), random.Random(5)
 odd = [' lead', 'trail ', 'a+b', '100%', '%41%2F', '&amp;', 'q"uo\'te', 'new\nline', 'tab\t',
        'cr\r', '\x01\x1b[31m\x7f', '-r', '--force', '-', 'back\\slash', 'é', 'e\u0301', '😀',
@@ -60,13 +60,16 @@ odd += [b'deep' + b'/d' * 200, b'/'.join([b'long' * 60] * 4), b'1/2', b'changed/
 odd += [b'bad\xff\xfe', b'cut\xc3', b'f\xe9e/x', b'half\xed\xa0\x80', b'over\xc0\xaf', b'\x80']
 signs = [c.encode() for c in 'abcxyz0189 +%&\'"\\<>?#;=@$!*(){}[]|^~`,:.-_\n\téß漢😀']
 folders = [b'']
+dots = re.compile(rb'(^|\\)\.\.?($|\\)') # MinIO takes \ for /, and refuses such
 def names():
     yield from odd
     while True:
         yield another()
 def another():
-    name = b''.join(dice.choices(signs, k=dice.randint(1, 30)))
-    if dice.random() < .03 and name not in (b'.', b'..'):
+    name = b'.'
+    while dots.search(name):
+        name = b''.join(dice.choices(signs, k=dice.randint(1, 30)))
+    if dice.random() < .03:
         folders.append(dice.choice(folders) + name + b'/')
         if len(folders[-1]) >= 400:
             folders.pop()
