@@ -9040,6 +9040,7 @@ struct part_file {
     int fd; /* -1 when closed */
     const char *path;
     struct os_id id; /* as it was when it was opened */
+    bool strict;     /* not even its name may have changed since */
 };
 
 /* How a file is found: by its path, or, in a tree, from the tree's root on and without
@@ -9213,7 +9214,8 @@ part_unchanged(const struct part_stretch *s, struct fail *f)
     struct os_id now;
 
     for (unsigned i = 0; i < s->files; i++)
-        if (!os_identify(s->file[i].fd, &now) || !os_same(&now, &s->file[i].id))
+        if (!os_identify(s->file[i].fd, &now) || !os_same(&now, &s->file[i].id) ||
+            (s->file[i].strict && !os_untouched(&now, &s->file[i].id)))
             return fail_set(f, S3UP_SKIPPED, "%s changed while it was being read",
                             s->file[i].path);
     return 0;
@@ -11625,10 +11627,11 @@ static const char xfer_is_touched[] =
 /* A file that will be removed was found to be at rest. That it still must be when it is
  * opened to be sent, or what is stored might be half of what somebody writes. */
 static int
-xfer_is_left_alone(const struct part_file *file, const struct os_id *was, struct fail *f)
+xfer_is_left_alone(struct part_file *file, const struct os_id *was, struct fail *f)
 {
     bool alone = os_untouched(&file->id, was) && os_lease(file->fd) != 0;
 
+    file->strict = true;
     (void)fcntl(file->fd, F_SETLEASE, F_UNLCK); /* nobody need wait for what comes now */
     return alone ? 0 : fail_set(f, S3UP_SKIPPED, xfer_is_touched, file->path);
 }
@@ -15193,20 +15196,28 @@ drain_next(void *owner, struct xfer_item *item)
     return false;
 }
 
+static bool
+drain_is_gone(const struct drain *d, const char *below)
+{
+    struct part_name name = {below, d->root, 0};
+    int fd = part_open_name(&name);
+
+    if (fd < 0)
+        return errno == ENOENT;
+    (void)close(fd);
+    return false;
+}
+
 static void
 drain_hear(void *owner, const struct xfer_event *e)
 {
     struct drain *d = owner;
     const char *below = e->up->file[0].path + e->up->below;
-    struct part_name name = {below, d->root, 0};
-    int fd;
 
     if (e->kind == XFER_FAILED && e->fail->code == S3UP_SKIPPED &&
-        (fd = part_open_name(&name)) < 0 && errno == ENOENT) {
+        drain_is_gone(d, below)) {
         drain_tell(d, DRAIN_NOTE, below, S3UP_OK, "is gone: somebody else removed it");
         return;
-    } else if (e->kind == XFER_FAILED && e->fail->code == S3UP_SKIPPED && fd >= 0) {
-        (void)close(fd);
     }
     d->hear(d->owner, e);
     /* What was not sent makes room for others, or it could keep them out for ever. */
