@@ -58,7 +58,7 @@ compile() # OUT SOURCE...
 {
     out=$1
     shift
-    $cc -static -std=c99 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -O1 -g -Itest -isystem "$bearssl/inc" \
+    $cc -static -std=c99 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -O1 -Itest -isystem "$bearssl/inc" \
         -o "$out" "$@" $lib >"$out.log" 2>&1
 }
 
@@ -137,6 +137,9 @@ one() # NAME
         *:test/fuzz_main.c) continue ;;
         # qemu hands over SO_ERROR with the numbers of its own machine; those of mips are others.
         mips:test/wire.c) continue ;;
+        # What readers make of bytes hangs on their order and on char's sign; sums, on the CPU.
+        mips:* | unsigned-char:* | *:test/fuzz_sums.c) ;;
+        *:test/fuzz_*) continue ;;
         esac
         [ -f "$source" ] || continue
         set -- "$source"
