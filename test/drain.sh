@@ -274,14 +274,14 @@ sec_limits() {
     cp -a d copy
     ctl reset
     runs=0
-    while [ -e d/large ] && [ $runs -lt 12 ]; do
+    while [ -e d/large ] && [ $runs -lt 30 ]; do
         runs=$((runs + 1))
         begin=$(ms)
-        drains 0 --settle 0 --max-time 1 -j 2 --limit-rate 7M --part-size 5M d s3://bkt/t
-        check test $(($(ms) - begin)) -lt 4000
+        drains 0 --settle 0 --max-time 2 -j 1 --limit-rate 6M --part-size 5M d s3://bkt/t
+        check test $(($(ms) - begin)) -lt 8000
         [ ! -e d/large ] || check test "$(find "$S3UP_STATE_DIR" -type f ! -name 'ledger*' | grep -c .)" -gt 0
     done
-    check test $runs -gt 1 -a $runs -lt 12
+    check test $runs -gt 1 -a $runs -lt 30
     is "$(left d) $(objects t/ | sed 's/^[0-9a-f]*\(-[0-9]\)/\1/')" ' -5 large'
     is "$(op CreateMultipartUpload) $(op CompleteMultipartUpload)" '1 1'
     # At most what was in flight when time was over goes twice.

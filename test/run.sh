@@ -5,9 +5,9 @@
 #
 # A suite prints what fails and ends with a line "N passed, M failed". One that ends without such
 # a line, or with another exit code than its count deserves, has failed as a whole. JOBS says
-# how many run at once (4: most of their time they wait). What was skipped is shown, and is counted nowhere.
+# how many run at once (2). What was skipped is shown, and is counted nowhere.
 set -u
-JOBS=${JOBS:-4}
+JOBS=${JOBS:-2}
 logs=$(mktemp -d) || exit 2
 trap 'rm -rf "$logs"' EXIT
 trap 'stop INT 130' INT
