@@ -69,11 +69,18 @@ hold() { # ARG...: behind get
     until_so are_noted 4 || fail "no four ranges were noted"
 }
 
+# The store writes a request down when it ends, and what was cut off ends a little later:
+# when the other side's end has come to it.
+is_alone() {
+    [ "$(ctl stats open)" = 0 ]
+}
+
 half() { # ARG...: the same, cut off
     hold "$@"
     kill -s INT "$pid"
     ended 130
     calm
+    until_so is_alone || fail 'the store still has what was cut off'
     ctl reset
 }
 

@@ -43,7 +43,7 @@
  *                           also opens in the clear
  *     --die-with-parent, --quiet
  *   s3d ctl PORT|@PORTFILE VERB [ARG...]
- *     the client of the door below. stats [NAME], log, heads, reset, clock SECONDS;
+ *     the client of the door below. stats [NAME], log, heads, reset, go, clock SECONDS;
  *     faults, quirks, keys: each ARG is a line, without any they come from stdin
  *   s3d sum md5|sha1|sha256|crc32|crc32c|crc64nvme
  *     digest of stdin: in hex, then in base64
@@ -55,6 +55,7 @@
  *   GET  /_s3d/heads   the raw heads
  *   POST /_s3d/faults, /_s3d/quirks, /_s3d/keys     the body's lines replace the old ones
  *   POST /_s3d/reset   counters, log and heads begin anew
+ *   POST /_s3d/go      what a stall holds up goes on at once
  *   POST /_s3d/clock   body: seconds to add to the system's time
  *
  * A fault rule: METHOD PATTERN ACTION[=ARG] [p=PERCENT] [n=COUNT] [after=K]
@@ -1015,6 +1016,7 @@ struct shared {
     uint64_t recent_n, connection_id, temp_id;
     uint64_t crowd;      /* bodies under way, as far as the fault counts them */
     uint64_t quirks;     /* bit per row of QUIRKS */
+    uint64_t go;         /* how often stalls were ended */
     int64_t clock;       /* seconds added to the system's time */
     uint64_t rate_next;  /* ns: when the next byte may pass, for --rate */
     uint64_t generation; /* of rules and keys; children read them again when it moves */
@@ -1806,6 +1808,24 @@ conn_rst(struct conn *c)
     conn_end(c);
 }
 
+/* Silence, until the time is over, somebody says go, or nobody listens any more: what was
+ * cut off ends, and is in the log, at once, and not in the middle of what comes next. */
+static void
+conn_stall(struct conn *c, double seconds)
+{
+    struct pollfd gone = {.fd = c->peer.fd, .events = POLLRDHUP};
+    uint64_t now = os_ns(), end, went = read_count(&g.sh->go);
+
+    seconds = seconds < 0 ? 0 : seconds > 86400 ? 86400 : seconds;
+    end = now + (uint64_t)(seconds * 1e9);
+    for (; now < end && read_count(&g.sh->go) == went; now = os_ns()) {
+        uint64_t ms = (end - now + 999999) / 1000000;
+
+        if (poll(&gone, 1, ms < 20 ? (int)ms : 20) > 0)
+            return;
+    }
+}
+
 /* Says goodbye, then reads on for a while: closing over unread bytes would send a RST
  * that can destroy the reply before the client has read it. */
 __attribute__((noreturn)) static void
@@ -2571,7 +2591,7 @@ body_halfway(struct conn *c)
     if (c->f[F_RESET_DURING].on)
         conn_rst(c);
     if (c->f[F_STALL_BODY].on)
-        os_sleep(c->f[F_STALL_BODY].num > 0 ? c->f[F_STALL_BODY].num : 5);
+        conn_stall(c, c->f[F_STALL_BODY].num > 0 ? c->f[F_STALL_BODY].num : 5);
 }
 
 /* The whole body through the digests that are on in s and into sink (NULL: dropped).
@@ -4110,7 +4130,7 @@ reply_body(struct conn *c, int64_t len)
 static void
 reply_faults(struct conn *c)
 {
-    os_sleep(c->f[F_STALL].num);
+    conn_stall(c, c->f[F_STALL].num);
     if (c->f[F_LOST_REPLY].on) {
         c->status = 0;
         conn_end(c);
@@ -6756,6 +6776,10 @@ door_post(struct conn *c, struct str what, struct str body)
         stats_reset();
         return true;
     }
+    if (str_is(what, "go")) {
+        count(&g.sh->go, 1);
+        return true;
+    }
     if (str_is(what, "faults") && rules_parse(body, try, &bad) >= 0)
         return config_set(g.sh->rules, body);
     if (str_is(what, "keys") && creds_parse(body, keys, &n) && n)
@@ -6799,7 +6823,7 @@ door_open(struct conn *c)
         door_file(c, "heads");
     } else {
         c->status = 404;
-        buf_s(&c->rbody, "stats log heads faults quirks keys reset clock\n");
+        buf_s(&c->rbody, "stats log heads faults quirks keys reset go clock\n");
     }
     reply_head(c, "Content-Type: text/plain");
     reply_send(c);
@@ -7586,7 +7610,7 @@ ctl(int argc, char **argv)
     int fd;
 
     if (argc < 1)
-        die("ctl PORT|@PORTFILE stats|log|heads|reset|faults|quirks|keys|clock");
+        die("ctl PORT|@PORTFILE stats|log|heads|reset|go|faults|quirks|keys|clock");
     for (int i = 0; *argv[0] == '@' && i < 100 && access(argv[0] + 1, R_OK) < 0; i++)
         os_sleep(0.1);
     line = *argv[0] == '@' ? os_slurp(argv[0] + 1, 64) : str_of(argv[0]);
@@ -7597,7 +7621,7 @@ ctl(int argc, char **argv)
         die("port %s: %s", str_c(line), strerror(errno));
     for (int i = 2; !get && i < argc; i++)
         buf_f(&body, "%s\n", argv[i]);
-    while (!get && !arg && strcmp(what, "reset") &&
+    while (!get && !arg && strcmp(what, "reset") && strcmp(what, "go") &&
            (n = read(0, piece, sizeof piece)) > 0)
         buf_add(&body, piece, (size_t)n);
     head =

@@ -196,12 +196,13 @@ sec_moving() {
     mkdir -p t out away
     echo outside >out/l
     for i in $(seq 100 199); do echo "$i" | tee "t/s$i" "t/v$i" "t/g$i" "t/l$i" >/dev/null; done
-    fault 'PutObject * stall=0.01'
+    fault 'PutObject * stall=60 after=20 n=1'
     begin put -r -j 1 --json t s3://bkt/m/
     until_so eval '[ "$(op PutObject)" -gt 20 ]'
     rm t/v*
     for f in t/g*; do echo more >>"$f"; done
     for f in t/l*; do ln -sf ../out/l "$f"; done
+    ctl go
     ended 3
     calm
     json "$T/out"
