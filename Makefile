@@ -151,14 +151,18 @@ vendor/build/musl-%/lib/libc.a: vendor/build/musl/pin.mk
 # A test includes "../s3up.c". Three ways to build one: as the product is built; hostile, by this
 # system's compiler and libc with sanitizers, buffers that begin with one byte, and no pauses; and
 # with libFuzzer. BearSSL itself is spared UBSan: it reads unaligned words on purpose.
-TEST_CFLAGS = $(S3UP) -Wno-missing-prototypes -Itest -g -O1
+TEST_CFLAGS = $(S3UP) -Wno-missing-prototypes -Itest -g $(LEVEL)
 SAN         = -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 HOSTILE     = $(SAN) -DBUF_FIRST=1 -DS3_PAUSE=1
 UNITS       = $(basename $(notdir $(wildcard test/unit.c test/sigv4.c test/wire.c test/journal.c)))
 FUZZ        = $(basename $(notdir $(filter-out %_main.c,$(wildcard test/fuzz_*.c))))
 T           = .build/test
 H           = .build/hostile
+LEVEL       = -O1
 .PHONY: test check hostile fuzz soak interop mutants bench demo
+
+# To optimise these takes longer than they then save.
+$T/fuzz_% $H/%: LEVEL = -O0
 
 $T/s3d $H/s3d: test/s3d.c
 $T/soak $H/soak: test/soak.c

@@ -369,7 +369,7 @@ struct plan {
     struct signer who;
     struct buf long_secret;
     bool must_fail; /* what is in it would break out of its line */
-    bool any_long;
+    bool is_long;
 };
 
 static bool
@@ -416,12 +416,7 @@ record(struct request *r, struct plan *p, struct span rec)
         p->who.id = f[0];
         p->who.secret = f[1];
         p->who.token = f[2];
-        buf_clear(&p->long_secret);
-        while (f[1].n && p->long_secret.n < REQ_TEXT)
-            buf_put(&p->long_secret, f[1]);
-        p->any_long |= span_is(kind, "K");
-        if (span_is(kind, "K"))
-            p->who.secret = buf_span(&p->long_secret);
+        p->is_long = span_is(kind, "K");
     } else if (span_is(kind, "r")) {
         p->who.region = f[0];
         p->who.service = f[1];
@@ -449,6 +444,12 @@ build(struct request *r, struct plan *p, struct span all)
     http_begin(r, "PUT", SPAN("host"), path);
     for (rest = all; span_cut(&rest, '\036', &rec);)
         record(r, p, rec);
+    if (!p->is_long || !p->who.secret.n)
+        return;
+    buf_clear(&p->long_secret);
+    while (p->long_secret.n < REQ_TEXT)
+        buf_put(&p->long_secret, p->who.secret);
+    p->who.secret = buf_span(&p->long_secret);
 }
 
 int
@@ -465,7 +466,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         build(&r, &p, c.s);
         bad = breaks_out(who->region) || breaks_out(who->service) ||
               breaks_out(who->id) || breaks_out(who->token);
-        small = size < 1000 && r.head.n < 50 && r.query.n < 50 && !p.any_long;
+        small = size < 1000 && r.head.n < 50 && r.query.n < 50 && !p.is_long;
         /* What goes into a URL is encoded; nothing can break out of it. */
         claim_signing(&r, *who, in_url, p.must_fail || (bad && !in_url),
                       small && !p.must_fail && (!bad || in_url));

@@ -5,7 +5,7 @@
 #
 # A suite prints what fails and ends with a line "N passed, M failed". One that ends without such
 # a line, or with another exit code than its count deserves, has failed as a whole. JOBS says
-# how many run at once (2). What was skipped is shown, and is counted nowhere.
+# how many run at once (2). What was skipped is shown, and is counted nowhere; so is how long each took.
 set -u
 JOBS=${JOBS:-2}
 logs=$(mktemp -d) || exit 2
@@ -35,7 +35,8 @@ done
 # All suites are one process group, which knows interrupts: a shell's own background does not.
 seq "$n" >"$logs/all"
 env --default-signal=INT,QUIT setsid xargs -a "$logs/all" -P "$JOBS" -I '{}' sh -c \
-    "sh $logs/{}.cmd >$logs/{}.log 2>&1 </dev/null; echo \$? >$logs/{}.code" &
+    "begun=\$(date +%s); sh $logs/{}.cmd >$logs/{}.log 2>&1 </dev/null
+    echo \$? \$((\$(date +%s) - begun)) >$logs/{}.code" &
 wait $!
 
 passed=0 failed=0 n=0
@@ -44,7 +45,8 @@ for suite; do
     log=$logs/$n.log
     counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed.*/\1 \2/p' "$log" | tail -n 1)
     good=${counts% *} bad=${counts#* }
-    code=$(cat "$logs/$n.code")
+    code=1 took=""
+    read -r code took <"$logs/$n.code"
     grep '^SKIPPED' "$log" | sed "s/^/${suite%% *}: /"
     if [ -z "$counts" ]; then
         good=0 bad=1
@@ -55,7 +57,7 @@ for suite; do
         echo "---- ${suite%% *} (exit $code): ${suite#* }"
         grep -v '^SKIPPED' "$log" | tail -n 60 | sed 's|^|    |'
     fi
-    printf '%-12s %6s passed, %s failed\n' "${suite%% *}" "$good" "$bad"
+    printf '%-12s %6s passed, %s failed %6s s\n' "${suite%% *}" "$good" "$bad" "${took:-?}"
     passed=$((passed + good)) failed=$((failed + bad))
 done
 echo "$passed passed, $failed failed"
