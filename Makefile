@@ -165,8 +165,8 @@ LEVEL       = -O1
 $T/fuzz_% $H/%: LEVEL = -O0
 
 $T/s3d $H/s3d: test/s3d.c
-$T/soak $H/soak: test/soak.c
-$T/spool $H/spool: test/spool.c
+$T/soak $H/soak: test/soak.c test/kit.h
+$T/spool $H/spool: test/spool.c test/kit.h
 $T/floor: test/floor.c
 $T/pty $H/pty: test/pty.c
 $T/s3d $H/s3d $T/soak $H/soak $T/spool $H/spool $T/floor $T/pty $H/pty:

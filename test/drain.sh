@@ -88,6 +88,26 @@ let_go() {
     wait "$holder"
 }
 
+# A file that grows, which nobody has open for most of the time; `grown` ends it.
+grow() { # FILE
+    (
+        i=0
+        until [ -e stop ] || [ $i -gt 2000 ]; do
+            i=$((i + 1))
+            echo $i >>"$1"
+            sleep 0.02
+        done
+    ) &
+    grower=$!
+    until_so test -s "$1"
+}
+
+grown() {
+    touch stop
+    wait $grower
+    rm stop
+}
+
 # run() where something is mounted; it ends with the run.
 mounts='' after='' # why not
 if [ "$(id -u)" != 0 ]; then
@@ -337,23 +357,13 @@ sec_settle() {
     drains 0 --settle 0 d s3://bkt/r
     is "$(left d)" ''
     let_go
-    # It grows, and nobody has it open most of the time.
-    (
-        i=0
-        until [ -e stop ] || [ $i -gt 2000 ]; do
-            i=$((i + 1))
-            echo $i >>d/grows
-            sleep 0.02
-        done
-    ) &
-    until_so test -s d/grows
+    grow d/grows
     for _ in 1 2 3; do
         drains 0 --json --settle 4 d s3://bkt/grow
         tally 0 0 0 0 1
         sleep 0.3
     done
-    touch stop
-    wait $!
+    grown
     is "$(objects grow/)" ''
     check test -s d/grows
     # A folder's name changes nothing about its files, a file's own name does.
@@ -439,21 +449,11 @@ sec_clock() {
     for by in -7200 -400000000; do
         echo $by >off
         echo x$by >d/two
-        (
-            i=0
-            until [ -e stop ] || [ $i -gt 2000 ]; do
-                i=$((i + 1))
-                echo $i >>d/grows
-                sleep 0.05
-            done
-        ) &
-        until_so test -s d/grows
+        grow d/grows
         begin=$(ms)
-        drains 0 --json --settle 1 d s3://bkt/by$by
-        check test $(($(ms) - begin)) -ge 1000
-        touch stop
-        wait $!
-        rm stop
+        drains 0 --json --settle 3 d s3://bkt/by$by
+        check test $(($(ms) - begin)) -ge 3000
+        grown
         tally 1 0 0 0 1
         is "$(left d)" 'grows '
         is "$(objects by$by/ | cut -c 34-)" two

@@ -1808,8 +1808,9 @@ conn_rst(struct conn *c)
     conn_end(c);
 }
 
-/* Silence, until the time is over, somebody says go, or nobody listens any more: what was
- * cut off ends, and is in the log, at once, and not in the middle of what comes next. */
+/* Silence, until the time is over or somebody says go. When nobody listens any more, the
+ * request ends where it is, and is in the log at once, not in the middle of what comes
+ * next. */
 static void
 conn_stall(struct conn *c, double seconds)
 {
@@ -1822,7 +1823,7 @@ conn_stall(struct conn *c, double seconds)
         uint64_t ms = (end - now + 999999) / 1000000;
 
         if (poll(&gone, 1, ms < 20 ? (int)ms : 20) > 0)
-            return;
+            conn_end(c);
     }
 }
 

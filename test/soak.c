@@ -39,31 +39,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#define TOOL "soak"
+#include "kit.h"
+
 enum { BLOCK = 4096, WORDS = BLOCK / 8 };
-
-__attribute__((noreturn)) static void
-die(const char *what)
-{
-    fprintf(stderr, "soak: %s: %s\n", what, strerror(errno));
-    exit(2);
-}
-
-/* splitmix64 */
-static uint64_t
-dice(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
-static uint64_t
-below(uint64_t *state, uint64_t n)
-{
-    return n ? dice(state) % n : 0;
-}
 
 static uint64_t
 now_us(void)
@@ -72,20 +51,6 @@ now_us(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
-static void
-sleep_us(uint64_t us)
-{
-    struct timespec t = {(time_t)(us / 1000000), (long)(us % 1000000 * 1000)};
-
-    nanosleep(&t, NULL);
-}
-
-static uint64_t
-number(const char *s)
-{
-    return strtoull(s, NULL, 10);
 }
 
 /* ---- processes ---- */
@@ -363,14 +328,6 @@ run_edit(char **arg)
 
 /* ---- a file that changes ---- */
 
-static volatile sig_atomic_t stop;
-
-static void
-on_term(int sig)
-{
-    stop = sig;
-}
-
 struct writer {
     uint64_t seed, change; /* the number of the last change */
     int fd;
@@ -479,10 +436,9 @@ static int
 run_write(char **arg)
 {
     struct writer w = {.seed = number(arg[0]), .fd = -1, .path = arg[2]};
-    struct sigaction term = {.sa_handler = on_term};
     uint64_t most = number(arg[1]);
 
-    sigaction(SIGTERM, &term, NULL);
+    until_term();
     w.history = fopen(arg[3], "w");
     if (!w.history)
         die(arg[3]);

@@ -46,29 +46,8 @@
 #include <time.h>
 #include <unistd.h>
 
-__attribute__((noreturn)) static void
-die(const char *what)
-{
-    fprintf(stderr, "spool: %s: %s\n", what, strerror(errno));
-    exit(2);
-}
-
-/* splitmix64 */
-static uint64_t
-dice(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
-static uint64_t
-below(uint64_t *state, uint64_t n)
-{
-    return n ? dice(state) % n : 0;
-}
+#define TOOL "spool"
+#include "kit.h"
 
 static void *
 some(size_t n)
@@ -78,22 +57,6 @@ some(size_t n)
     if (!p)
         die("memory");
     return p;
-}
-
-static volatile sig_atomic_t stop;
-
-static void
-on_term(int sig)
-{
-    stop = sig;
-}
-
-static void
-until_term(void)
-{
-    struct sigaction term = {.sa_handler = on_term};
-
-    sigaction(SIGTERM, &term, NULL);
 }
 
 /* ---- MD5 (RFC 1321), and ETags as S3 makes them of it ---- */
@@ -405,7 +368,7 @@ rename_file(struct writer *w, struct file *f, bool by_link)
         (void)unlinkat(w->dir, f->name, 0);
         if (fstatat(w->dir, name, &info, AT_SYMLINK_NOFOLLOW) != 0 || info.st_nlink == 1)
             break;
-        nanosleep(&(struct timespec){0, 1000000}, NULL);
+        sleep_us(1000);
     }
     renamed(w, f, name, 's');
 }
@@ -586,8 +549,8 @@ run_write(char **arg)
     struct writer *w = some(sizeof *w);
 
     until_term();
-    w->seed = strtoull(arg[0], NULL, 10);
-    w->part = strtoull(arg[3], NULL, 10);
+    w->seed = number(arg[0]);
+    w->part = number(arg[3]);
     w->dir = open(arg[1], O_RDONLY | O_DIRECTORY);
     w->book = fopen(arg[2], "w");
     if (w->dir < 0 || !w->book)
@@ -597,7 +560,7 @@ run_write(char **arg)
     while (!stop) {
         for (uint64_t n = below(&w->seed, 30); n-- > 0 && !stop;)
             step(w);
-        nanosleep(&(struct timespec){0, (long)below(&w->seed, 20000000)}, NULL);
+        sleep_us(below(&w->seed, 20000));
     }
     for (struct file *f = w->file; f < w->file + LIVE; f++)
         while (f->name[0] && f->fd >= 0)
@@ -1074,7 +1037,7 @@ run_hold(char **arg)
     }
     close(open(arg[1], O_WRONLY | O_CREAT, 0644));
     while (!stop)
-        nanosleep(&(struct timespec){0, 20000000}, NULL);
+        sleep_us(20000);
     return 0;
 }
 
