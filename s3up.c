@@ -10169,8 +10169,8 @@ struct xfer_copy {
 
 /* A file, or several in a row, on the way to one object; or an object on the way to a
  * file, or to another object. */
-struct xfer_up {
-    struct xfer_up *next;
+struct xfer_load {
+    struct xfer_load *next;
     uint32_t serial;
     struct jrn_source *file; /* as they are now */
     unsigned files;
@@ -10220,7 +10220,7 @@ struct xfer_event {
         XFER_SAME,
         XFER_FAILED
     } kind;
-    const struct xfer_up *up;
+    const struct xfer_load *load;
     unsigned number;  /* of the part */
     const char *text; /* why it starts over */
     const struct fail *fail;
@@ -10234,10 +10234,10 @@ struct xfer {
     struct span bucket;
     struct crew crew;
     struct jrn_ledger ledger;
-    const char *ring;    /* of the stream, if there is one */
-    int64_t since;       /* ticks when the run began: what is younger was written by it */
-    struct xfer_up *ups; /* under way */
-    uint32_t serial;     /* of the last that was begun */
+    const char *ring; /* of the stream, if there is one */
+    int64_t since;    /* ticks when the run began: what is younger was written by it */
+    struct xfer_load *loads; /* under way */
+    uint32_t serial;         /* of the last that was begun */
     struct xfer_doing {
         uint32_t serial, number;
         uint32_t next[CREW_BATCH]; /* serials of whole files that it sends after that */
@@ -11976,14 +11976,14 @@ xfer_say(const struct xfer *x, struct xfer_event e)
 
 /* A producer whose stream nobody wants any more must not live on for it. */
 static void
-xfer_free_stream(struct xfer_up *up)
+xfer_free_stream(struct xfer_load *load)
 {
-    struct xfer_stream *s = up->stream;
+    struct xfer_stream *s = load->stream;
 
     if (!s)
         return;
     if (s->ring)
-        (void)munmap(s->ring, s->places * (size_t)up->plan.part);
+        (void)munmap(s->ring, s->places * (size_t)load->plan.part);
     (void)close(s->fd);
     if (s->producer) {
         (void)kill(s->producer, SIGTERM);
@@ -11991,71 +11991,71 @@ xfer_free_stream(struct xfer_up *up)
             continue;
     }
     free(s);
-    up->stream = NULL;
+    load->stream = NULL;
 }
 
 static void
-xfer_free(struct xfer_up *up)
+xfer_free(struct xfer_load *load)
 {
-    for (unsigned i = 0; i < up->files; i++)
-        free(up->file[i].path);
-    if (!up->files && up->file)
-        free(up->file[0].path);
-    free(up->file);
-    free(up->given);
-    xfer_free_stream(up);
-    buf_free(&up->key);
-    jrn_free(&up->facts);
-    jrn_close(&up->journal);
-    if (up->copy) {
-        buf_free(&up->copy->source);
-        buf_free(&up->copy->text);
-        free(up->copy);
+    for (unsigned i = 0; i < load->files; i++)
+        free(load->file[i].path);
+    if (!load->files && load->file)
+        free(load->file[0].path);
+    free(load->file);
+    free(load->given);
+    xfer_free_stream(load);
+    buf_free(&load->key);
+    jrn_free(&load->facts);
+    jrn_close(&load->journal);
+    if (load->copy) {
+        buf_free(&load->copy->source);
+        buf_free(&load->copy->text);
+        free(load->copy);
     }
-    part_leave(&up->place);
-    if (up->temp >= 0)
-        (void)close(up->temp); /* what counts was synced */
-    free(up);
+    part_leave(&load->place);
+    if (load->temp >= 0)
+        (void)close(load->temp); /* what counts was synced */
+    free(load);
 }
 
 static struct part_name
-xfer_name(const struct xfer_up *up, unsigned file)
+xfer_name(const struct xfer_load *load, unsigned file)
 {
-    return (struct part_name){up->file[file].path, up->root, up->below};
+    return (struct part_name){load->file[file].path, load->root, load->below};
 }
 
 /* Looks at the files: what they are, and how large all of them. */
 static int
-xfer_look(struct xfer_up *up, struct fail *f)
+xfer_look(struct xfer_load *load, struct fail *f)
 {
     struct part_file file;
 
-    up->plan.size = 0;
-    for (unsigned i = 0; i < up->files; i++) {
-        struct part_name name = xfer_name(up, i);
+    load->plan.size = 0;
+    for (unsigned i = 0; i < load->files; i++) {
+        struct part_name name = xfer_name(load, i);
 
         if (part_open(&file, &name, f) < 0)
             return -1;
         part_close(&file);
-        up->file[i].id = file.id;
-        if (file.id.size > INT64_MAX - up->plan.size)
-            return fail_set(f, S3UP_USAGE, "%s is too large", up->file[i].path);
-        up->plan.size += file.id.size;
+        load->file[i].id = file.id;
+        if (file.id.size > INT64_MAX - load->plan.size)
+            return fail_set(f, S3UP_USAGE, "%s is too large", load->file[i].path);
+        load->plan.size += file.id.size;
     }
     return 0;
 }
 
 /* Are they still what they were when they were looked at? */
 static bool
-xfer_unchanged(const struct xfer_up *up)
+xfer_unchanged(const struct xfer_load *load)
 {
     struct fail unread = {S3UP_OK, ""};
     struct part_file file;
 
-    for (unsigned i = 0; i < up->files; i++) {
-        struct part_name name = xfer_name(up, i);
+    for (unsigned i = 0; i < load->files; i++) {
+        struct part_name name = xfer_name(load, i);
 
-        if (part_open_again(&file, &name, &up->file[i].id, &unread) < 0)
+        if (part_open_again(&file, &name, &load->file[i].id, &unread) < 0)
             return false;
         part_close(&file);
     }
@@ -12065,7 +12065,7 @@ xfer_unchanged(const struct xfer_up *up)
 /* The digest of all that Create is told about the object: an upload that was created with
  * something else is another upload. */
 static void
-xfer_digest(const struct xfer *x, const struct xfer_up *up, char out[SIG_HEX])
+xfer_digest(const struct xfer *x, const struct xfer_load *load, char out[SIG_HEX])
 {
     unsigned char digest[SHA256_SIZE];
     struct sum sum;
@@ -12076,8 +12076,8 @@ xfer_digest(const struct xfer *x, const struct xfer_up *up, char out[SIG_HEX])
         sum_add(&sum, x->wish->heads[i].value.p, x->wish->heads[i].value.n);
         sum_add(&sum, "\n", 1);
     }
-    if (up->type)
-        sum_add(&sum, up->type, strlen(up->type));
+    if (load->type)
+        sum_add(&sum, load->type, strlen(load->type));
     sum_add(&sum, xfer_sum_name(&x->sums), strlen(xfer_sum_name(&x->sums)));
     sum_end(&sum, digest);
     sig_hex(digest, out);
@@ -12098,18 +12098,18 @@ xfer_is_of(const struct jrn *j, const struct jrn_facts *k, const struct jrn_what
 
 /* Where the journal of a transfer is, or would be; empty if there is no place for it. */
 static int
-xfer_put_journal(const struct xfer *x, const struct xfer_up *up, struct buf *out,
+xfer_put_journal(const struct xfer *x, const struct xfer_load *load, struct buf *out,
                  struct fail *f)
 {
     struct buf source = buf_upto(PATH_MAX), endpoint = buf_upto(URL_MAX);
-    struct jrn_what what = {up->down        ? "get"
-                            : up->files > 1 ? "concat"
-                                            : "put",
+    struct jrn_what what = {load->down        ? "get"
+                            : load->files > 1 ? "concat"
+                                              : "put",
                             NULL,
                             {NULL, 0},
                             x->bucket,
-                            buf_span(&up->key)};
-    int rc = xfer_absolute(up->file[0].path, &source, f);
+                            buf_span(&load->key)};
+    int rc = xfer_absolute(load->file[0].path, &source, f);
 
     xfer_put_endpoint(x->st, &endpoint);
     what.source = buf_text(&source);
@@ -12126,18 +12126,18 @@ xfer_put_journal(const struct xfer *x, const struct xfer_up *up, struct buf *out
 /* Opens the journal of a transfer. 1: it says something, 0: it is new. Where there is no
  * place for one, the transfer goes on without. */
 static int
-xfer_open_journal(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_open_journal(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     struct buf endpoint = buf_upto(URL_MAX);
-    struct jrn_what what = {.bucket = x->bucket, .key = buf_span(&up->key)};
+    struct jrn_what what = {.bucket = x->bucket, .key = buf_span(&load->key)};
     struct fail now = {S3UP_OK, ""};
     int rc;
 
-    buf_clear(&up->journal.path); /* if it is tried once more */
-    rc = xfer_put_journal(x, up, &up->journal.path, f);
-    if (rc < 0 || !up->journal.path.n)
+    buf_clear(&load->journal.path); /* if it is tried once more */
+    rc = xfer_put_journal(x, load, &load->journal.path, f);
+    if (rc < 0 || !load->journal.path.n)
         return rc;
-    rc = jrn_open(&up->journal, true, &up->facts, &now);
+    rc = jrn_open(&load->journal, true, &load->facts, &now);
     if (rc < 0 && now.code == S3UP_LATER) {
         log_say(LOG_WARN,
                 "%s: going on without a journal; if this run ends early, "
@@ -12149,7 +12149,7 @@ xfer_open_journal(struct xfer *x, struct xfer_up *up, struct fail *f)
         return fail_set(f, now.code, "%s", now.text);
     xfer_put_endpoint(x->st, &endpoint);
     what.endpoint = buf_span(&endpoint);
-    if (rc > 0 && xfer_is_of(&up->journal, &up->facts, &what, f) < 0)
+    if (rc > 0 && xfer_is_of(&load->journal, &load->facts, &what, f) < 0)
         rc = -1;
     buf_free(&endpoint);
     return rc;
@@ -12157,17 +12157,17 @@ xfer_open_journal(struct xfer *x, struct xfer_up *up, struct fail *f)
 
 /* Writes what identifies the upload: what is read, and where it goes. */
 static int
-xfer_write_facts(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_write_facts(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    struct jrn *j = &up->journal;
+    struct jrn *j = &load->journal;
     struct buf text = buf_upto(PATH_MAX);
     int rc = 0;
 
-    for (unsigned i = 0; i < up->files && rc == 0; i++) {
-        const struct os_id *id = &up->file[i].id;
+    for (unsigned i = 0; i < load->files && rc == 0; i++) {
+        const struct os_id *id = &load->file[i].id;
 
         buf_clear(&text);
-        if (xfer_absolute(up->file[i].path, &text, f) < 0)
+        if (xfer_absolute(load->file[i].path, &text, f) < 0)
             rc = -1;
         jrn_begin(j, "source");
         jrn_value(j, buf_span(&text));
@@ -12179,19 +12179,19 @@ xfer_write_facts(struct xfer *x, struct xfer_up *up, struct fail *f)
     jrn_begin(j, "target");
     jrn_value(j, buf_span(&text));
     jrn_value(j, x->bucket);
-    jrn_value(j, buf_span(&up->key));
+    jrn_value(j, buf_span(&load->key));
     rc = rc < 0 ? rc : jrn_end(j, f);
     jrn_begin(j, "part-size");
-    jrn_value_number(j, (uint64_t)up->plan.part);
+    jrn_value_number(j, (uint64_t)load->plan.part);
     rc = rc < 0 ? rc : jrn_end(j, f);
     jrn_begin(j, "checksum");
-    jrn_value(j, span_of(up->facts.checksum));
+    jrn_value(j, span_of(load->facts.checksum));
     rc = rc < 0 ? rc : jrn_end(j, f);
     jrn_begin(j, "headers");
-    jrn_value(j, span_of(up->facts.headers));
+    jrn_value(j, span_of(load->facts.headers));
     rc = rc < 0 ? rc : jrn_end(j, f);
     jrn_begin(j, "id");
-    jrn_value(j, span_of(up->facts.id));
+    jrn_value(j, span_of(load->facts.id));
     rc = rc < 0 ? rc : jrn_end(j, f);
     buf_free(&text);
     return rc;
@@ -12199,62 +12199,62 @@ xfer_write_facts(struct xfer *x, struct xfer_up *up, struct fail *f)
 
 /* A journal that cannot be written any more is given up, not the upload. */
 static void
-xfer_lose_journal(struct xfer_up *up, const struct fail *why)
+xfer_lose_journal(struct xfer_load *load, const struct fail *why)
 {
-    if (up->journal.fd >= 0 && !up->journal.lost)
+    if (load->journal.fd >= 0 && !load->journal.lost)
         log_say(LOG_WARN, "%s: the journal stays as it is, and this run goes on",
                 why->text);
-    up->journal.lost = true; /* its lines so far are true */
+    load->journal.lost = true; /* its lines so far are true */
 }
 
 /* What the journal says is over. */
 static void
-xfer_reset(struct xfer_up *up)
+xfer_reset(struct xfer_load *load)
 {
     struct fail f = {S3UP_OK, ""};
 
-    if (jrn_reset(&up->journal, &f) < 0)
-        xfer_lose_journal(up, &f);
+    if (jrn_reset(&load->journal, &f) < 0)
+        xfer_lose_journal(load, &f);
 }
 
 /* Asks the store for a new upload. */
 static int
-xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_create(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     struct s3_call call =
-        s3_to("CreateMultipartUpload", "POST", x->bucket, buf_span(&up->key));
-    bool has_kind = x->sums.has_kind && !up->copy; /* we do not see what is copied */
+        s3_to("CreateMultipartUpload", "POST", x->bucket, buf_span(&load->key));
+    bool has_kind = x->sums.has_kind && !load->copy; /* we do not see what is copied */
     const char *algorithm = has_kind ? xfer_names[x->sums.kind].algorithm : NULL;
     struct buf mtime = buf_upto(64);
     struct fail now = {S3UP_OK, ""};
     int rc;
 
-    jrn_forget(&up->facts);
-    s3_copy_name(up->facts.checksum, sizeof up->facts.checksum,
+    jrn_forget(&load->facts);
+    s3_copy_name(load->facts.checksum, sizeof load->facts.checksum,
                  span_of(xfer_sum_name(&x->sums)));
-    xfer_digest(x, up, up->facts.headers);
-    up->facts.part_size = (uint64_t)up->plan.part;
-    if (xfer_token(up->facts.id, f) < 0)
+    xfer_digest(x, load, load->facts.headers);
+    load->facts.part_size = (uint64_t)load->plan.part;
+    if (xfer_token(load->facts.id, f) < 0)
         return -1;
-    if (xfer_write_facts(x, up, &now) < 0 || jrn_sync(&up->journal, &now) < 0) {
+    if (xfer_write_facts(x, load, &now) < 0 || jrn_sync(&load->journal, &now) < 0) {
         if (now.code != S3UP_LATER)
             return fail_set(f, now.code, "%s", now.text);
-        xfer_lose_journal(up, &now);
+        xfer_lose_journal(load, &now);
     }
-    if (up->type)
-        s3_header(&call, "content-type", span_of(up->type));
-    if (up->files == 1 && xfer_put_mtime(&mtime, up->file[0].id.modified))
+    if (load->type)
+        s3_header(&call, "content-type", span_of(load->type));
+    if (load->files == 1 && xfer_put_mtime(&mtime, load->file[0].id.modified))
         s3_header(&call, XFER_MTIME, buf_span(&mtime));
-    for (unsigned i = 0; up->copy && i < up->copy->n; i++)
-        s3_header(&call, up->copy->head[i].name, up->copy->head[i].value);
+    for (unsigned i = 0; load->copy && i < load->copy->n; i++)
+        s3_header(&call, load->copy->head[i].name, load->copy->head[i].value);
     for (unsigned i = 0; i < x->wish->n; i++)
         s3_header(&call, x->wish->heads[i].name, x->wish->heads[i].value);
-    s3_header(&call, "x-amz-meta-s3up-id", span_of(up->facts.id));
+    s3_header(&call, "x-amz-meta-s3up-id", span_of(load->facts.id));
     if (algorithm)
         s3_header(&call, "x-amz-checksum-algorithm", span_of(algorithm));
     if (algorithm && x->sums.kind == SUM_CRC64NVME)
         s3_header(&call, "x-amz-checksum-type", SPAN("FULL_OBJECT"));
-    rc = s3_create_upload(x->st, &call, &up->facts.upload, f);
+    rc = s3_create_upload(x->st, &call, &load->facts.upload, f);
     buf_free(&mtime);
     if (rc < 0 && xfer_is_nowhere(x->st))
         x->hopeless = f->code;
@@ -12262,21 +12262,21 @@ xfer_create(struct xfer *x, struct xfer_up *up, struct fail *f)
         return -1;
     x->proven = true;
     now = (struct fail){S3UP_OK, ""};
-    jrn_begin(&up->journal, "upload");
-    jrn_value(&up->journal, buf_span(&up->facts.upload));
-    if (jrn_end(&up->journal, &now) < 0 || jrn_sync(&up->journal, &now) < 0)
-        xfer_lose_journal(up, &now);
-    up->orphan = up->journal.fd < 0 || up->journal.lost;
-    up->ahead = 1;
-    up->found = 0;
-    xfer_say(x, (struct xfer_event){.kind = XFER_START, .up = up});
+    jrn_begin(&load->journal, "upload");
+    jrn_value(&load->journal, buf_span(&load->facts.upload));
+    if (jrn_end(&load->journal, &now) < 0 || jrn_sync(&load->journal, &now) < 0)
+        xfer_lose_journal(load, &now);
+    load->orphan = load->journal.fd < 0 || load->journal.lost;
+    load->ahead = 1;
+    load->found = 0;
+    xfer_say(x, (struct xfer_event){.kind = XFER_START, .load = load});
     return 0;
 }
 
 /* Has the store forget an upload. Somebody who asks us to stop waits a moment for that,
  * or asks again. */
 static void
-xfer_abort(struct xfer *x, struct xfer_up *up)
+xfer_abort(struct xfer *x, struct xfer_load *load)
 {
     unsigned retries = x->st->config.retries;
     int64_t limit = x->st->origin.limit;
@@ -12288,9 +12288,9 @@ xfer_abort(struct xfer *x, struct xfer_up *up)
         x->st->origin.limit = XFER_PARTING;
         os_stop = 0;
     }
-    if (up->facts.upload.n &&
-        s3_abort_upload(x->st, x->bucket, buf_span(&up->key), buf_span(&up->facts.upload),
-                        &f) < 0 &&
+    if (load->facts.upload.n &&
+        s3_abort_upload(x->st, x->bucket, buf_span(&load->key),
+                        buf_span(&load->facts.upload), &f) < 0 &&
         f.code != S3UP_MISSING)
         log_say(LOG_WARN,
                 "the old upload could not be aborted (%s); s3up sweep removes it",
@@ -12300,8 +12300,8 @@ xfer_abort(struct xfer *x, struct xfer_up *up)
         x->st->origin.limit = limit;
         os_stop = stop;
     }
-    jrn_forget(&up->facts);
-    up->orphan = false;
+    jrn_forget(&load->facts);
+    load->orphan = false;
 }
 
 /* A hand has come to the end of an order: which is it at now? */
@@ -12314,26 +12314,26 @@ xfer_step(struct xfer_doing *d)
 
 /* What a worker that was ended has left. */
 static void
-xfer_clean_up(struct xfer_up *up)
+xfer_clean_up(struct xfer_load *load)
 {
-    struct part_name name = xfer_name(up, 0);
+    struct part_name name = xfer_name(load, 0);
     struct fail unread = {S3UP_OK, ""};
 
-    if (up->place.folder >= 0 || part_find(&up->place, &name, &unread) == 0)
-        part_drop_temp(&up->place);
-    part_leave(&up->place);
+    if (load->place.folder >= 0 || part_find(&load->place, &name, &unread) == 0)
+        part_drop_temp(&load->place);
+    part_leave(&load->place);
 }
 
 /* Nobody is at work on a file of one request any more. Its worker may have been further
  * than we know. */
 static void
-xfer_hand_back(struct xfer_up *up)
+xfer_hand_back(struct xfer_load *load)
 {
-    up->given[1] = 0;
-    up->ahead = 1;
-    up->flying--;
-    if (up->down && up->whole)
-        xfer_clean_up(up);
+    load->given[1] = 0;
+    load->ahead = 1;
+    load->flying--;
+    if (load->down && load->whole)
+        xfer_clean_up(load);
 }
 
 /* What a worker that is gone was to send later, somebody else must send. */
@@ -12341,29 +12341,29 @@ static void
 xfer_inherit(struct xfer *x, struct xfer_doing *d)
 {
     for (xfer_step(d); d->serial; xfer_step(d))
-        for (struct xfer_up *up = x->ups; up; up = up->next)
-            if (up->serial == d->serial)
-                xfer_hand_back(up);
+        for (struct xfer_load *load = x->loads; load; load = load->next)
+            if (load->serial == d->serial)
+                xfer_hand_back(load);
 }
 
 /* Ends the workers that are at work on it. */
 static void
-xfer_recall(struct xfer *x, struct xfer_up *up)
+xfer_recall(struct xfer *x, struct xfer_load *load)
 {
     bool any = false;
 
     for (unsigned i = 0; i < x->crew.most; i++)
-        if (x->crew.hand[i].busy && x->doing[i].serial == up->serial) {
+        if (x->crew.hand[i].busy && x->doing[i].serial == load->serial) {
             crew_dismiss(&x->crew, i);
             any = true;
             xfer_inherit(x, &x->doing[i]);
         }
-    if ((any || up->deaths) && up->down && up->whole)
-        xfer_clean_up(up);
-    up->flying = 0;
-    up->ahead = 1;
-    if (up->given)
-        memset(up->given, 0, up->whole ? 2 : PARTS_MAX + 1);
+    if ((any || load->deaths) && load->down && load->whole)
+        xfer_clean_up(load);
+    load->flying = 0;
+    load->ahead = 1;
+    if (load->given)
+        memset(load->given, 0, load->whole ? 2 : PARTS_MAX + 1);
 }
 
 static const char xfer_is_new[] = "the file changed while it was being sent";
@@ -12371,68 +12371,68 @@ static const char xfer_is_gone[] = "the store does not know the upload any more"
 
 /* Begins anew, once in a run: a file that changes all the time is not sent. */
 static int
-xfer_over(struct xfer *x, struct xfer_up *up, const char *why, struct fail *f)
+xfer_over(struct xfer *x, struct xfer_load *load, const char *why, struct fail *f)
 {
-    bool again = up->again;
+    bool again = load->again;
 
-    xfer_recall(x, up);
-    xfer_abort(x, up);
-    if (up->copy)
-        return fail_set(f, S3UP_LATER, "%s: %s", up->file[0].path, why);
-    if (up->stream)
+    xfer_recall(x, load);
+    xfer_abort(x, load);
+    if (load->copy)
+        return fail_set(f, S3UP_LATER, "%s: %s", load->file[0].path, why);
+    if (load->stream)
         return fail_set(f, S3UP_LATER,
                         "%s: %s, and what was read from a stream cannot be read again",
-                        up->file[0].path, why);
+                        load->file[0].path, why);
     if (again) {
-        jrn_remove(&up->journal);
+        jrn_remove(&load->journal);
         return fail_set(f, S3UP_SKIPPED, "%s: %s, again: it was not sent",
-                        up->file[0].path, why);
+                        load->file[0].path, why);
     }
-    up->again = true;
-    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .up = up, .text = why});
-    if (xfer_look(up, f) < 0 ||
-        part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0)
+    load->again = true;
+    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .load = load, .text = why});
+    if (xfer_look(load, f) < 0 ||
+        part_plan(&load->plan, load->plan.size, x->wish->part_size, f) < 0)
         return -1;
-    xfer_reset(up);
-    return xfer_create(x, up, f);
+    xfer_reset(load);
+    return xfer_create(x, load, f);
 }
 
 /* ---- an upload that was begun by an earlier run ---- */
 
 /* Which files a part lies in: s.files of them from number *first on. */
 static struct part_stretch
-xfer_cut(const struct xfer_up *up, unsigned number, unsigned *first)
+xfer_cut(const struct xfer_load *load, unsigned number, unsigned *first)
 {
-    struct part_stretch s = {.at = (int64_t)(number - 1) * up->plan.part,
-                             .length = part_length(&up->plan, number)};
+    struct part_stretch s = {.at = (int64_t)(number - 1) * load->plan.part,
+                             .length = part_length(&load->plan, number)};
     int64_t end;
     unsigned i = 0;
 
-    while (i + 1 < up->files && s.at >= up->file[i].id.size)
-        s.at -= up->file[i++].id.size;
+    while (i + 1 < load->files && s.at >= load->file[i].id.size)
+        s.at -= load->file[i++].id.size;
     *first = i;
     end = s.at + s.length;
-    while (i < up->files && end > 0)
-        end -= up->file[i++].id.size;
+    while (i < load->files && end > 0)
+        end -= load->file[i++].id.size;
     s.files = i > *first ? i - *first : 1;
     return s;
 }
 
 /* Sums a part as the files are now. */
 static int
-xfer_sum_part(const struct xfer_up *up, unsigned number, struct part_sums *sums,
+xfer_sum_part(const struct xfer_load *load, unsigned number, struct part_sums *sums,
               struct fail *f)
 {
     unsigned first, opened = 0;
-    struct part_stretch s = xfer_cut(up, number, &first);
+    struct part_stretch s = xfer_cut(load, number, &first);
     struct part_file *file = calloc(s.files, sizeof *file);
 
     if (!file)
         return fail_set(f, S3UP_LATER, "no memory");
     for (; opened < s.files && f->code == S3UP_OK; opened++) {
-        struct part_name name = xfer_name(up, first + opened);
+        struct part_name name = xfer_name(load, first + opened);
 
-        (void)part_open_again(&file[opened], &name, &up->file[first + opened].id, f);
+        (void)part_open_again(&file[opened], &name, &load->file[first + opened].id, f);
     }
     s.file = file;
     if (f->code == S3UP_OK)
@@ -12446,17 +12446,18 @@ xfer_sum_part(const struct xfer_up *up, unsigned number, struct part_sums *sums,
 /* The kind of sum by which a range is known again: the one that the store has of the
  * whole, if that can be joined from those of ranges. */
 static enum sum_kind
-xfer_down_kind(const struct xfer_up *up)
+xfer_down_kind(const struct xfer_load *load)
 {
-    return up->said.has_sum && sum_crc(up->said.kind) ? up->said.kind : SUM_CRC64NVME;
+    return load->said.has_sum && sum_crc(load->said.kind) ? load->said.kind
+                                                          : SUM_CRC64NVME;
 }
 
 /* The kind of sum that the journal's parts have; false if they have none. */
 static bool
-xfer_known_kind(const struct xfer *x, const struct xfer_up *up, enum sum_kind *kind)
+xfer_known_kind(const struct xfer *x, const struct xfer_load *load, enum sum_kind *kind)
 {
-    if (up->down) {
-        *kind = xfer_down_kind(up);
+    if (load->down) {
+        *kind = xfer_down_kind(load);
         return true;
     }
     *kind = x->sums.has_kind ? x->sums.kind : SUM_SHA256;
@@ -12468,27 +12469,27 @@ xfer_known_kind(const struct xfer *x, const struct xfer_up *up, enum sum_kind *k
  * journal before it is given the new times: else a run that ends here would leave one
  * that fits the files, with parts that do not. */
 static int
-xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_sum_again(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     enum sum_kind kind;
 
-    if (!xfer_known_kind(x, up, &kind))
+    if (!xfer_known_kind(x, load, &kind))
         return 1;
-    for (unsigned n = 1; n <= up->facts.parts; n++) {
+    for (unsigned n = 1; n <= load->facts.parts; n++) {
         struct part_sums sums = {.n = 1};
-        struct jrn_part *part = &up->facts.part[n - 1];
+        struct jrn_part *part = &load->facts.part[n - 1];
 
-        if (!part->done || n > up->plan.n)
+        if (!part->done || n > load->plan.n)
             continue;
         sum_init(&sums.at[0], kind);
-        if (xfer_sum_part(up, n, &sums, f) < 0)
+        if (xfer_sum_part(load, n, &sums, f) < 0)
             return -1;
         part->done = sum_equal(part->sum, sums.digest[0], sum_kinds[kind].size);
         if (part->done)
             continue;
-        jrn_begin(&up->journal, "lost");
-        jrn_value_number(&up->journal, n);
-        if (jrn_end(&up->journal, f) < 0)
+        jrn_begin(&load->journal, "lost");
+        jrn_value_number(&load->journal, n);
+        if (jrn_end(&load->journal, f) < 0)
             return -1;
     }
     return 0;
@@ -12497,41 +12498,41 @@ xfer_sum_again(struct xfer *x, struct xfer_up *up, struct fail *f)
 /* Does what the journal says hold for the files as they are? NULL: it does, once parts
  * were compared where that was necessary; else why the upload must begin anew. */
 static const char *
-xfer_compare(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_compare(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    unsigned before = jrn_count(&up->facts);
+    unsigned before = jrn_count(&load->facts);
     char digest[SIG_HEX];
     bool same = true;
 
-    up->same = false;
-    xfer_digest(x, up, digest);
-    if (up->facts.sources != up->files)
+    load->same = false;
+    xfer_digest(x, load, digest);
+    if (load->facts.sources != load->files)
         return "other files were joined";
-    if (strcmp(digest, up->facts.headers) != 0)
+    if (strcmp(digest, load->facts.headers) != 0)
         return "other headers or another checksum were asked for";
-    for (unsigned i = 0; i < up->files; i++) {
-        if (up->facts.source[i].id.size != up->file[i].id.size)
+    for (unsigned i = 0; i < load->files; i++) {
+        if (load->facts.source[i].id.size != load->file[i].id.size)
             return "the file has another size than it had";
         /* Between runs a file may have been rewritten and given its old time back. */
-        same &= os_same(&up->facts.source[i].id, &up->file[i].id) &&
-                up->facts.source[i].id.changed.s == up->file[i].id.changed.s &&
-                up->facts.source[i].id.changed.ns == up->file[i].id.changed.ns;
+        same &= os_same(&load->facts.source[i].id, &load->file[i].id) &&
+                load->facts.source[i].id.changed.s == load->file[i].id.changed.s &&
+                load->facts.source[i].id.changed.ns == load->file[i].id.changed.ns;
     }
-    if (part_plan(&up->plan, up->plan.size, up->facts.part_size, f) < 0 ||
-        (uint64_t)up->plan.part != up->facts.part_size)
+    if (part_plan(&load->plan, load->plan.size, load->facts.part_size, f) < 0 ||
+        (uint64_t)load->plan.part != load->facts.part_size)
         return "the journal has another part size than is possible";
-    up->same = same;
+    load->same = same;
     if (same)
         return NULL;
-    switch (xfer_sum_again(x, up, f)) {
+    switch (xfer_sum_again(x, load, f)) {
     case 0:
-        up->same = jrn_count(&up->facts) == up->plan.n;
+        load->same = jrn_count(&load->facts) == load->plan.n;
         /* The new identity vouches for all parts that are noted: it must not stand there
          * while one of them has other bytes. Of several files only the last could be
          * noted: they are summed each time. */
-        if (up->files == 1 && jrn_count(&up->facts) == before &&
-            jrn_write_id(&up->journal, &up->file[0].id, f) < 0)
-            xfer_lose_journal(up, f);
+        if (load->files == 1 && jrn_count(&load->facts) == before &&
+            jrn_write_id(&load->journal, &load->file[0].id, f) < 0)
+            xfer_lose_journal(load, f);
         return NULL;
     case 1:
         return "the file changed, and its parts have no checksums";
@@ -12542,7 +12543,7 @@ xfer_compare(struct xfer *x, struct xfer_up *up, struct fail *f)
 
 /* A part that the store has and the journal has not: it is ours if the content is. */
 static void
-xfer_adopt(struct xfer *x, struct xfer_up *up, const struct s3_entry *e)
+xfer_adopt(struct xfer *x, struct xfer_load *load, const struct s3_entry *e)
 {
     unsigned char digest[MD5_SIZE];
     unsigned number = (unsigned)e->number;
@@ -12550,15 +12551,15 @@ xfer_adopt(struct xfer *x, struct xfer_up *up, const struct s3_entry *e)
     struct fail unread = {S3UP_OK, ""};
     enum sum_kind kind;
 
-    if ((int64_t)e->size != part_length(&up->plan, number) ||
+    if ((int64_t)e->size != part_length(&load->plan, number) ||
         !hex_read(s3_bare(buf_span(&e->etag)), digest, sizeof digest))
         return;
-    (void)xfer_known_kind(x, up, &kind);
+    (void)xfer_known_kind(x, load, &kind);
     sum_init(&sums.at[0], SUM_MD5);
     sum_init(&sums.at[1], kind);
-    if (xfer_sum_part(up, number, &sums, &unread) == 0 &&
+    if (xfer_sum_part(load, number, &sums, &unread) == 0 &&
         sum_equal(sums.digest[0], digest, sizeof digest))
-        (void)jrn_note_part(&up->facts, number, buf_span(&e->etag), sums.digest[1]);
+        (void)jrn_note_part(&load->facts, number, buf_span(&e->etag), sums.digest[1]);
 }
 
 enum xfer_found { XFER_AS_IT_IS, XFER_GONE, XFER_TOO_MUCH, XFER_UNKNOWN };
@@ -12566,7 +12567,7 @@ enum xfer_found { XFER_AS_IT_IS, XFER_GONE, XFER_TOO_MUCH, XFER_UNKNOWN };
 /* Asks the store which parts it has, and believes it rather than the journal. A store
  * that does not tell leaves the journal as it is. */
 static enum xfer_found
-xfer_reconcile(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_reconcile(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     enum xfer_found found = XFER_AS_IT_IS;
     struct fail now = {S3UP_OK, ""};
@@ -12579,29 +12580,29 @@ xfer_reconcile(struct xfer *x, struct xfer_up *up, struct fail *f)
         return XFER_UNKNOWN;
     }
     s3_list_begin(&l, S3_PARTS, x->bucket);
-    l.key = buf_span(&up->key);
-    l.id = buf_span(&up->facts.upload);
+    l.key = buf_span(&load->key);
+    l.id = buf_span(&load->facts.upload);
     while (found == XFER_AS_IT_IS && (more = s3_list_next(x->st, &l, &now)) > 0) {
         const struct s3_entry *e = &l.entry;
         struct jrn_part *part;
 
-        if (e->number < 1 || e->number > up->plan.n) {
+        if (e->number < 1 || e->number > load->plan.n) {
             found = XFER_TOO_MUCH;
             break;
         }
         seen[e->number] = 1;
-        part = up->facts.part ? &up->facts.part[e->number - 1] : NULL;
+        part = load->facts.part ? &load->facts.part[e->number - 1] : NULL;
         if (part && part->done)
             part->done =
-                (int64_t)e->size == part_length(&up->plan, (unsigned)e->number) &&
+                (int64_t)e->size == part_length(&load->plan, (unsigned)e->number) &&
                 span_eq(s3_bare(buf_span(&e->etag)),
-                        s3_bare(span_of(jrn_etag(&up->facts, (unsigned)e->number))));
+                        s3_bare(span_of(jrn_etag(&load->facts, (unsigned)e->number))));
         else
-            xfer_adopt(x, up, e);
+            xfer_adopt(x, load, e);
     }
     s3_list_end(&l);
-    for (unsigned n = 1; more == 0 && n <= up->facts.parts; n++)
-        up->facts.part[n - 1].done &= seen[n];
+    for (unsigned n = 1; more == 0 && n <= load->facts.parts; n++)
+        load->facts.part[n - 1].done &= seen[n];
     free(seen);
     if (more >= 0 || found != XFER_AS_IT_IS)
         return found;
@@ -12618,27 +12619,27 @@ xfer_reconcile(struct xfer *x, struct xfer_up *up, struct fail *f)
 /* The upload is not there any more. Perhaps because it was completed. 1: it was, and the
  * object is stored; 0: it was not; -1: not known, or somebody else's object is there. */
 static int
-xfer_was_completed(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_was_completed(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     struct fail now = {S3UP_OK, ""};
     struct span id, date;
 
-    if (s3_head_object(x->st, x->bucket, buf_span(&up->key), &now) < 0)
+    if (s3_head_object(x->st, x->bucket, buf_span(&load->key), &now) < 0)
         return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
     id = s3_value(x->st, "x-amz-meta-s3up-id");
-    if (span_is(id, up->facts.id)) { /* it may be of a file that has grown since */
-        s3_copy_name(up->etag, sizeof up->etag, s3_value(x->st, "etag"));
-        return x->st->conn.head.length == up->plan.size;
+    if (span_is(id, load->facts.id)) { /* it may be of a file that has grown since */
+        s3_copy_name(load->etag, sizeof load->etag, s3_value(x->st, "etag"));
+        return x->st->conn.head.length == load->plan.size;
     }
     date = s3_value(x->st, "last-modified");
-    if (!up->facts.completing)
+    if (!load->facts.completing)
         return 0;
     return fail_set(
         f, S3UP_DAMAGED,
         "s3://%.*s/%.*s: this upload was being completed when it was cut off, "
         "and now the object that is there was written by %s (%.*s). Nothing "
         "was touched; to upload again, use --restart",
-        (int)x->bucket.n, x->bucket.p, (int)up->key.n, up->key.p,
+        (int)x->bucket.n, x->bucket.p, (int)load->key.n, load->key.p,
         id.n ? "another run of s3up" : "another program", (int)date.n,
         date.n ? date.p : "");
 }
@@ -12646,28 +12647,28 @@ xfer_was_completed(struct xfer *x, struct xfer_up *up, struct fail *f)
 /* Takes up what an earlier run began. 1: the object is stored already, 0: parts are to be
  * sent, -1: failed. */
 static int
-xfer_resume(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_resume(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     struct fail now = {S3UP_OK, ""};
-    const char *why = xfer_compare(x, up, &now);
+    const char *why = xfer_compare(x, load, &now);
     enum xfer_found found;
     int rc;
 
     if (os_stop)
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
-    if (why && !up->facts.completing)
-        return xfer_over(x, up, why, f);
+    if (why && !load->facts.completing)
+        return xfer_over(x, load, why, f);
     now = (struct fail){S3UP_OK, ""};
-    found = xfer_reconcile(x, up, &now);
+    found = xfer_reconcile(x, load, &now);
     /* What was being completed may be stored: that is found out before it begins anew. */
     if (why && found == XFER_AS_IT_IS && x->st->error.status)
         found = XFER_GONE;
     switch (found) {
     case XFER_GONE:
-        rc = xfer_was_completed(x, up, f);
-        if (rc < 0 || (rc == 1 && up->same))
+        rc = xfer_was_completed(x, load, f);
+        if (rc < 0 || (rc == 1 && load->same))
             return rc;
-        return xfer_over(x, up, why ? why : xfer_is_gone, f);
+        return xfer_over(x, load, why ? why : xfer_is_gone, f);
     case XFER_TOO_MUCH:
         why = why ? why : "the store has parts that do not belong to it";
         break;
@@ -12677,30 +12678,30 @@ xfer_resume(struct xfer *x, struct xfer_up *up, struct fail *f)
         break;
     }
     if (why)
-        return xfer_over(x, up, why, f);
-    up->facts.completing = false;
-    up->found = jrn_count(&up->facts);
-    up->unsure = up->found > 0;
-    up->ahead = 1;
-    xfer_say(x, (struct xfer_event){.kind = XFER_RESUME, .up = up});
+        return xfer_over(x, load, why, f);
+    load->facts.completing = false;
+    load->found = jrn_count(&load->facts);
+    load->unsure = load->found > 0;
+    load->ahead = 1;
+    xfer_say(x, (struct xfer_event){.kind = XFER_RESUME, .load = load});
     return 0;
 }
 
 /* The CRC of the whole, joined from those of the parts. */
 static void
-xfer_join(const struct xfer_up *up, enum sum_kind kind, unsigned char *out)
+xfer_join(const struct xfer_load *load, enum sum_kind kind, unsigned char *out)
 {
     const struct crc *k = sum_crc(kind);
     bool wide = sum_kinds[kind].size == 8;
     uint64_t whole = 0;
 
-    for (unsigned n = 1; n <= up->plan.n; n++) {
-        const unsigned char *sum = up->facts.part[n - 1].sum;
+    for (unsigned n = 1; n <= load->plan.n; n++) {
+        const unsigned char *sum = load->facts.part[n - 1].sum;
         uint64_t part = sum_load32be(sum);
 
         if (wide)
             part = part << 32 | sum_load32be(sum + 4);
-        whole = crc_join(k, whole, part, (uint64_t)part_length(&up->plan, n));
+        whole = crc_join(k, whole, part, (uint64_t)part_length(&load->plan, n));
     }
     if (wide) {
         sum_store32be(out, (uint32_t)(whole >> 32));
@@ -12713,32 +12714,32 @@ xfer_join(const struct xfer_up *up, enum sum_kind kind, unsigned char *out)
 
 /* What is to be fetched, as the store describes it. */
 static int
-xfer_head(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_head(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    struct xfer_get g = {.bucket = x->bucket, .key = buf_span(&up->key)};
+    struct xfer_get g = {.bucket = x->bucket, .key = buf_span(&load->key)};
 
     if (xfer_look_at(x->st, &g, x->wish, f) < 0)
         return -1;
-    up->said = g.said;
-    up->modified = g.modified;
-    up->from = g.from;
-    up->total = g.total;
-    up->plan.size = g.length;
+    load->said = g.said;
+    load->modified = g.modified;
+    load->from = g.from;
+    load->total = g.total;
+    load->plan.size = g.length;
     x->proven = true;
     return 0;
 }
 
 /* Which piece of the object it is. */
 static void
-xfer_down_digest(const struct xfer_up *up, char out[SIG_HEX])
+xfer_down_digest(const struct xfer_load *load, char out[SIG_HEX])
 {
     unsigned char digest[SHA256_SIZE];
     struct buf text = buf_upto(64);
     struct sum sum;
 
-    buf_num(&text, (uint64_t)up->from);
+    buf_num(&text, (uint64_t)load->from);
     buf_char(&text, '+');
-    buf_num(&text, (uint64_t)up->plan.size);
+    buf_num(&text, (uint64_t)load->plan.size);
     sum_init(&sum, SUM_SHA256);
     sum_add(&sum, text.p, text.n);
     sum_end(&sum, digest);
@@ -12749,22 +12750,22 @@ xfer_down_digest(const struct xfer_up *up, char out[SIG_HEX])
 /* The ranges that the journal tells of are summed again: what a crash has spoilt is
  * fetched anew. */
 static int
-xfer_sum_ranges(struct xfer_up *up, struct fail *f)
+xfer_sum_ranges(struct xfer_load *load, struct fail *f)
 {
-    struct part_file file = {.fd = up->temp, .path = up->place.path};
-    enum sum_kind kind = xfer_down_kind(up);
+    struct part_file file = {.fd = load->temp, .path = load->place.path};
+    enum sum_kind kind = xfer_down_kind(load);
 
-    if (!os_identify(up->temp, &file.id))
+    if (!os_identify(load->temp, &file.id))
         return fail_sys(f, "examine", file.path);
-    for (unsigned n = 1; n <= up->facts.parts; n++) {
+    for (unsigned n = 1; n <= load->facts.parts; n++) {
         struct part_sums sums = {.n = 1};
-        struct jrn_part *part = &up->facts.part[n - 1];
-        struct part_stretch s = {&file, 1, (int64_t)(n - 1) * up->plan.part, 0, NULL};
+        struct jrn_part *part = &load->facts.part[n - 1];
+        struct part_stretch s = {&file, 1, (int64_t)(n - 1) * load->plan.part, 0, NULL};
 
-        part->done &= n <= up->plan.n; /* what is behind the end counts for nothing */
+        part->done &= n <= load->plan.n; /* what is behind the end counts for nothing */
         if (!part->done)
             continue;
-        s.length = part_length(&up->plan, n);
+        s.length = part_length(&load->plan, n);
         sum_init(&sums.at[0], kind);
         if (part_sum(&s, &sums, f) < 0)
             return -1;
@@ -12775,138 +12776,139 @@ xfer_sum_ranges(struct xfer_up *up, struct fail *f)
 
 /* Does the journal tell of this object, and is the file that it tells of still there? */
 static int
-xfer_down_fits(struct xfer_up *up, struct fail *f)
+xfer_down_fits(struct xfer_load *load, struct fail *f)
 {
-    const struct jrn_facts *k = &up->facts;
+    const struct jrn_facts *k = &load->facts;
     struct fail unread = {S3UP_OK, ""};
     char digest[SIG_HEX];
     struct stat info;
     struct os_id id;
 
-    xfer_down_digest(up, digest);
-    if (!up->said.etag[0] || strcmp(k->object, up->said.etag) != 0 ||
+    xfer_down_digest(load, digest);
+    if (!load->said.etag[0] || strcmp(k->object, load->said.etag) != 0 ||
         strcmp(k->headers, digest) != 0 || k->sources != 1 ||
-        part_plan(&up->plan, up->plan.size, k->part_size, &unread) < 0 ||
-        k->part_size != (uint64_t)up->plan.part ||
-        !span_is(span_of(sum_kinds[xfer_down_kind(up)].name), k->checksum))
+        part_plan(&load->plan, load->plan.size, k->part_size, &unread) < 0 ||
+        k->part_size != (uint64_t)load->plan.part ||
+        !span_is(span_of(sum_kinds[xfer_down_kind(load)].name), k->checksum))
         return 0;
-    up->temp = part_take_temp(&up->place, f);
-    if (up->temp < 0)
+    load->temp = part_take_temp(&load->place, f);
+    if (load->temp < 0)
         return f->code == S3UP_OK ? 0 : -1;
-    if (!os_identify(up->temp, &id) || id.size != up->plan.size ||
+    if (!os_identify(load->temp, &id) || id.size != load->plan.size ||
         id.device != k->source[0].id.device || id.inode != k->source[0].id.inode)
         return 0;
     /* A run that was killed while it gave the file its name by a link has left it both:
      * what is written now would be seen under the other. */
-    if (fstat(up->temp, &info) != 0 || info.st_nlink != 1)
+    if (fstat(load->temp, &info) != 0 || info.st_nlink != 1)
         return 0;
-    up->file[0].id = id;
-    return xfer_sum_ranges(up, f) < 0 ? -1 : 1;
+    load->file[0].id = id;
+    return xfer_sum_ranges(load, f) < 0 ? -1 : 1;
 }
 
 static void
-xfer_close_temp(struct xfer_up *up)
+xfer_close_temp(struct xfer_load *load)
 {
-    if (up->temp >= 0)
-        (void)close(up->temp); /* what counts was synced */
-    up->temp = -1;
+    if (load->temp >= 0)
+        (void)close(load->temp); /* what counts was synced */
+    load->temp = -1;
 }
 
 /* Is there room for it? A file system that says nothing is believed to have some. */
 static int
-xfer_check_room(const struct xfer_up *up, struct fail *f)
+xfer_check_room(const struct xfer_load *load, struct fail *f)
 {
     struct statvfs info;
 
-    if (fstatvfs(up->temp, &info) != 0 || !info.f_blocks ||
-        (uint64_t)info.f_bavail * info.f_frsize >= (uint64_t)up->plan.size)
+    if (fstatvfs(load->temp, &info) != 0 || !info.f_blocks ||
+        (uint64_t)info.f_bavail * info.f_frsize >= (uint64_t)load->plan.size)
         return 0;
     return fail_set(f, S3UP_LATER, "%s: there is room for %llu bytes, and it has %llu",
-                    up->place.path,
+                    load->place.path,
                     (unsigned long long)((uint64_t)info.f_bavail * info.f_frsize),
-                    (unsigned long long)up->plan.size);
+                    (unsigned long long)load->plan.size);
 }
 
 /* Begins a download: a file with nothing in it, and a journal that says which. */
 static int
-xfer_new_down(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_new_down(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    struct jrn *j = &up->journal;
+    struct jrn *j = &load->journal;
     struct fail now = {S3UP_OK, ""};
 
-    xfer_close_temp(up);
-    xfer_reset(up);
-    jrn_forget(&up->facts);
-    up->temp = part_make_temp(&up->place, S_ISREG(up->old.st_mode) ? 0600 : 0666, f);
-    up->orphan = up->temp < 0; /* the journal tells of nothing */
-    if (up->orphan)
+    xfer_close_temp(load);
+    xfer_reset(load);
+    jrn_forget(&load->facts);
+    load->temp =
+        part_make_temp(&load->place, S_ISREG(load->old.st_mode) ? 0600 : 0666, f);
+    load->orphan = load->temp < 0; /* the journal tells of nothing */
+    if (load->orphan)
         return -1;
-    if (xfer_check_room(up, f) < 0 || ftruncate(up->temp, up->plan.size) != 0 ||
-        !os_identify(up->temp, &up->file[0].id)) {
-        up->orphan = true; /* there is nothing to go on with */
-        return fail_sys(f, "write", up->place.path);
+    if (xfer_check_room(load, f) < 0 || ftruncate(load->temp, load->plan.size) != 0 ||
+        !os_identify(load->temp, &load->file[0].id)) {
+        load->orphan = true; /* there is nothing to go on with */
+        return fail_sys(f, "write", load->place.path);
     }
-    up->facts.part_size = (uint64_t)up->plan.part;
-    xfer_down_digest(up, up->facts.headers);
-    s3_copy_name(up->facts.id, sizeof up->facts.id, SPAN("-"));
-    s3_copy_name(up->facts.checksum, sizeof up->facts.checksum,
-                 span_of(sum_kinds[xfer_down_kind(up)].name));
-    if (xfer_write_facts(x, up, &now) == 0) {
+    load->facts.part_size = (uint64_t)load->plan.part;
+    xfer_down_digest(load, load->facts.headers);
+    s3_copy_name(load->facts.id, sizeof load->facts.id, SPAN("-"));
+    s3_copy_name(load->facts.checksum, sizeof load->facts.checksum,
+                 span_of(sum_kinds[xfer_down_kind(load)].name));
+    if (xfer_write_facts(x, load, &now) == 0) {
         jrn_begin(j, "object");
-        jrn_value(j, span_of(up->said.etag[0] ? up->said.etag : "-"));
+        jrn_value(j, span_of(load->said.etag[0] ? load->said.etag : "-"));
     }
     if (now.code != S3UP_OK || jrn_end(j, &now) < 0 || jrn_sync(j, &now) < 0)
-        xfer_lose_journal(up, &now);
-    up->orphan = j->fd < 0 || j->lost;
-    up->found = 0;
-    xfer_say(x, (struct xfer_event){.kind = XFER_START, .up = up});
+        xfer_lose_journal(load, &now);
+    load->orphan = j->fd < 0 || j->lost;
+    load->found = 0;
+    xfer_say(x, (struct xfer_event){.kind = XFER_START, .load = load});
     return 0;
 }
 
 /* Opens a download of many parts, or finds the one that was begun. */
 static int
-xfer_open_down(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_open_down(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    struct part_name name = xfer_name(up, 0);
+    struct part_name name = xfer_name(load, 0);
     int found = 0;
 
-    up->ahead = 1;
-    if (xfer_head(x, up, f) < 0)
+    load->ahead = 1;
+    if (xfer_head(x, load, f) < 0)
         return -1;
-    if (part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
-        (up->place.folder < 0 && part_find(&up->place, &name, f) < 0) ||
-        xfer_is_clear(x, &up->place, up->root != AT_FDCWD, &up->old, f) < 0)
+    if (part_plan(&load->plan, load->plan.size, x->wish->part_size, f) < 0 ||
+        (load->place.folder < 0 && part_find(&load->place, &name, f) < 0) ||
+        xfer_is_clear(x, &load->place, load->root != AT_FDCWD, &load->old, f) < 0)
         return -1;
-    found = xfer_is_there(x, buf_span(&up->key), &up->place, &up->plan.size, f);
-    up->kept = found > 0;
+    found = xfer_is_there(x, buf_span(&load->key), &load->place, &load->plan.size, f);
+    load->kept = found > 0;
     if (found)
         return found < 0 ? -1 : 0;
-    if (up->journal.fd < 0)
-        found = xfer_open_journal(x, up, f);
+    if (load->journal.fd < 0)
+        found = xfer_open_journal(x, load, f);
     if (found > 0 && !x->wish->restart)
-        found = xfer_down_fits(up, f);
+        found = xfer_down_fits(load, f);
     if (found < 0 || f->code != S3UP_OK)
         return -1;
     if (!found || x->wish->restart)
-        return xfer_new_down(x, up, f);
-    up->found = jrn_count(&up->facts);
-    xfer_say(x, (struct xfer_event){.kind = XFER_RESUME, .up = up});
+        return xfer_new_down(x, load, f);
+    load->found = jrn_count(&load->facts);
+    xfer_say(x, (struct xfer_event){.kind = XFER_RESUME, .load = load});
     return 0;
 }
 
 /* Is what lies there what the store has? Sums of ranges that can be joined say so at
  * once, else all is read once more. */
 static int
-xfer_check_file(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_check_file(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     struct xfer_get g = {
-        .bucket = x->bucket, .key = buf_span(&up->key), .said = up->said};
-    struct part_file file = {.fd = up->temp, .path = up->place.path};
-    struct part_stretch s = {&file, 1, 0, up->plan.size, NULL};
+        .bucket = x->bucket, .key = buf_span(&load->key), .said = load->said};
+    struct part_file file = {.fd = load->temp, .path = load->place.path};
+    struct part_stretch s = {&file, 1, 0, load->plan.size, NULL};
     struct part_sums sums = {.n = 0};
 
     if (g.said.has_sum && sum_crc(g.said.kind)) {
-        xfer_join(up, g.said.kind, g.digest);
+        xfer_join(load, g.said.kind, g.digest);
         g.said.is_md5 = false;
         return xfer_check_sums(&g, NULL, g.digest, f);
     }
@@ -12916,7 +12918,7 @@ xfer_check_file(struct xfer *x, struct xfer_up *up, struct fail *f)
         sum_init(&sums.at[sums.n++], g.said.kind);
     if (!sums.n)
         return 0;
-    if (!os_identify(up->temp, &file.id))
+    if (!os_identify(load->temp, &file.id))
         return fail_sys(f, "examine", file.path);
     return part_sum(&s, &sums, f) < 0
                ? -1
@@ -12925,160 +12927,160 @@ xfer_check_file(struct xfer *x, struct xfer_up *up, struct fail *f)
 
 /* All ranges are there: checks them, and gives the file its name. */
 static int
-xfer_finish_down(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_finish_down(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    if (xfer_check_file(x, up, f) < 0) {
-        up->orphan |= f->code == S3UP_DAMAGED; /* nobody can go on with that */
+    if (xfer_check_file(x, load, f) < 0) {
+        load->orphan |= f->code == S3UP_DAMAGED; /* nobody can go on with that */
         return -1;
     }
-    s3_copy_name(up->etag, sizeof up->etag, span_of(up->said.etag));
-    xfer_own_as(up->temp, &up->old);
-    if (xfer_seal_file(up->temp, up->place.path, up->modified, f) == 0)
-        (void)xfer_give_name(x, &up->place, up->temp, true, f);
-    up->orphan |= f->code == S3UP_EXISTS; /* it can never get its name */
+    s3_copy_name(load->etag, sizeof load->etag, span_of(load->said.etag));
+    xfer_own_as(load->temp, &load->old);
+    if (xfer_seal_file(load->temp, load->place.path, load->modified, f) == 0)
+        (void)xfer_give_name(x, &load->place, load->temp, true, f);
+    load->orphan |= f->code == S3UP_EXISTS; /* it can never get its name */
     return f->code == S3UP_OK ? 0 : -1;
 }
 
 /* Gives it a note for each part. */
 static int
-xfer_make_notes(struct xfer_up *up, struct fail *f)
+xfer_make_notes(struct xfer_load *load, struct fail *f)
 {
-    free(up->given); /* if it begins anew */
-    up->given = calloc(up->whole ? 2 : PARTS_MAX + 1, 1);
-    return up->given ? 0 : fail_set(f, S3UP_LATER, "no memory");
+    free(load->given); /* if it begins anew */
+    load->given = calloc(load->whole ? 2 : PARTS_MAX + 1, 1);
+    return load->given ? 0 : fail_set(f, S3UP_LATER, "no memory");
 }
 
 /* Makes it a download of one request, whatever was begun. */
 static int
-xfer_all_at_once(struct xfer_up *up, struct fail *f)
+xfer_all_at_once(struct xfer_load *load, struct fail *f)
 {
-    xfer_close_temp(up);
-    jrn_remove(&up->journal);
-    up->journal = jrn_none();
-    jrn_forget(&up->facts);
-    up->whole = true;
-    up->ahead = up->plan.n = 1;
-    return xfer_make_notes(up, f);
+    xfer_close_temp(load);
+    jrn_remove(&load->journal);
+    load->journal = jrn_none();
+    jrn_forget(&load->facts);
+    load->whole = true;
+    load->ahead = load->plan.n = 1;
+    return xfer_make_notes(load, f);
 }
 
 /* In parts: 1: all were there already, and it is done. */
 static int
-xfer_start_parts(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_start_parts(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    up->whole = false;
-    if (xfer_make_notes(up, f) < 0 || xfer_open_down(x, up, f) < 0)
+    load->whole = false;
+    if (xfer_make_notes(load, f) < 0 || xfer_open_down(x, load, f) < 0)
         return -1;
-    if (up->kept)
+    if (load->kept)
         return 1;
     /* There is no range in nothing; and ranges of what cannot be told from another object
      * could be of both. */
-    up->whole_only |= !up->said.etag[0] && !up->said.has_sum && !x->wish->slice;
-    if (!up->plan.size || up->whole_only)
-        return xfer_all_at_once(up, f);
-    if (jrn_count(&up->facts) < up->plan.n)
+    load->whole_only |= !load->said.etag[0] && !load->said.has_sum && !x->wish->slice;
+    if (!load->plan.size || load->whole_only)
+        return xfer_all_at_once(load, f);
+    if (jrn_count(&load->facts) < load->plan.n)
         return 0;
-    return xfer_finish_down(x, up, f) < 0 ? -1 : 1;
+    return xfer_finish_down(x, load, f) < 0 ? -1 : 1;
 }
 
 /* Begins a download anew, once in a run: an object that changes all the time is not
  * fetched. */
 static int
-xfer_over_down(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_over_down(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     static const char why[] = "the object changed while it was being fetched";
 
-    xfer_recall(x, up);
-    if (up->again) {
-        up->orphan = true;
-        return fail_set(f, S3UP_SKIPPED, "%s: %s, again", up->file[0].path, why);
+    xfer_recall(x, load);
+    if (load->again) {
+        load->orphan = true;
+        return fail_set(f, S3UP_SKIPPED, "%s: %s, again", load->file[0].path, why);
     }
-    up->again = true;
-    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .up = up, .text = why});
-    return up->whole ? 0 : xfer_start_parts(x, up, f);
+    load->again = true;
+    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .load = load, .text = why});
+    return load->whole ? 0 : xfer_start_parts(x, load, f);
 }
 
 /* An object shall be fetched: in one request, if it is not known to be large, and nothing
  * of it is there yet. */
 static int
-xfer_start_down(struct xfer *x, struct xfer_up *up, int64_t size, struct fail *f)
+xfer_start_down(struct xfer *x, struct xfer_load *load, int64_t size, struct fail *f)
 {
     struct buf journal = buf_upto(PATH_MAX);
     struct fail unread = {S3UP_OK, ""};
     bool parts = x->wish->slice || size > xfer_limit(x);
 
     /* In a tree the folders may not be there yet, and then there is nothing in them. */
-    if (!parts && xfer_put_journal(x, up, &journal, &unread) == 0)
+    if (!parts && xfer_put_journal(x, load, &journal, &unread) == 0)
         parts = journal.n && access(buf_text(&journal), F_OK) == 0;
     buf_free(&journal);
-    return parts ? xfer_start_parts(x, up, f) : xfer_all_at_once(up, f);
+    return parts ? xfer_start_parts(x, load, f) : xfer_all_at_once(load, f);
 }
 
 /* An order to fetch was not carried out. 1: all is there by now. */
 static int
-xfer_not_fetched(struct xfer *x, struct xfer_up *up, const struct crew_answer *a,
+xfer_not_fetched(struct xfer *x, struct xfer_load *load, const struct crew_answer *a,
                  struct fail *f)
 {
     if (a->large)
-        return xfer_start_parts(x, up, f);
+        return xfer_start_parts(x, load, f);
     if (a->changed)
-        return xfer_over_down(x, up, f);
-    if (!a->whole_only || x->wish->slice || up->whole)
+        return xfer_over_down(x, load, f);
+    if (!a->whole_only || x->wish->slice || load->whole)
         return fail_set(f, a->code, "%s", a->text);
-    xfer_recall(x, up);
-    up->whole_only = true;
-    return xfer_all_at_once(up, f);
+    xfer_recall(x, load);
+    load->whole_only = true;
+    return xfer_all_at_once(load, f);
 }
 
 /* ---- the end of an upload ---- */
 
 /* The list of parts, and what else the store shall check before it joins them. */
 static void
-xfer_prepare(const struct xfer *x, const struct xfer_up *up, struct s3_call *call,
+xfer_prepare(const struct xfer *x, const struct xfer_load *load, struct s3_call *call,
              struct buf *list, struct buf *text)
 {
-    bool has_kind = x->sums.has_kind && !up->copy;
+    bool has_kind = x->sums.has_kind && !load->copy;
     bool listed = !x->sumless && has_kind && xfer_names[x->sums.kind].element;
     unsigned char digest[8];
 
-    for (unsigned n = 1; n <= up->plan.n; n++) {
+    for (unsigned n = 1; n <= load->plan.n; n++) {
         struct s3_pair sum = {xfer_names[x->sums.kind].element, {NULL, 0}};
 
         buf_clear(text);
         if (listed) {
-            b64_put(text, up->facts.part[n - 1].sum, sum_kinds[x->sums.kind].size);
+            b64_put(text, load->facts.part[n - 1].sum, sum_kinds[x->sums.kind].size);
             sum.value = buf_span(text);
         }
-        s3_put_part(list, n, span_of(jrn_etag(&up->facts, n)), sum);
+        s3_put_part(list, n, span_of(jrn_etag(&load->facts, n)), sum);
     }
     if (has_kind && x->sums.kind == SUM_CRC64NVME) {
-        xfer_join(up, SUM_CRC64NVME, digest);
+        xfer_join(load, SUM_CRC64NVME, digest);
         buf_clear(text);
         b64_put(text, digest, sizeof digest);
         s3_header(call, xfer_names[x->sums.kind].header, buf_span(text));
         s3_header(call, "x-amz-checksum-type", SPAN("FULL_OBJECT"));
     }
-    if (up->match[0])
-        s3_header(call, "if-match", span_of(up->match));
+    if (load->match[0])
+        s3_header(call, "if-match", span_of(load->match));
     else if (xfer_guards(x->wish))
         s3_header(call, "if-none-match", SPAN("*"));
 }
 
 /* Sends one Complete. A store that knows no conditions is asked without one. */
 static int
-xfer_ask_complete(struct xfer *x, struct xfer_up *up, bool plain, struct fail *f)
+xfer_ask_complete(struct xfer *x, struct xfer_load *load, bool plain, struct fail *f)
 {
     struct s3_call call =
-        s3_to("CompleteMultipartUpload", "POST", x->bucket, buf_span(&up->key));
+        s3_to("CompleteMultipartUpload", "POST", x->bucket, buf_span(&load->key));
     struct buf list = buf_upto(S3_REPLY), text = buf_upto(128),
                etag = buf_upto(JRN_UPLOAD);
     int rc;
 
-    xfer_prepare(x, up, &call, &list, &text);
+    xfer_prepare(x, load, &call, &list, &text);
     if (plain && call.heads && !strncmp(call.head[call.heads - 1].name, "if-", 3))
         call.heads--;
-    rc = s3_complete_upload(x->st, &call, buf_span(&up->facts.upload), &list, f);
+    rc = s3_complete_upload(x->st, &call, buf_span(&load->facts.upload), &list, f);
     if (rc == 0 && s3_reply_text(x->st, "CompleteMultipartUploadResult/ETag", &etag))
-        s3_copy_name(up->etag, sizeof up->etag, buf_span(&etag));
+        s3_copy_name(load->etag, sizeof load->etag, buf_span(&etag));
     buf_free(&list);
     buf_free(&text);
     buf_free(&etag);
@@ -13088,34 +13090,35 @@ xfer_ask_complete(struct xfer *x, struct xfer_up *up, bool plain, struct fail *f
 /* What a refused Complete means. 0: the object is stored all the same, 1: parts must be
  * sent again, -1: failed. */
 static int
-xfer_not_completed(struct xfer *x, struct xfer_up *up, const struct fail *now,
+xfer_not_completed(struct xfer *x, struct xfer_load *load, const struct fail *now,
                    struct fail *f)
 {
     struct s3_error e = x->st->error;
     struct fail unread = {S3UP_OK, ""};
-    unsigned before = jrn_count(&up->facts);
+    unsigned before = jrn_count(&load->facts);
     bool lost = span_is(span_of(e.code), "NoSuchUpload") || now->code == S3UP_LATER ||
                 e.status == 412 || e.status == 404;
 
     if (os_stop)
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
-    if (lost && xfer_was_completed(x, up, &unread) == 1)
+    if (lost && xfer_was_completed(x, load, &unread) == 1)
         return 0;
     if (e.status == 412)
         return fail_set(f, S3UP_EXISTS,
                         "s3://%.*s/%.*s exists already: somebody else "
                         "wrote it while this was being sent",
-                        (int)x->bucket.n, x->bucket.p, (int)up->key.n, up->key.p);
+                        (int)x->bucket.n, x->bucket.p, (int)load->key.n, load->key.p);
     if (span_is(span_of(e.code), "NoSuchUpload") ||
         span_is(span_of(e.code), "ConditionalRequestConflict"))
-        return xfer_over(x, up, "the store gave the upload up", f) < 0 ? -1 : 1;
-    if (!strncmp(e.code, "InvalidPart", strlen("InvalidPart")) && !up->again) {
-        if (xfer_reconcile(x, up, f) != XFER_AS_IT_IS || jrn_count(&up->facts) == before)
-            return f->code != S3UP_OK || xfer_over(x, up, "the store lost parts", f) < 0
+        return xfer_over(x, load, "the store gave the upload up", f) < 0 ? -1 : 1;
+    if (!strncmp(e.code, "InvalidPart", strlen("InvalidPart")) && !load->again) {
+        if (xfer_reconcile(x, load, f) != XFER_AS_IT_IS ||
+            jrn_count(&load->facts) == before)
+            return f->code != S3UP_OK || xfer_over(x, load, "the store lost parts", f) < 0
                        ? -1
                        : 1;
-        up->again = true;
-        xfer_recall(x, up); /* what it lost may be given again */
+        load->again = true;
+        xfer_recall(x, load); /* what it lost may be given again */
         return 1;
     }
     return f->code != S3UP_OK ? -1 : fail_set(f, now->code, "%s", now->text);
@@ -13124,48 +13127,48 @@ xfer_not_completed(struct xfer *x, struct xfer_up *up, const struct fail *now,
 /* Has the store join the parts. 0: stored, 1: there are parts to be sent again, -1:
  * failed. */
 static int
-xfer_complete(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_complete(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     struct fail now = {S3UP_OK, ""}, unread = {S3UP_OK, ""};
     int rc;
 
-    if (!xfer_unchanged(up))
+    if (!xfer_unchanged(load))
         return x->wish->sure
-                   ? fail_set(f, S3UP_SKIPPED, xfer_is_touched, up->file[0].path)
-               : xfer_over(x, up, xfer_is_new, f) < 0 ? -1
-                                                      : 1;
-    jrn_begin(&up->journal, "completing");
-    if (jrn_end(&up->journal, &now) < 0 || jrn_sync(&up->journal, &now) < 0)
-        xfer_lose_journal(up, &now);
+                   ? fail_set(f, S3UP_SKIPPED, xfer_is_touched, load->file[0].path)
+               : xfer_over(x, load, xfer_is_new, f) < 0 ? -1
+                                                        : 1;
+    jrn_begin(&load->journal, "completing");
+    if (jrn_end(&load->journal, &now) < 0 || jrn_sync(&load->journal, &now) < 0)
+        xfer_lose_journal(load, &now);
     now = (struct fail){S3UP_OK, ""};
-    up->facts.completing = true;
-    rc = xfer_ask_complete(x, up, false, &now);
+    load->facts.completing = true;
+    rc = xfer_ask_complete(x, load, false, &now);
     if (rc < 0 && !x->sumless && span_is(span_of(x->st->error.code), "MalformedXML")) {
         x->sumless = true; /* Swift knows no sums there; MinIO wants them */
         now = (struct fail){S3UP_OK, ""};
-        rc = xfer_ask_complete(x, up, false, &now);
+        rc = xfer_ask_complete(x, load, false, &now);
     }
-    if (rc < 0 && x->st->error.status == 412 && up->match[0] == '"') {
+    if (rc < 0 && x->st->error.status == 412 && load->match[0] == '"') {
         char bare[CREW_ETAG]; /* as in xfer_put_match */
 
-        s3_copy_name(bare, sizeof bare, s3_bare(span_of(up->match)));
-        s3_copy_name(up->match, sizeof up->match, span_of(bare));
+        s3_copy_name(bare, sizeof bare, s3_bare(span_of(load->match)));
+        s3_copy_name(load->match, sizeof load->match, span_of(bare));
         now = (struct fail){S3UP_OK, ""};
-        rc = xfer_ask_complete(x, up, false, &now);
+        rc = xfer_ask_complete(x, load, false, &now);
     }
     if (rc < 0 && xfer_guards(x->wish) && x->st->error.status == 501) {
         xfer_warn_race();
         now = (struct fail){S3UP_OK, ""};
-        rc = xfer_ask_complete(x, up, true, &now);
+        rc = xfer_ask_complete(x, load, true, &now);
     }
-    if (rc == 0 && !up->etag[0])
-        (void)xfer_was_completed(x, up, &unread); /* Ceph leaves it empty there */
-    return rc == 0 ? 0 : xfer_not_completed(x, up, &now, f);
+    if (rc == 0 && !load->etag[0])
+        (void)xfer_was_completed(x, load, &unread); /* Ceph leaves it empty there */
+    return rc == 0 ? 0 : xfer_not_completed(x, load, &now, f);
 }
 
 /* A line about what was stored, for the ledger. */
 static void
-xfer_remember(struct xfer *x, const struct xfer_up *up)
+xfer_remember(struct xfer *x, const struct xfer_load *load)
 {
     struct buf line = buf_upto(64 * KEY_MAX), text = buf_upto(16 * KEY_MAX);
     struct fail f = {S3UP_OK, ""};
@@ -13176,8 +13179,8 @@ xfer_remember(struct xfer *x, const struct xfer_up *up)
     json_put(&line, buf_span(&text));
     buf_clear(&text);
     json_key(&line, "path");
-    if (up->stream || xfer_absolute(up->file[0].path, &text, &f) < 0)
-        buf_str(&text, up->file[0].path);
+    if (load->stream || xfer_absolute(load->file[0].path, &text, &f) < 0)
+        buf_str(&text, load->file[0].path);
     json_put(&line, buf_span(&text));
     json_key(&line, "endpoint");
     buf_clear(&text);
@@ -13186,25 +13189,25 @@ xfer_remember(struct xfer *x, const struct xfer_up *up)
     json_key(&line, "bucket");
     json_put(&line, x->bucket);
     json_key(&line, "key");
-    json_put(&line, buf_span(&up->key));
+    json_put(&line, buf_span(&load->key));
     json_key(&line, "size");
-    buf_num(&line, (uint64_t)up->plan.size);
+    buf_num(&line, (uint64_t)load->plan.size);
     json_key(&line, "etag");
-    json_put(&line, s3_bare(span_of(up->etag)));
+    json_put(&line, s3_bare(span_of(load->etag)));
     json_key(&line, "checksum");
     json_put(&line, span_of(xfer_sum_name(&x->sums)));
-    if (!up->whole) {
+    if (!load->whole) {
         json_key(&line, "parts");
-        buf_num(&line, up->plan.n);
+        buf_num(&line, load->plan.n);
         json_key(&line, "part_size");
-        buf_num(&line, (uint64_t)up->plan.part);
+        buf_num(&line, (uint64_t)load->plan.part);
     }
-    if (up->facts.id[0]) {
+    if (load->facts.id[0]) {
         json_key(&line, "id");
-        json_put(&line, span_of(up->facts.id));
+        json_put(&line, span_of(load->facts.id));
     }
     json_key(&line, "seconds");
-    buf_num(&line, (uint64_t)(os_ticks() - up->begun + 500) / 1000);
+    buf_num(&line, (uint64_t)(os_ticks() - load->begun + 500) / 1000);
     buf_char(&line, '}');
     f = (struct fail){S3UP_OK, ""};
     if (line.bad || jrn_ledger_add(&x->ledger, buf_span(&line), &f) < 0) {
@@ -13218,144 +13221,144 @@ xfer_remember(struct xfer *x, const struct xfer_up *up)
 /* ---- the run ---- */
 
 static const char *
-xfer_done_to(const struct xfer_up *up)
+xfer_done_to(const struct xfer_load *load)
 {
-    return up->down ? "fetched" : up->copy ? "copied" : "sent";
+    return load->down ? "fetched" : load->copy ? "copied" : "sent";
 }
 
 /* Why an upload that is under way ends with the run, and how it can go on. */
 static void
-xfer_left(const struct xfer *x, const struct xfer_up *up, struct fail *f)
+xfer_left(const struct xfer *x, const struct xfer_load *load, struct fail *f)
 {
-    const char *path = up->file[0].path;
+    const char *path = load->file[0].path;
 
     if (!os_stop)
         (void)fail_set(f, x->hopeless, "%s was not %s, for the same reason", path,
-                       xfer_done_to(up));
-    else if (up->whole || up->orphan || up->journal.fd < 0)
+                       xfer_done_to(load));
+    else if (load->whole || load->orphan || load->journal.fd < 0)
         (void)fail_set(f, S3UP_INTERRUPTED, "%s was not %s: interrupted", path,
-                       xfer_done_to(up));
+                       xfer_done_to(load));
     else
         (void)fail_set(f, S3UP_INTERRUPTED,
                        "%s: interrupted; %u of %u parts are %s, and the same command "
                        "goes on behind them",
-                       path, jrn_count(&up->facts), up->plan.n,
-                       up->down ? "here" : "stored");
+                       path, jrn_count(&load->facts), load->plan.n,
+                       load->down ? "here" : "stored");
 }
 
 /* Does the ETag of an object of parts tell what must come of theirs, each of which told
  * the MD5 of what was sent? Else the whole is proven anew. */
 static int
-xfer_confirm(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_confirm(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    struct part_name name = xfer_name(up, 0);
+    struct part_name name = xfer_name(load, 0);
     struct buf want = buf_upto(CREW_ETAG);
     unsigned char digest[MD5_SIZE];
-    bool same = !up->unsure;
+    bool same = !load->unsure;
     struct part_file file;
     struct sum md5;
     int rc;
 
     sum_init(&md5, SUM_MD5);
-    for (unsigned n = 1; n <= up->plan.n && same; n++) {
-        same = hex_read(s3_bare(span_of(jrn_etag(&up->facts, n))), digest, MD5_SIZE);
+    for (unsigned n = 1; n <= load->plan.n && same; n++) {
+        same = hex_read(s3_bare(span_of(jrn_etag(&load->facts, n))), digest, MD5_SIZE);
         sum_add(&md5, digest, MD5_SIZE);
     }
     sum_end(&md5, digest);
     hex_put(&want, digest, MD5_SIZE);
     buf_char(&want, '-');
-    buf_num(&want, up->plan.n);
-    same = same && span_eq(s3_bare(span_of(up->etag)), buf_span(&want));
+    buf_num(&want, load->plan.n);
+    same = same && span_eq(s3_bare(span_of(load->etag)), buf_span(&want));
     buf_free(&want);
     if (same)
         return 0;
-    if (part_open_again(&file, &name, &up->file[0].id, f) < 0)
+    if (part_open_again(&file, &name, &load->file[0].id, f) < 0)
         return -1;
-    rc = xfer_confirm_file(x, &file, buf_span(&up->key), f);
+    rc = xfer_confirm_file(x, &file, buf_span(&load->key), f);
     part_close(&file);
     return rc;
 }
 
 /* Takes an upload out of the list: it is stored, or it has failed. */
 static void
-xfer_end(struct xfer *x, struct xfer_up *up, const struct fail *f)
+xfer_end(struct xfer *x, struct xfer_load *load, const struct fail *f)
 {
-    struct xfer_up **at = &x->ups;
+    struct xfer_load **at = &x->loads;
     struct fail why = {S3UP_OK, ""};
 
-    if (f->code == S3UP_OK && x->wish->sure && !up->whole && !up->kept &&
-        xfer_confirm(x, up, &why) < 0)
+    if (f->code == S3UP_OK && x->wish->sure && !load->whole && !load->kept &&
+        xfer_confirm(x, load, &why) < 0)
         f = &why;
     /* A file with nothing in it is nothing to go on with. */
-    up->orphan |= up->temp >= 0 && !jrn_count(&up->facts);
+    load->orphan |= load->temp >= 0 && !jrn_count(&load->facts);
     if (f->code == S3UP_INTERRUPTED && os_stop) {
-        xfer_left(x, up, &why);
+        xfer_left(x, load, &why);
         f = &why;
     }
-    if (f->code == S3UP_DENIED && xfer_wants_keys(x->st, buf_span(&up->key)))
+    if (f->code == S3UP_DENIED && xfer_wants_keys(x->st, buf_span(&load->key)))
         x->hopeless = S3UP_DENIED;
-    xfer_recall(x, up);
+    xfer_recall(x, load);
     if (f->code == S3UP_OK) {
-        jrn_remove(&up->journal);
+        jrn_remove(&load->journal);
         /* What was found there is to be removed here: that is written down, too. */
-        if (!up->down && !up->copy &&
-            (!up->kept || (x->wish->sure && !x->wish->if_changed))) {
-            if (x->wish->sure && !up->facts.id[0]) /* names it while it is removed */
-                (void)xfer_token(up->facts.id, &why);
-            xfer_remember(x, up);
+        if (!load->down && !load->copy &&
+            (!load->kept || (x->wish->sure && !x->wish->if_changed))) {
+            if (x->wish->sure && !load->facts.id[0]) /* names it while it is removed */
+                (void)xfer_token(load->facts.id, &why);
+            xfer_remember(x, load);
         }
-        xfer_say(x,
-                 (struct xfer_event){.kind = up->kept ? XFER_SAME : XFER_DONE, .up = up});
+        xfer_say(x, (struct xfer_event){.kind = load->kept ? XFER_SAME : XFER_DONE,
+                                        .load = load});
     } else {
         struct fail unread = {S3UP_OK, ""};
 
-        if (up->orphan) {
-            xfer_abort(x, up);
-            if (up->temp >= 0 && part_in_place(&up->place, up->temp))
-                (void)unlinkat(up->place.folder, up->place.temp, 0);
-            jrn_remove(&up->journal);
+        if (load->orphan) {
+            xfer_abort(x, load);
+            if (load->temp >= 0 && part_in_place(&load->place, load->temp))
+                (void)unlinkat(load->place.folder, load->place.temp, 0);
+            jrn_remove(&load->journal);
         } else {
-            (void)jrn_sync(&up->journal, &unread);
+            (void)jrn_sync(&load->journal, &unread);
         }
-        xfer_say(x, (struct xfer_event){.kind = XFER_FAILED, .up = up, .fail = f});
+        xfer_say(x, (struct xfer_event){.kind = XFER_FAILED, .load = load, .fail = f});
     }
-    while (*at && *at != up)
+    while (*at && *at != load)
         at = &(*at)->next;
     if (*at)
-        *at = up->next;
-    xfer_free(up);
+        *at = load->next;
+    xfer_free(load);
 }
 
 /* All parts are there: completes, and ends it unless there is more to be sent. */
 static void
-xfer_close_up(struct xfer *x, struct xfer_up *up)
+xfer_close_up(struct xfer *x, struct xfer_load *load)
 {
     struct fail f = {S3UP_OK, ""};
     int rc = 0;
 
-    if (up->down)
-        (void)xfer_finish_down(x, up, &f);
-    else if (!up->whole)
-        rc = xfer_complete(x, up, &f);
+    if (load->down)
+        (void)xfer_finish_down(x, load, &f);
+    else if (!load->whole)
+        rc = xfer_complete(x, load, &f);
     if (rc <= 0)
-        xfer_end(x, up, &f);
+        xfer_end(x, load, &f);
 }
 
 /* Is the object there already? For --no-clobber. 1: it is the one that this upload
  * made. */
 static int
-xfer_is_free(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_is_free(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     struct fail now = {S3UP_OK, ""}, unread = {S3UP_OK, ""};
-    struct span key = buf_span(&up->key);
+    struct span key = buf_span(&load->key);
 
     if (xfer_taken(x->st, x->bucket, key, &now) == 0)
         return 0;
-    if (now.code == S3UP_EXISTS && up->facts.id[0] &&
-        span_is(s3_value(x->st, "x-amz-meta-s3up-id"), up->facts.id) &&
-        x->st->conn.head.length == up->plan.size && !xfer_compare(x, up, &unread) &&
-        up->same) {
-        s3_copy_name(up->etag, sizeof up->etag, s3_value(x->st, "etag"));
+    if (now.code == S3UP_EXISTS && load->facts.id[0] &&
+        span_is(s3_value(x->st, "x-amz-meta-s3up-id"), load->facts.id) &&
+        x->st->conn.head.length == load->plan.size && !xfer_compare(x, load, &unread) &&
+        load->same) {
+        s3_copy_name(load->etag, sizeof load->etag, s3_value(x->st, "etag"));
         return 1;
     }
     return fail_set(f, now.code, "%s", now.text);
@@ -13363,52 +13366,52 @@ xfer_is_free(struct xfer *x, struct xfer_up *up, struct fail *f)
 
 /* The same for an upload that must not take the place of another. */
 static int
-xfer_is_claimed(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_is_claimed(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    struct part_name name = xfer_name(up, 0);
+    struct part_name name = xfer_name(load, 0);
     struct crew_answer a = {.match = ""};
     struct part_file file;
     int rc;
 
-    if (part_open_again(&file, &name, &up->file[0].id, f) < 0)
+    if (part_open_again(&file, &name, &load->file[0].id, f) < 0)
         return -1;
-    rc = xfer_claim_key(x, &file, buf_span(&up->key), &a, f);
+    rc = xfer_claim_key(x, &file, buf_span(&load->key), &a, f);
     part_close(&file);
-    s3_copy_name(up->match, sizeof up->match, span_of(a.match));
-    s3_copy_name(up->etag, sizeof up->etag, span_of(rc == 1 ? a.etag : ""));
-    up->kept = rc == 1;
-    if (up->kept && up->facts.upload.n)
-        xfer_abort(x, up); /* there is nothing left to be sent */
+    s3_copy_name(load->match, sizeof load->match, span_of(a.match));
+    s3_copy_name(load->etag, sizeof load->etag, span_of(rc == 1 ? a.etag : ""));
+    load->kept = rc == 1;
+    if (load->kept && load->facts.upload.n)
+        xfer_abort(x, load); /* there is nothing left to be sent */
     return rc;
 }
 
 /* Opens an upload of many parts, or finds the one that was begun. 1: the object is stored
  * already, 0: parts are to be sent. */
 static int
-xfer_open_upload(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_open_upload(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    int found = xfer_open_journal(x, up, f), is_there;
+    int found = xfer_open_journal(x, load, f), is_there;
 
-    if (found > 0 && (!up->facts.upload.n || x->wish->restart)) {
-        xfer_abort(x, up);
-        xfer_reset(up);
+    if (found > 0 && (!load->facts.upload.n || x->wish->restart)) {
+        xfer_abort(x, load);
+        xfer_reset(load);
         found = 0;
     }
     if (found < 0)
         return -1;
     if (xfer_guards(x->wish) &&
-        (is_there = x->wish->sure ? xfer_is_claimed(x, up, f) : xfer_is_free(x, up, f)) !=
-            0) {
+        (is_there = x->wish->sure ? xfer_is_claimed(x, load, f)
+                                  : xfer_is_free(x, load, f)) != 0) {
         if (is_there < 0 && found == 0)
-            jrn_remove(&up->journal); /* there is nothing in it */
+            jrn_remove(&load->journal); /* there is nothing in it */
         return is_there;
     }
     if (found)
-        return xfer_resume(x, up, f);
-    if (part_plan(&up->plan, up->plan.size, x->wish->part_size, f) < 0 ||
-        xfer_create(x, up, f) < 0) {
-        if (!up->facts.upload.n)
-            jrn_remove(&up->journal);
+        return xfer_resume(x, load, f);
+    if (part_plan(&load->plan, load->plan.size, x->wish->part_size, f) < 0 ||
+        xfer_create(x, load, f) < 0) {
+        if (!load->facts.upload.n)
+            jrn_remove(&load->journal);
         return -1;
     }
     return 0;
@@ -13416,35 +13419,35 @@ xfer_open_upload(struct xfer *x, struct xfer_up *up, struct fail *f)
 
 /* A large file that is to be sent only if it was changed: has the store the same? */
 static bool
-xfer_is_kept(struct xfer *x, struct xfer_up *up)
+xfer_is_kept(struct xfer *x, struct xfer_load *load)
 {
-    struct part_name name = xfer_name(up, 0);
+    struct part_name name = xfer_name(load, 0);
     struct fail unread = {S3UP_OK, ""};
     struct part_file file;
 
-    if (!x->wish->if_changed || up->files != 1 || part_open(&file, &name, &unread) < 0)
+    if (!x->wish->if_changed || load->files != 1 || part_open(&file, &name, &unread) < 0)
         return false;
-    up->kept = xfer_is_same(x, buf_span(&up->key), &file);
+    load->kept = xfer_is_same(x, buf_span(&load->key), &file);
     part_close(&file);
-    return up->kept;
+    return load->kept;
 }
 
 /* A file was looked at: how will it go? 1: it is stored already. */
 static int
-xfer_start(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_start(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
     int rc = 0;
 
-    up->whole = up->plan.size <= xfer_limit(x);
-    up->ahead = 1;
-    if (xfer_make_notes(up, f) < 0)
+    load->whole = load->plan.size <= xfer_limit(x);
+    load->ahead = 1;
+    if (xfer_make_notes(load, f) < 0)
         return -1;
-    if (up->whole)
-        up->plan.n = 1;
+    if (load->whole)
+        load->plan.n = 1;
     else
-        rc = xfer_is_kept(x, up) ? 1 : xfer_open_upload(x, up, f);
-    if (rc == 0 && !up->whole && jrn_count(&up->facts) == up->plan.n) {
-        rc = xfer_complete(x, up, f); /* only that was missing */
+        rc = xfer_is_kept(x, load) ? 1 : xfer_open_upload(x, load, f);
+    if (rc == 0 && !load->whole && jrn_count(&load->facts) == load->plan.n) {
+        rc = xfer_complete(x, load, f); /* only that was missing */
         rc = rc < 0 ? rc : !rc;
     }
     return rc;
@@ -13505,7 +13508,7 @@ xfer_miss_tags(const struct xfer *x, const char *source)
 
 /* The store is to copy an object: at once, or, if it is large, in parts. */
 static int
-xfer_start_copy(struct xfer *x, struct xfer_up *up, const struct xfer_item *item,
+xfer_start_copy(struct xfer *x, struct xfer_load *load, const struct xfer_item *item,
                 struct fail *f)
 {
     struct xfer_get g = {.bucket = item->from_bucket, .key = item->from_key};
@@ -13516,32 +13519,32 @@ xfer_start_copy(struct xfer *x, struct xfer_up *up, const struct xfer_item *item
     buf_put(&uri, item->from_bucket);
     buf_char(&uri, '/');
     buf_put(&uri, item->from_key);
-    up->file[0].path = strdup(buf_text(&uri));
+    load->file[0].path = strdup(buf_text(&uri));
     buf_free(&uri);
-    up->copy = calloc(1, sizeof *up->copy);
-    if (!up->copy || !up->file[0].path)
+    load->copy = calloc(1, sizeof *load->copy);
+    if (!load->copy || !load->file[0].path)
         return fail_set(f, S3UP_LATER, "no memory");
-    up->copy->source = buf_upto(8 * KEY_MAX);
-    up->copy->text = buf_upto(2 * HEAD_MAX);
-    url_put(&up->copy->source, item->from_bucket, "");
-    buf_char(&up->copy->source, '/');
-    url_put(&up->copy->source, item->from_key, "/");
+    load->copy->source = buf_upto(8 * KEY_MAX);
+    load->copy->text = buf_upto(2 * HEAD_MAX);
+    url_put(&load->copy->source, item->from_bucket, "");
+    buf_char(&load->copy->source, '/');
+    url_put(&load->copy->source, item->from_key, "/");
     if (xfer_look_at(x->st, &g, w, f) < 0)
         return -1;
-    up->plan.size = g.total;
-    s3_copy_name(up->copy->etag, sizeof up->copy->etag, span_of(g.said.etag));
-    up->whole = g.total <= (int64_t)w->threshold && g.total <= (int64_t)PART_MOST;
-    up->ahead = up->plan.n = 1;
-    if (xfer_make_notes(up, f) < 0 || up->whole)
+    load->plan.size = g.total;
+    s3_copy_name(load->copy->etag, sizeof load->copy->etag, span_of(g.said.etag));
+    load->whole = g.total <= (int64_t)w->threshold && g.total <= (int64_t)PART_MOST;
+    load->ahead = load->plan.n = 1;
+    if (xfer_make_notes(load, f) < 0 || load->whole)
         return f->code == S3UP_OK ? 0 : -1;
-    xfer_miss_tags(x, up->file[0].path);
-    if (!w->replace && !xfer_learn_heads(x->st, up->copy))
+    xfer_miss_tags(x, load->file[0].path);
+    if (!w->replace && !xfer_learn_heads(x->st, load->copy))
         return fail_set(f, S3UP_USAGE, "%s has more metadata than can be copied in parts",
-                        up->file[0].path);
-    if (w->no_clobber && xfer_taken(x->st, x->bucket, buf_span(&up->key), f) < 0)
+                        load->file[0].path);
+    if (w->no_clobber && xfer_taken(x->st, x->bucket, buf_span(&load->key), f) < 0)
         return -1;
-    return part_plan(&up->plan, g.total, w->part_size, f) < 0 ? -1
-                                                              : xfer_create(x, up, f);
+    return part_plan(&load->plan, g.total, w->part_size, f) < 0 ? -1
+                                                                : xfer_create(x, load, f);
 }
 
 /* ---- a stream ---- */
@@ -13549,46 +13552,47 @@ xfer_start_copy(struct xfer *x, struct xfer_up *up, const struct xfer_item *item
 /* Parts of a stream are as large as the user said, and never grow: some stores demand
  * equal ones. */
 static int
-xfer_open_stream(struct xfer *x, struct xfer_up *up, const struct xfer_item *item,
+xfer_open_stream(struct xfer *x, struct xfer_load *load, const struct xfer_item *item,
                  struct fail *f)
 {
     struct xfer_stream *s = calloc(1, sizeof *s);
     struct buf most = buf_upto(64);
 
-    up->file[0].path = strdup("-");
-    up->given = calloc(PARTS_MAX + 1, 1);
-    up->ahead = 1;
-    if (!s || !up->given || !up->file[0].path) {
+    load->file[0].path = strdup("-");
+    load->given = calloc(PARTS_MAX + 1, 1);
+    load->ahead = 1;
+    if (!s || !load->given || !load->file[0].path) {
         free(s);
         return fail_set(f, S3UP_LATER, "no memory for a stream");
     }
     /* As if it had all that an upload can hold: until its end it has no other size. */
-    up->plan = (struct part_plan){(int64_t)x->wish->part_size * PARTS_MAX,
-                                  (int64_t)x->wish->part_size, PARTS_MAX};
-    up->stream = s;
+    load->plan = (struct part_plan){(int64_t)x->wish->part_size * PARTS_MAX,
+                                    (int64_t)x->wish->part_size, PARTS_MAX};
+    load->stream = s;
     *s = (struct xfer_stream){
         .fd = item->fd, .producer = item->producer, .places = x->crew.most + 1};
-    s->ring = mmap(NULL, s->places * (size_t)up->plan.part, PROT_READ | PROT_WRITE,
+    s->ring = mmap(NULL, s->places * (size_t)load->plan.part, PROT_READ | PROT_WRITE,
                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (s->ring == MAP_FAILED) {
         s->ring = NULL;
         return fail_sys(f, "find memory for", "parts of a stream");
     }
     x->ring = s->ring;
-    num_put_size(&most, (uint64_t)up->plan.size);
+    num_put_size(&most, (uint64_t)load->plan.size);
     log_say(LOG_NOTE,
             "standard input: at most %s; --expected-size or --part-size allow more",
             buf_text(&most));
     buf_free(&most);
-    return x->wish->no_clobber ? xfer_taken(x->st, x->bucket, buf_span(&up->key), f) : 0;
+    return x->wish->no_clobber ? xfer_taken(x->st, x->bucket, buf_span(&load->key), f)
+                               : 0;
 }
 
 /* The stream is at its end. If its producer failed, so has the upload: half a dump must
  * not look like a whole one. */
 static int
-xfer_end_stream(struct xfer_up *up, struct fail *f)
+xfer_end_stream(struct xfer_load *load, struct fail *f)
 {
-    struct xfer_stream *s = up->stream;
+    struct xfer_stream *s = load->stream;
     int status = 0;
 
     s->ended = true;
@@ -13604,48 +13608,48 @@ xfer_end_stream(struct xfer_up *up, struct fail *f)
                         "stored",
                         WIFSIGNALED(status) ? "signal" : "exit code",
                         WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-    up->plan.size = (int64_t)s->full * up->plan.part + s->have;
+    load->plan.size = (int64_t)s->full * load->plan.part + s->have;
     if (s->have || !s->full)
         s->full++;
-    up->plan.n = s->full;
-    up->whole = s->full == 1 && !up->facts.upload.n;
+    load->plan.n = s->full;
+    load->whole = s->full == 1 && !load->facts.upload.n;
     return 0;
 }
 
 /* May more be read? Only into a place whose part the store has. */
 static bool
-xfer_has_room(const struct xfer_up *up)
+xfer_has_room(const struct xfer_load *load)
 {
-    const struct xfer_stream *s = up->stream;
+    const struct xfer_stream *s = load->stream;
 
     return !s->ended &&
-           (s->full < s->places || (s->full - s->places < up->facts.parts &&
-                                    up->facts.part[s->full - s->places].done));
+           (s->full < s->places || (s->full - s->places < load->facts.parts &&
+                                    load->facts.part[s->full - s->places].done));
 }
 
 /* Reads what is there; a worker takes each part that is full. When more comes than one
  * part holds, there will be parts. */
 static int
-xfer_read_stream(struct xfer *x, struct xfer_up *up, struct fail *f)
+xfer_read_stream(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
-    struct xfer_stream *s = up->stream;
-    char *place = s->ring + (s->full % s->places) * (size_t)up->plan.part;
-    ssize_t did = read(s->fd, place + s->have, (size_t)(up->plan.part - s->have));
+    struct xfer_stream *s = load->stream;
+    char *place = s->ring + (s->full % s->places) * (size_t)load->plan.part;
+    ssize_t did = read(s->fd, place + s->have, (size_t)(load->plan.part - s->have));
 
     if (did < 0 && (errno == EINTR || errno == EAGAIN))
         return 0;
     if (did < 0)
         return fail_sys(f, "read", "standard input");
     if (!did)
-        return xfer_end_stream(up, f);
+        return xfer_end_stream(load, f);
     if (s->full == PARTS_MAX)
         return fail_set(f, S3UP_USAGE,
                         "the stream is longer than an upload of such parts can be: begin "
                         "again with a larger --part-size, or with --expected-size");
-    if (s->full && !up->facts.upload.n && xfer_create(x, up, f) < 0)
+    if (s->full && !load->facts.upload.n && xfer_create(x, load, f) < 0)
         return -1;
     s->have += did;
-    if (s->have == up->plan.part) {
+    if (s->have == load->plan.part) {
         s->have = 0;
         s->full++;
     }
@@ -13659,18 +13663,18 @@ xfer_read_stream(struct xfer *x, struct xfer_up *up, struct fail *f)
 
 /* One turn of reading; ends the upload if there is nothing left to wait for. */
 static void
-xfer_turn_stream(struct xfer *x, struct xfer_up *up)
+xfer_turn_stream(struct xfer *x, struct xfer_load *load)
 {
-    struct pollfd ready = {.fd = up->stream->fd, .events = POLLIN};
+    struct pollfd ready = {.fd = load->stream->fd, .events = POLLIN};
     struct fail f = {S3UP_OK, ""};
 
-    while (f.code == S3UP_OK && xfer_has_room(up) && poll(&ready, 1, 0) == 1)
-        (void)xfer_read_stream(x, up, &f);
+    while (f.code == S3UP_OK && xfer_has_room(load) && poll(&ready, 1, 0) == 1)
+        (void)xfer_read_stream(x, load, &f);
     if (f.code != S3UP_OK)
-        xfer_end(x, up, &f);
-    else if (up->stream->ended && !up->whole && !up->flying &&
-             jrn_count(&up->facts) == up->plan.n)
-        xfer_close_up(x, up);
+        xfer_end(x, load, &f);
+    else if (load->stream->ended && !load->whole && !load->flying &&
+             jrn_count(&load->facts) == load->plan.n)
+        xfer_close_up(x, load);
 }
 
 /* Begins with the next file. False when there is none. */
@@ -13679,158 +13683,158 @@ xfer_begin(struct xfer *x)
 {
     struct xfer_item item = {.files = 0};
     struct fail f = {S3UP_OK, ""};
-    struct xfer_up *up, **at = &x->ups;
+    struct xfer_load *load, **at = &x->loads;
     int rc = 0;
 
     if (x->no_more || x->hopeless || !x->next(x->owner, &item)) {
         x->no_more = true;
         return false;
     }
-    up = calloc(1, sizeof *up);
-    if (up)
-        up->file = calloc(item.files + 1, sizeof *up->file);
-    if (!up || !up->file) {
+    load = calloc(1, sizeof *load);
+    if (load)
+        load->file = calloc(item.files + 1, sizeof *load->file);
+    if (!load || !load->file) {
         log_say(LOG_ERROR, "no memory");
-        free(up);
+        free(load);
         x->no_more = true;
         x->hopeless = S3UP_LATER;
         return false;
     }
     while (*at)
         at = &(*at)->next;
-    *at = up;
-    up->serial = ++x->serial;
-    up->begun = os_ticks();
-    up->journal = jrn_none();
-    jrn_init(&up->facts);
-    up->key = buf_upto(KEY_MAX + 1);
-    buf_put(&up->key, item.key);
-    up->type = item.type;
-    up->down = item.down;
-    up->root = item.root;
-    up->below = item.below;
-    up->temp = up->place.folder = -1;
-    up->plan.size = item.size;
-    for (; up->files < item.files; up->files++) {
-        up->file[up->files].path = strdup(item.path[up->files]);
-        if (!up->file[up->files].path)
+    *at = load;
+    load->serial = ++x->serial;
+    load->begun = os_ticks();
+    load->journal = jrn_none();
+    jrn_init(&load->facts);
+    load->key = buf_upto(KEY_MAX + 1);
+    buf_put(&load->key, item.key);
+    load->type = item.type;
+    load->down = item.down;
+    load->root = item.root;
+    load->below = item.below;
+    load->temp = load->place.folder = -1;
+    load->plan.size = item.size;
+    for (; load->files < item.files; load->files++) {
+        load->file[load->files].path = strdup(item.path[load->files]);
+        if (!load->file[load->files].path)
             break;
     }
-    if (up->files < item.files || up->key.bad)
+    if (load->files < item.files || load->key.bad)
         rc = fail_set(&f, S3UP_LATER, "no memory");
     if (rc == 0 && item.from_key.n)
-        rc = xfer_start_copy(x, up, &item, &f);
+        rc = xfer_start_copy(x, load, &item, &f);
     else if (rc == 0 && item.down)
-        rc = xfer_start_down(x, up, item.size, &f);
+        rc = xfer_start_down(x, load, item.size, &f);
     else if (rc == 0 && !item.files)
-        rc = xfer_open_stream(x, up, &item, &f);
-    else if (rc == 0 && xfer_look(up, &f) == 0)
-        rc = item.was && !os_untouched(item.was, &up->file[0].id)
-                 ? fail_set(&f, S3UP_SKIPPED, xfer_is_touched, up->file[0].path)
-                 : xfer_start(x, up, &f);
+        rc = xfer_open_stream(x, load, &item, &f);
+    else if (rc == 0 && xfer_look(load, &f) == 0)
+        rc = item.was && !os_untouched(item.was, &load->file[0].id)
+                 ? fail_set(&f, S3UP_SKIPPED, xfer_is_touched, load->file[0].path)
+                 : xfer_start(x, load, &f);
     if (f.code != S3UP_OK || rc == 1)
-        xfer_end(x, up, &f);
+        xfer_end(x, load, &f);
     return true;
 }
 
 /* Which stretch of an object a part is, or up to which size all of it is fetched. */
 static void
-xfer_put_range(const struct xfer *x, const struct xfer_up *up, unsigned number,
+xfer_put_range(const struct xfer *x, const struct xfer_load *load, unsigned number,
                struct xfer_order *o)
 {
-    if (up->whole) {
+    if (load->whole) {
         o->length = -1;
-        o->total = up->whole_only ? 0 : xfer_limit(x);
+        o->total = load->whole_only ? 0 : xfer_limit(x);
         return;
     }
-    o->kind = xfer_down_kind(up);
-    o->place = (int64_t)(number - 1) * up->plan.part;
-    o->at = up->from + o->place;
-    o->length = part_length(&up->plan, number);
-    o->total = up->total;
+    o->kind = xfer_down_kind(load);
+    o->place = (int64_t)(number - 1) * load->plan.part;
+    o->at = load->from + o->place;
+    o->length = part_length(&load->plan, number);
+    o->total = load->total;
 }
 
 /* Puts the order for a part, or for a whole file, together. */
 static void
-xfer_put_order(const struct xfer *x, const struct xfer_up *up, unsigned number,
+xfer_put_order(const struct xfer *x, const struct xfer_load *load, unsigned number,
                struct buf *out)
 {
     struct xfer_order head = {.number = number,
-                              .files = up->files,
-                              .below = up->below,
-                              .root = up->root,
-                              .down = up->down,
-                              .copy = up->copy != NULL,
-                              .whole = up->whole,
-                              .length = up->plan.size};
-    struct span tag = up->whole ? SPAN("") : buf_span(&up->facts.upload);
-    struct span type = span_of(up->type);
+                              .files = load->files,
+                              .below = load->below,
+                              .root = load->root,
+                              .down = load->down,
+                              .copy = load->copy != NULL,
+                              .whole = load->whole,
+                              .length = load->plan.size};
+    struct span tag = load->whole ? SPAN("") : buf_span(&load->facts.upload);
+    struct span type = span_of(load->type);
     unsigned first = 0;
 
-    if (up->copy) {
-        head.at = (int64_t)(number - 1) * up->plan.part;
-        head.length = part_length(&up->plan, number);
-        type = span_of(up->copy->etag);
-    } else if (up->down) {
-        xfer_put_range(x, up, number, &head);
-        tag = span_of(up->said.etag);
-    } else if (up->stream) {
-        head.at = (int64_t)((number - 1) % up->stream->places) * up->plan.part;
-        head.length = part_length(&up->plan, number);
-    } else if (!up->whole) {
-        struct part_stretch s = xfer_cut(up, number, &first);
+    if (load->copy) {
+        head.at = (int64_t)(number - 1) * load->plan.part;
+        head.length = part_length(&load->plan, number);
+        type = span_of(load->copy->etag);
+    } else if (load->down) {
+        xfer_put_range(x, load, number, &head);
+        tag = span_of(load->said.etag);
+    } else if (load->stream) {
+        head.at = (int64_t)((number - 1) % load->stream->places) * load->plan.part;
+        head.length = part_length(&load->plan, number);
+    } else if (!load->whole) {
+        struct part_stretch s = xfer_cut(load, number, &first);
 
         head.files = s.files;
         head.at = s.at;
         head.length = s.length;
     }
     buf_add(out, &head, sizeof head);
-    xfer_pack(out, buf_span(&up->key));
+    xfer_pack(out, buf_span(&load->key));
     xfer_pack(out, tag);
     xfer_pack(out, type);
-    if (up->copy)
-        xfer_pack(out, buf_span(&up->copy->source));
+    if (load->copy)
+        xfer_pack(out, buf_span(&load->copy->source));
     for (unsigned i = first; i < first + head.files; i++) {
-        xfer_pack(out, span_of(up->file[i].path));
-        xfer_pack(out, span_at(&up->file[i].id, sizeof up->file[i].id));
+        xfer_pack(out, span_of(load->file[i].path));
+        xfer_pack(out, span_at(&load->file[i].id, sizeof load->file[i].id));
     }
 }
 
 /* The next part that somebody must send, or 0. */
 static unsigned
-xfer_next_part(struct xfer_up *up)
+xfer_next_part(struct xfer_load *load)
 {
-    unsigned last = up->plan.n;
+    unsigned last = load->plan.n;
 
-    if (up->stream) /* the first may be the whole */
-        last = up->stream->full > 1 || up->stream->ended || up->facts.upload.n
-                   ? up->stream->full
+    if (load->stream) /* the first may be the whole */
+        last = load->stream->full > 1 || load->stream->ended || load->facts.upload.n
+                   ? load->stream->full
                    : 0;
 
-    for (; up->ahead <= last; up->ahead++)
-        if (!up->given[up->ahead] &&
-            (up->ahead > up->facts.parts || !up->facts.part[up->ahead - 1].done))
-            return up->ahead;
+    for (; load->ahead <= last; load->ahead++)
+        if (!load->given[load->ahead] &&
+            (load->ahead > load->facts.parts || !load->facts.part[load->ahead - 1].done))
+            return load->ahead;
     return 0;
 }
 
 /* The next upload of which something must be sent, and what; or NULL. */
-static struct xfer_up *
+static struct xfer_load *
 xfer_next_up(struct xfer *x, unsigned *number)
 {
-    struct xfer_up *up = x->ups;
+    struct xfer_load *load = x->loads;
 
-    while (up && !(*number = xfer_next_part(up)))
-        up = up->next;
-    return up;
+    while (load && !(*number = xfer_next_part(load)))
+        load = load->next;
+    return load;
 }
 
 /* A small file, whose order may wait behind others. */
 static bool
-xfer_is_small(const struct xfer_up *up)
+xfer_is_small(const struct xfer_load *load)
 {
-    return up->whole && up->files == 1 && up->plan.size >= 0 &&
-           up->plan.size <= XFER_SMALL;
+    return load->whole && load->files == 1 && load->plan.size >= 0 &&
+           load->plan.size <= XFER_SMALL;
 }
 
 /* Small files that come next go along behind a small one, as many as the hand takes. */
@@ -13841,20 +13845,20 @@ xfer_gather(struct xfer *x, unsigned hand)
     struct buf order = buf_upto(CREW_ORDER);
 
     while (crew_takes(&x->crew, hand)) {
-        struct xfer_up *up;
+        struct xfer_load *load;
         unsigned number;
 
-        while (!(up = xfer_next_up(x, &number)) && !os_stop && xfer_begin(x))
+        while (!(load = xfer_next_up(x, &number)) && !os_stop && xfer_begin(x))
             continue;
-        if (!up || !xfer_is_small(up))
+        if (!load || !xfer_is_small(load))
             break;
         buf_clear(&order);
-        xfer_put_order(x, up, number, &order);
+        xfer_put_order(x, load, number, &order);
         if (order.bad || !crew_add(&x->crew, buf_span(&order)))
             break;
-        up->given[number] = 1;
-        up->flying++;
-        d->next[d->n++] = up->serial;
+        load->given[number] = 1;
+        load->flying++;
+        d->next[d->n++] = load->serial;
     }
     buf_free(&order);
 }
@@ -13872,30 +13876,30 @@ xfer_feed(struct xfer *x)
            (hand = crew_idle(&x->crew)) != CREW_MOST) {
         struct fail f = {S3UP_OK, ""};
         unsigned number = 0;
-        struct xfer_up *up = xfer_next_up(x, &number);
+        struct xfer_load *load = xfer_next_up(x, &number);
 
-        if (!up) {
+        if (!load) {
             if (!xfer_begin(x))
                 break;
             continue;
         }
         buf_clear(&order);
-        xfer_put_order(x, up, number, &order);
+        xfer_put_order(x, load, number, &order);
         if (order.bad) {
             (void)fail_set(&f, S3UP_LATER, "no memory for an order");
-            xfer_end(x, up, &f);
+            xfer_end(x, load, &f);
             continue;
         }
         crew_share(&x->crew, x->wish->rate); /* whoever begins now must not run ahead */
-        up->given[number] = 1;
-        up->flying++;
-        x->doing[hand] = (struct xfer_doing){.serial = up->serial, .number = number};
-        if (xfer_is_small(up))
+        load->given[number] = 1;
+        load->flying++;
+        x->doing[hand] = (struct xfer_doing){.serial = load->serial, .number = number};
+        if (xfer_is_small(load))
             xfer_gather(x, hand);
         took = crew_give(&x->crew, hand, buf_span(&order));
         if (took == CREW_MOST) { /* there is no worker, so nothing was gathered */
-            up->given[number] = 0;
-            up->flying--;
+            load->given[number] = 0;
+            load->flying--;
             break;
         }
         if (took != hand)
@@ -13907,35 +13911,35 @@ xfer_feed(struct xfer *x)
 
 /* The file changed while a worker read it. 1: it is stored, by an earlier run. */
 static int
-xfer_changed(struct xfer *x, struct xfer_up *up, const struct crew_answer *a,
+xfer_changed(struct xfer *x, struct xfer_load *load, const struct crew_answer *a,
              struct fail *f)
 {
     if (x->wish->sure) /* it is not at rest: another run sends what it will be */
         return fail_set(f, S3UP_SKIPPED, "%s", a->text);
-    if (!up->whole)
-        return xfer_over(x, up, xfer_is_new, f);
-    if (up->again)
+    if (!load->whole)
+        return xfer_over(x, load, xfer_is_new, f);
+    if (load->again)
         return fail_set(f, S3UP_SKIPPED, "%s, again: it was not sent", a->text);
-    up->again = true;
-    xfer_recall(x, up);
-    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .up = up, .text = a->text});
-    return xfer_look(up, f) < 0 ? -1 : xfer_start(x, up, f);
+    load->again = true;
+    xfer_recall(x, load);
+    xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .load = load, .text = a->text});
+    return xfer_look(load, f) < 0 ? -1 : xfer_start(x, load, f);
 }
 
 /* An order was not carried out: it is given again, or its upload has failed. */
 static int
-xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
+xfer_not_sent(struct xfer *x, struct xfer_load *load, unsigned hand,
               const struct crew_answer *a)
 {
     struct fail f = {S3UP_OK, ""};
 
-    up->given[a->number] = 0;
-    up->ahead = a->number < up->ahead ? a->number : up->ahead;
+    load->given[a->number] = 0;
+    load->ahead = a->number < load->ahead ? a->number : load->ahead;
     /* Whatever comes next would ask in vain, too. */
     if ((a->stranger && !x->proven) || a->nowhere)
         x->hopeless = a->code;
-    if (a->died && ++up->deaths > XFER_DEATHS) {
-        (void)fail_set(&f, S3UP_LATER, "%s: workers keep dying", up->file[0].path);
+    if (a->died && ++load->deaths > XFER_DEATHS) {
+        (void)fail_set(&f, S3UP_LATER, "%s: workers keep dying", load->file[0].path);
     } else if (a->died) {
         return 0;
     } else if (a->keys) {
@@ -13945,102 +13949,103 @@ xfer_not_sent(struct xfer *x, struct xfer_up *up, unsigned hand,
             return 0;
         x->hopeless = a->code;
         (void)fail_set(&f, a->code, "%s", a->text);
-    } else if (up->down) {
-        if (xfer_not_fetched(x, up, a, &f) == 1)
+    } else if (load->down) {
+        if (xfer_not_fetched(x, load, a, &f) == 1)
             return 1;
-    } else if (a->code == S3UP_SKIPPED && !up->copy) {
-        if (xfer_changed(x, up, a, &f) == 1)
+    } else if (a->code == S3UP_SKIPPED && !load->copy) {
+        if (xfer_changed(x, load, a, &f) == 1)
             return 1;
-    } else if (a->gone && !up->whole) {
-        int rc = xfer_was_completed(x, up, &f);
+    } else if (a->gone && !load->whole) {
+        int rc = xfer_was_completed(x, load, &f);
 
         if (rc == 0)
-            (void)xfer_over(x, up, xfer_is_gone, &f);
+            (void)xfer_over(x, load, xfer_is_gone, &f);
         else if (rc == 1)
             return 1;
     } else {
         (void)fail_set(&f, a->code, "%s", a->text);
     }
     if (f.code != S3UP_OK)
-        xfer_end(x, up, &f);
+        xfer_end(x, load, &f);
     return 0;
 }
 
 /* A part is stored: that is written down before it counts. */
 static void
-xfer_sent(struct xfer *x, struct xfer_up *up, const struct crew_answer *a)
+xfer_sent(struct xfer *x, struct xfer_load *load, const struct crew_answer *a)
 {
     enum sum_kind kind;
-    bool has_sum = xfer_known_kind(x, up, &kind) && !up->copy;
+    bool has_sum = xfer_known_kind(x, load, &kind) && !load->copy;
     struct fail f = {S3UP_OK, ""};
     struct buf sum = buf_upto(4 * JRN_SUM);
 
-    up->unsure |= !a->sure;
+    load->unsure |= !a->sure;
 
     if (has_sum)
         hex_put(&sum, a->sum, sum_kinds[kind].size);
     else
         buf_char(&sum, '-');
-    jrn_begin(&up->journal, up->down ? "range" : "part");
-    if (up->down) {
-        jrn_value_number(&up->journal,
-                         (uint64_t)(a->number - 1) * (uint64_t)up->plan.part);
-        jrn_value_number(&up->journal, (uint64_t)part_length(&up->plan, a->number));
+    jrn_begin(&load->journal, load->down ? "range" : "part");
+    if (load->down) {
+        jrn_value_number(&load->journal,
+                         (uint64_t)(a->number - 1) * (uint64_t)load->plan.part);
+        jrn_value_number(&load->journal, (uint64_t)part_length(&load->plan, a->number));
     } else {
-        jrn_value_number(&up->journal, a->number);
-        jrn_value(&up->journal, span_of(a->etag));
+        jrn_value_number(&load->journal, a->number);
+        jrn_value(&load->journal, span_of(a->etag));
     }
-    jrn_value(&up->journal, buf_span(&sum));
-    if (jrn_end(&up->journal, &f) < 0)
-        xfer_lose_journal(up, &f);
+    jrn_value(&load->journal, buf_span(&sum));
+    if (jrn_end(&load->journal, &f) < 0)
+        xfer_lose_journal(load, &f);
     f = (struct fail){S3UP_OK, ""};
-    if (!jrn_note_part(&up->facts, a->number, up->down ? SPAN("-") : span_of(a->etag),
+    if (!jrn_note_part(&load->facts, a->number, load->down ? SPAN("-") : span_of(a->etag),
                        a->sum))
         (void)fail_set(&f, S3UP_LATER, "no memory");
     buf_free(&sum);
-    xfer_say(x, (struct xfer_event){.kind = XFER_PART, .up = up, .number = a->number});
+    xfer_say(x,
+             (struct xfer_event){.kind = XFER_PART, .load = load, .number = a->number});
     if (f.code != S3UP_OK)
-        xfer_end(x, up, &f);
-    else if (jrn_count(&up->facts) == up->plan.n && !up->flying &&
-             (!up->stream || up->stream->ended))
-        xfer_close_up(x, up);
+        xfer_end(x, load, &f);
+    else if (jrn_count(&load->facts) == load->plan.n && !load->flying &&
+             (!load->stream || load->stream->ended))
+        xfer_close_up(x, load);
 }
 
 static void
 xfer_take(struct xfer *x, unsigned hand, struct crew_answer *a)
 {
     struct xfer_doing *d = &x->doing[hand];
-    struct xfer_up *up = x->ups;
+    struct xfer_load *load = x->loads;
     struct fail none = {S3UP_OK, ""};
 
-    while (up && up->serial != d->serial)
-        up = up->next;
+    while (load && load->serial != d->serial)
+        load = load->next;
     a->number = d->number; /* the dead do not say it */
     if (a->died)
         xfer_inherit(x, d);
     else
         xfer_step(d);
-    if (!up)
+    if (!load)
         return;
-    up->flying--;
+    load->flying--;
     if (a->tries || a->died)
-        xfer_say(x,
-                 (struct xfer_event){.kind = XFER_RETRY, .up = up, .number = a->number});
+        xfer_say(x, (struct xfer_event){
+                        .kind = XFER_RETRY, .load = load, .number = a->number});
     if (a->code == S3UP_OK && !a->died) {
         x->proven = true;
         x->renewed = 0;
     }
     if (a->code != S3UP_OK || a->died) {
-        if (xfer_not_sent(x, up, hand, a) == 1)
-            xfer_end(x, up, &none);
-    } else if (up->whole) {
-        s3_copy_name(up->etag, sizeof up->etag, span_of(a->etag));
-        up->kept = a->same;
-        if (up->down)
-            up->plan.size = (int64_t)a->size;
-        xfer_end(x, up, &none);
+        if (xfer_not_sent(x, load, hand, a) == 1)
+            xfer_end(x, load, &none);
+    } else if (load->whole) {
+        s3_copy_name(load->etag, sizeof load->etag, span_of(a->etag));
+        load->kept = a->same;
+        if (load->down)
+            load->plan.size = (int64_t)a->size;
+        xfer_end(x, load, &none);
     } else {
-        xfer_sent(x, up, a);
+        xfer_sent(x, load, a);
     }
 }
 
@@ -14053,17 +14058,18 @@ xfer_thin_out(struct xfer *x)
 
     while ((hand = crew_surplus(&x->crew)) != CREW_MOST) {
         unsigned number = x->doing[hand].number;
-        struct xfer_up *up = x->ups;
+        struct xfer_load *load = x->loads;
 
         crew_dismiss(&x->crew, hand);
-        while (up && up->serial != x->doing[hand].serial)
-            up = up->next;
-        if (!up)
+        while (load && load->serial != x->doing[hand].serial)
+            load = load->next;
+        if (!load)
             continue;
-        up->flying--;
-        up->given[number] = 0;
-        up->ahead = number < up->ahead ? number : up->ahead;
-        xfer_say(x, (struct xfer_event){.kind = XFER_RETRY, .up = up, .number = number});
+        load->flying--;
+        load->given[number] = 0;
+        load->ahead = number < load->ahead ? number : load->ahead;
+        xfer_say(x,
+                 (struct xfer_event){.kind = XFER_RETRY, .load = load, .number = number});
     }
 }
 
@@ -14073,13 +14079,13 @@ xfer_leave(void *context)
 {
     struct xfer *x = context;
 
-    for (struct xfer_up *up = x->ups; up; up = up->next) {
-        if (up->journal.fd >= 0)
-            (void)close(up->journal.fd);
-        if (up->stream)
-            (void)close(up->stream->fd);
-        if (up->temp >= 0)
-            (void)close(up->temp);
+    for (struct xfer_load *load = x->loads; load; load = load->next) {
+        if (load->journal.fd >= 0)
+            (void)close(load->journal.fd);
+        if (load->stream)
+            (void)close(load->stream->fd);
+        if (load->temp >= 0)
+            (void)close(load->temp);
     }
     if (x->lock > 0)
         (void)close(x->lock);
@@ -14110,7 +14116,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
         return -1;
     for (xfer_feed(x); (crew_busy(&x->crew) || x->ring) && !os_stop; xfer_feed(x)) {
         struct fail unread = {S3UP_OK, ""};
-        struct xfer_up *first = x->ups;
+        struct xfer_load *first = x->loads;
 
         if (x->ring && !first)
             break;
@@ -14124,9 +14130,9 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
             xfer_take(x, hand, &a);
         else if (first && first->stream)
             xfer_turn_stream(x, first);
-        for (struct xfer_up *up = x->ups; up; up = up->next)
-            if (os_ticks() - up->journal.synced >= XFER_SYNC)
-                (void)jrn_sync(&up->journal, &unread);
+        for (struct xfer_load *load = x->loads; load; load = load->next)
+            if (os_ticks() - load->journal.synced >= XFER_SYNC)
+                (void)jrn_sync(&load->journal, &unread);
         (void)s3_renew(x->st, false); /* before they expire */
     }
     /* What is acknowledged by now is not to be sent again. */
@@ -14135,11 +14141,11 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
             xfer_take(x, hand, &a);
         else
             xfer_step(&x->doing[hand]);
-    while (x->ups) {
+    while (x->loads) {
         struct fail why = {S3UP_OK, ""};
 
-        xfer_left(x, x->ups, &why);
-        xfer_end(x, x->ups, &why);
+        xfer_left(x, x->loads, &why);
+        xfer_end(x, x->loads, &why);
     }
     crew_close(&x->crew);
     x->st->meter = &x->st->still;
@@ -14995,15 +15001,15 @@ drain_settle(struct drain *d)
 /* What is stored waits for others before it is removed, since each line of the ledger
  * waits for the disk; but not long. */
 static void
-drain_stored(struct drain *d, const struct xfer_up *up)
+drain_stored(struct drain *d, const struct xfer_load *load)
 {
     struct drain_done *g = &d->group[d->grouped];
 
-    *g = (struct drain_done){.path = strdup(up->file[0].path + up->below),
-                             .id = up->file[0].id,
+    *g = (struct drain_done){.path = strdup(load->file[0].path + load->below),
+                             .id = load->file[0].id,
                              .folder = -1,
                              .fd = -1};
-    s3_copy_name(g->token, sizeof g->token, span_of(up->facts.id));
+    s3_copy_name(g->token, sizeof g->token, span_of(load->facts.id));
     if (!g->path || !g->token[0]) {
         free(g->path);
         return; /* without memory or a name the next run does it */
@@ -15212,7 +15218,7 @@ static void
 drain_hear(void *owner, const struct xfer_event *e)
 {
     struct drain *d = owner;
-    const char *below = e->up->file[0].path + e->up->below;
+    const char *below = e->load->file[0].path + e->load->below;
 
     if (e->kind == XFER_FAILED && e->fail->code == S3UP_SKIPPED &&
         drain_is_gone(d, below)) {
@@ -15224,12 +15230,12 @@ drain_hear(void *owner, const struct xfer_event *e)
     d->begun -= e->kind == XFER_FAILED || e->kind == XFER_SAME;
     if (e->kind == XFER_FAILED) {
         d->failed = true;
-        drain_blame(d, below, &e->up->file[0].id, (int)e->fail->code);
+        drain_blame(d, below, &e->load->file[0].id, (int)e->fail->code);
     } else if ((e->kind == XFER_DONE || e->kind == XFER_SAME) && d->sealed) {
         drain_keeps(d, below, S3UP_DENIED,
                     "it cannot be removed: its folder may not be written to");
     } else if ((e->kind == XFER_DONE || e->kind == XFER_SAME) && !d->keep) {
-        drain_stored(d, e->up);
+        drain_stored(d, e->load);
     }
     if (d->grouped == JRN_GROUP || (d->grouped && os_ticks() - d->since >= DRAIN_WAIT))
         drain_settle(d);
@@ -16705,13 +16711,13 @@ struct cli_way {
 };
 
 static struct cli_way
-cli_way(const struct cli_run *r, const struct xfer_up *up)
+cli_way(const struct cli_run *r, const struct xfer_load *load)
 {
     struct cli_way w = {.uri = buf_upto(8 * KEY_MAX)};
 
-    cli_put_uri(&w.uri, r->bucket, buf_span(&up->key));
-    w.from = up->down ? buf_text(&w.uri) : up->file[0].path;
-    w.to = up->down ? up->file[0].path : buf_text(&w.uri);
+    cli_put_uri(&w.uri, r->bucket, buf_span(&load->key));
+    w.from = load->down ? buf_text(&w.uri) : load->file[0].path;
+    w.to = load->down ? load->file[0].path : buf_text(&w.uri);
     return w;
 }
 
@@ -16724,27 +16730,28 @@ cli_event_number(struct buf *line, const char *name, uint64_t n)
 
 /* How many bytes of an upload were stored by an earlier run. */
 static uint64_t
-cli_found_bytes(const struct xfer_up *up)
+cli_found_bytes(const struct xfer_load *load)
 {
     uint64_t n = 0;
 
-    for (unsigned i = 1; i <= up->plan.n && i <= up->facts.parts; i++)
-        if (up->facts.part[i - 1].done)
-            n += (uint64_t)part_length(&up->plan, i);
+    for (unsigned i = 1; i <= load->plan.n && i <= load->facts.parts; i++)
+        if (load->facts.part[i - 1].done)
+            n += (uint64_t)part_length(&load->plan, i);
     return n;
 }
 
 static void
-cli_say_resume(struct cli_run *r, const struct xfer_up *up)
+cli_say_resume(struct cli_run *r, const struct xfer_load *load)
 {
     struct buf have = buf_upto(64), all = buf_upto(64);
-    uint64_t found = cli_found_bytes(up);
+    uint64_t found = cli_found_bytes(load);
 
     r->resumed += found;
     cli_put_size(&have, found, true);
-    cli_put_size(&all, (uint64_t)up->plan.size, true);
+    cli_put_size(&all, (uint64_t)load->plan.size, true);
     log_say(LOG_NOTE, "%s: going on; %u of %u parts (%s of %s) are there already",
-            up->file[0].path, up->found, up->plan.n, buf_text(&have), buf_text(&all));
+            load->file[0].path, load->found, load->plan.n, buf_text(&have),
+            buf_text(&all));
     buf_free(&have);
     buf_free(&all);
 }
@@ -16758,20 +16765,20 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
                                         [XFER_PART] = "part",
                                         [XFER_RETRY] = "retry",
                                         [XFER_OVER] = "over"};
-    struct cli_way way = cli_way(r, e->up);
+    struct cli_way way = cli_way(r, e->load);
     struct buf line = cli_event(names[e->kind], way.from);
 
     cli_json_text(&line, "target", span_of(way.to));
     if (e->kind == XFER_START || e->kind == XFER_RESUME) {
-        if (!e->up->stream) {
-            cli_event_number(&line, "size", (uint64_t)e->up->plan.size);
-            cli_event_number(&line, "parts", e->up->plan.n);
+        if (!e->load->stream) {
+            cli_event_number(&line, "size", (uint64_t)e->load->plan.size);
+            cli_event_number(&line, "parts", e->load->plan.n);
         }
-        cli_event_number(&line, "part_size", (uint64_t)e->up->plan.part);
+        cli_event_number(&line, "part_size", (uint64_t)e->load->plan.part);
     }
     if (e->kind == XFER_RESUME) {
-        cli_event_number(&line, "parts_done", e->up->found);
-        cli_event_number(&line, "bytes_done", cli_found_bytes(e->up));
+        cli_event_number(&line, "parts_done", e->load->found);
+        cli_event_number(&line, "bytes_done", cli_found_bytes(e->load));
     }
     if (e->kind == XFER_PART || e->kind == XFER_RETRY)
         cli_event_number(&line, "number", e->number);
@@ -16803,17 +16810,18 @@ cli_measure_done(struct cli_run *r, struct cli_gauge *g)
     g->total = r->total;
     g->parts = r->parts_over;
     g->all = r->parts_all;
-    for (const struct xfer_up *up = x->ups; up; up = up->next) {
-        g->done += cli_found_bytes(up);
-        g->parts += up->whole ? 0 : jrn_count(&up->facts);
-        g->all += up->whole || (up->stream && !up->stream->ended) ? 0 : up->plan.n;
-        if (up->stream && up->stream->ended)
-            g->total = (uint64_t)up->plan.size; /* whatever was expected */
+    for (const struct xfer_load *load = x->loads; load; load = load->next) {
+        g->done += cli_found_bytes(load);
+        g->parts += load->whole ? 0 : jrn_count(&load->facts);
+        g->all +=
+            load->whole || (load->stream && !load->stream->ended) ? 0 : load->plan.n;
+        if (load->stream && load->stream->ended)
+            g->total = (uint64_t)load->plan.size; /* whatever was expected */
         for (unsigned i = 0; i < x->crew.most; i++)
-            if (x->crew.hand[i].busy && x->doing[i].serial == up->serial) {
+            if (x->crew.hand[i].busy && x->doing[i].serial == load->serial) {
                 uint64_t body = (uint64_t)x->crew.meter[i].body << 10;
-                int64_t most = up->whole ? up->plan.size
-                                         : part_length(&up->plan, x->doing[i].number);
+                int64_t most = load->whole ? load->plan.size
+                                           : part_length(&load->plan, x->doing[i].number);
 
                 g->done += body < (uint64_t)most ? body : (uint64_t)most;
                 g->flying++;
@@ -17006,13 +17014,13 @@ cli_unchanged(const struct cli *c, const char *from, const char *to)
 /* A drain speaks as logs do. */
 static void
 cli_drained(const struct cli_run *r, const char *from, const char *to,
-            const struct xfer_up *up)
+            const struct xfer_load *load)
 {
     if (r->cli->json)
-        cli_done(r->cli, from, to, (uint64_t)up->plan.size, up->etag);
+        cli_done(r->cli, from, to, (uint64_t)load->plan.size, load->etag);
     else
         log_say(LOG_NOTE, "%s %s %.*s.", from,
-                up->kept ? "was uploaded before to" : "has been uploaded to",
+                load->kept ? "was uploaded before to" : "has been uploaded to",
                 (int)r->bucket.n, r->bucket.p);
 }
 
@@ -17063,46 +17071,48 @@ static void
 cli_hear(void *owner, const struct xfer_event *e)
 {
     struct cli_run *r = ((struct cli_store *)owner)->run;
-    struct cli_way way = cli_way(r, e->up);
+    struct cli_way way = cli_way(r, e->load);
 
     if (e->kind == XFER_PART)
         r->parts++;
     if (e->kind == XFER_RETRY)
         r->retries++;
     if (e->kind == XFER_RESUME)
-        cli_say_resume(r, e->up);
+        cli_say_resume(r, e->load);
     if (e->kind == XFER_OVER)
-        log_say(LOG_WARN, "%s: starting over: %s", e->up->file[0].path, e->text);
+        log_say(LOG_WARN, "%s: starting over: %s", e->load->file[0].path, e->text);
     /* Only a download of one object finds out by itself how much it is. */
     if (e->kind == XFER_START || e->kind == XFER_RESUME)
-        r->total = e->up->down && r->last == 1 && !r->cli->recursive
-                       ? (uint64_t)e->up->plan.size
+        r->total = e->load->down && r->last == 1 && !r->cli->recursive
+                       ? (uint64_t)e->load->plan.size
                        : r->total;
-    if ((e->kind == XFER_FAILED || e->kind == XFER_DONE) && !e->up->whole) {
-        r->parts_over += e->kind == XFER_DONE ? e->up->plan.n : jrn_count(&e->up->facts);
-        r->parts_all += e->up->plan.n;
+    if ((e->kind == XFER_FAILED || e->kind == XFER_DONE) && !e->load->whole) {
+        r->parts_over +=
+            e->kind == XFER_DONE ? e->load->plan.n : jrn_count(&e->load->facts);
+        r->parts_all += e->load->plan.n;
     }
-    if (e->kind == XFER_FAILED && r->in_tree && e->up->whole && !r->cli->json &&
+    if (e->kind == XFER_FAILED && r->in_tree && e->load->whole && !r->cli->json &&
         e->fail->code == S3UP_INTERRUPTED) {
         if (os_stop != SIGALRM) /* then the next run sends it, as it was meant */
             cli_count(&r->tally, S3UP_INTERRUPTED); /* its folder is named at the end */
     } else if (e->kind == XFER_FAILED && r->drain) {
-        cli_not_drained(r, way.from, buf_span(&e->up->key), e->fail);
+        cli_not_drained(r, way.from, buf_span(&e->load->key), e->fail);
     } else if (e->kind == XFER_FAILED) {
         cli_count(&r->tally, cli_failed(r->cli, e->fail, way.from, false));
     } else if (e->kind == XFER_SAME && r->drain && !r->cli->keep) {
         cli_count(&r->tally, S3UP_OK);
-        cli_drained(r, way.from, way.to, e->up);
+        cli_drained(r, way.from, way.to, e->load);
     } else if (e->kind == XFER_SAME) {
         r->tally.same++;
         cli_unchanged(r->cli, way.from, way.to);
     } else if (e->kind == XFER_DONE) {
-        r->bytes += (uint64_t)e->up->plan.size;
+        r->bytes += (uint64_t)e->load->plan.size;
         cli_count(&r->tally, S3UP_OK);
         if (r->drain)
-            cli_drained(r, way.from, way.to, e->up);
+            cli_drained(r, way.from, way.to, e->load);
         else
-            cli_done(r->cli, way.from, way.to, (uint64_t)e->up->plan.size, e->up->etag);
+            cli_done(r->cli, way.from, way.to, (uint64_t)e->load->plan.size,
+                     e->load->etag);
     } else if (r->cli->json) {
         cli_json_event(r, e);
     }
@@ -17842,7 +17852,7 @@ cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
     const struct part_place *p = &to->place;
     struct xfer_item item = {.fd = STDIN_FILENO};
     char *piece = malloc(S3_WINDOW);
-    struct xfer_up up = {.stream = NULL};
+    struct xfer_load load = {.stream = NULL};
     struct xfer_stream s;
     ssize_t did = 1;
 
@@ -17862,9 +17872,9 @@ cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
         if (did < 0 && !os_stop)
             (void)fail_sys(f, "read", "standard input");
         s = (struct xfer_stream){.fd = item.fd, .producer = item.producer};
-        up.stream = &s;
+        load.stream = &s;
         if (f->code == S3UP_OK && !os_stop)
-            (void)xfer_end_stream(&up, f);
+            (void)xfer_end_stream(&load, f);
         if (item.producer && s.producer)
             (void)kill(s.producer, SIGTERM);
         if (os_stop)

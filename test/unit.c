@@ -5058,7 +5058,7 @@ test_stream(void)
 {
     for (unsigned more = 0; more < 2; more++) {
         struct xfer_stream stream = {.places = 3};
-        struct xfer_up up = {
+        struct xfer_load load = {
             .plan = {PARTS_MAX, 1, PARTS_MAX}, .stream = &stream, .files = 0};
         struct fail f = {S3UP_OK, ""};
         char ring[3], bytes[PARTS_MAX + 1] = "";
@@ -5071,11 +5071,11 @@ test_stream(void)
         (void)close(ends[1]);
         stream.fd = ends[0];
         stream.ring = ring;
-        jrn_init(&up.facts);
-        buf_str(&up.facts.upload, "id");
+        jrn_init(&load.facts);
+        buf_str(&load.facts.upload, "id");
         stream_catch(STDERR_FILENO, in_folder("said"));
         while (!stream.ended && f.code == S3UP_OK) {
-            (void)xfer_read_stream(NULL, &up, &f);
+            (void)xfer_read_stream(NULL, &load, &f);
             if (stream.warned && !warned)
                 warned = stream.full;
         }
@@ -5089,10 +5089,10 @@ test_stream(void)
         if (more)
             CHECK(strstr(f.text, "--expected-size") != NULL);
         else
-            CHECK_NUM(up.plan.n, PARTS_MAX);
+            CHECK_NUM(load.plan.n, PARTS_MAX);
         (void)close(ends[0]);
         (void)unlink(in_folder("said"));
-        jrn_free(&up.facts);
+        jrn_free(&load.facts);
     }
 }
 
