@@ -14,7 +14,7 @@ install() {
     apt_install openssl openssl
     [ ! -x "$bin/minio" ] || return 0
     command -v go >/dev/null 2>&1 || fatal "there is no Go to build it with"
-    [ "$verb" = install ] || fatal "it is not built"
+    [ "$verb" = install ] || fatal "it is not built (test/interop/run.sh -i minio does that, in minutes)"
     echo "${0##*/}: building MinIO, once; this takes minutes" >&2
     build || fatal "go install github.com/minio/minio@$version fails"
 }
