@@ -16,6 +16,28 @@
  * there the store is told to join them, and only its word, or its own listing of an
  * object that carries our token, counts as success.
  *
+ * A download goes the same way back. Workers ask for ranges of the object and write each
+ * to its place in a file that has another name so far. The journal notes the sum of every
+ * range that is there; after a crash a range counts only if the file still has bytes of
+ * that sum. What the store says of the whole is compared last, and only then the file
+ * gets its name.
+ *
+ * A run is one parent and a few workers, which are forks of it. The parent decides,
+ * writes the journals and hands out orders; a worker moves the bytes and answers. They
+ * talk through pipes; memory is shared for counters and for the parts of a stream only.
+ *
+ * Each of them can be gone at any moment, and so can what they talk to. It leaves:
+ *
+ *   a worker        its pipe closes, and another one gets what it had to do;
+ *   the parent      the kernel ends its workers and opens its locks, and the journal says
+ *                   to the next run what need not be done again;
+ *   the machine     the last line of the journal may be torn, and does not count; what
+ *                   was stored since the last sync may have to travel once more;
+ *   the network     a request is sent again, after pauses that grow, until its attempts
+ *                   are used up: then the transfer has failed, and a later run goes on;
+ *   the last reply  the object may be there although nobody was told: it is ours if it
+ *                   carries the token that stands in the journal.
+ *
  * Bytes fall through the rooms from high numbers to low: files and parts become
  * requests, requests are signed, wrapped and sent. Results come back as return values.
  * Nothing calls up.
@@ -67,7 +89,9 @@
 #include <sys/auxv.h> /* getauxval: which of them this CPU has */
 #endif
 
-/* Limits. Each has its reason; all input is held against one of them. */
+/* Limits. Each has its reason; all input is held against one of them. The prefix tells
+ * which room looks at it. A number that is a limit stands here and nowhere else: code,
+ * texts and help take it from its name. */
 #define KIB         ((uint64_t)1 << 10)
 #define MIB         ((uint64_t)1 << 20)
 #define GIB         ((uint64_t)1 << 30)
@@ -152,19 +176,19 @@
 #define CRED_NO_EXEC  127     /* what a child says that could not start the program */
 #define PRESIGN_MAX   604800  /* seconds that a presigned URL may live: seven days */
 #define PARTS_MAX     10000   /* of one upload, by the S3 specification */
-#define PART_LEAST    ((uint64_t)5 << 20) /* bytes of a part, but of the last */
-#define PART_MOST     ((uint64_t)5 << 30)
-#define PART_USUAL    ((uint64_t)16 << 20)
+#define PART_LEAST    ((uint64_t)5 << 20)   /* bytes of a part, but of the last */
+#define PART_MOST     ((uint64_t)5 << 30)   /* both by the S3 specification */
+#define PART_USUAL    ((uint64_t)16 << 20)  /* unless --part-size says else */
 #define PART_COPY     ((uint64_t)256 << 20) /* of what the store copies */
 #define PART_STREAM   ((uint64_t)8 << 20)   /* of a stream: they lie in memory */
 #define PART_TICKS    50   /* milliseconds that a file system's clock may stand still */
 #define PART_SETTLE   2100 /* milliseconds that a file may take until its time is old */
-#define JRN_VERSION   1
-#define JRN_WORDS     6        /* on one line */
-#define JRN_TAIL      10       /* " #" and the CRC at its end */
-#define JRN_SUM       32       /* bytes of a part's sum, at most */
-#define JRN_ID        16       /* bytes of a token */
-#define JRN_UPLOAD    2048     /* bytes of an upload id or an ETag; real ones have 300 */
+#define JRN_VERSION   1    /* of the format; a journal of any other is refused */
+#define JRN_WORDS     6    /* on one line */
+#define JRN_TAIL      10   /* " #" and the CRC at its end */
+#define JRN_SUM       32   /* bytes of a part's sum, at most */
+#define JRN_ID        16   /* bytes of a token */
+#define JRN_UPLOAD    2048 /* bytes of an upload id or an ETag; real ones have 300 */
 #define JRN_MOST      16777216 /* bytes of a journal: 10,000 parts have 3 million */
 #define JRN_SOURCES   4096     /* files that become one object */
 #define JRN_LEDGER    16777216 /* bytes of a ledger, before it makes room for a new one */
@@ -200,14 +224,28 @@
  * Owns no state. Refuses what it cannot read exactly: a number with a blank, a URL with
  * a password, base64 without its padding. Dates are computed, not asked of the C
  * library, so that a 32-bit box agrees with a 64-bit one after 2038.
+ *
+ * The names say what a function does: X_put appends to a buffer, and whether that failed
+ * is seen in the buffer; X_read and X_parse take a span and are false, or say why, when
+ * it is not exactly theirs. What such a function was to fill in is of use only if it went
+ * well. To add an encoding, write both halves, so that a test can send everything through
+ * the one and back through the other.
  */
 
-/* A view of bytes that belong to somebody else. */
+/* A view of bytes that belong to somebody else. It is passed by value, and is good for as
+ * long as those bytes stay where they are: not longer than the next append to a buffer
+ * that it points into.
+ *
+ * Empty and absent are two things. A span whose p is NULL is absent: nothing was there.
+ * One with an address and no bytes is an empty text, as between the commas of "a,,b".
+ * span_after gives an absent one at the end, and span_cut goes by the difference. */
 struct span {
     const char *p; /* not NUL-terminated; may be NULL when n is 0 */
     size_t n;      /* bytes */
 };
 
+/* For literals only. The "" in front makes a pointer an error of the compiler, whose
+ * sizeof would be no length. */
 #define SPAN(literal) ((struct span){"" literal, sizeof(literal) - 1})
 
 static struct span
@@ -216,18 +254,21 @@ span_at(const void *p, size_t n)
     return (struct span){p, n};
 }
 
+/* NULL counts as no text at all. */
 static struct span
 span_of(const char *s)
 {
     return span_at(s, s ? strlen(s) : 0);
 }
 
+/* At most n bytes: of a shorter span, all. */
 static struct span
 span_first(struct span s, size_t n)
 {
     return span_at(s.p, n < s.n ? n : s.n);
 }
 
+/* What follows the first n bytes; absent if nothing does. */
 static struct span
 span_after(struct span s, size_t n)
 {
@@ -329,7 +370,8 @@ span_cut(struct span *rest, char at, struct span *head)
 }
 
 /* Does the first character of a pattern stand for c? Cuts it off if so. A set is [abc],
- * [a-z] or [!a-z]; one without an end is an ordinary bracket. */
+ * [a-z] or [!a-z]; one without an end is an ordinary bracket. The pattern must not be
+ * empty, nor begin with a *: that is for span_glob. */
 static bool
 span_glob_one(struct span *pattern, char c)
 {
@@ -338,8 +380,11 @@ span_glob_one(struct span *pattern, char c)
     size_t i = 1 + inverse;
     unsigned char u = (unsigned char)c;
 
+    /* The ] that ends the set is searched from its second member on, since the first may
+     * be a ] itself. One is there, so the loop comes to its end inside of the pattern. */
     if (p.p[0] == '[' && p.n > i + 1 && memchr(p.p + i + 1, ']', p.n - i - 1)) {
         do {
+            /* A - before the ] is a member like others. */
             bool range = p.n > i + 2 && p.p[i + 1] == '-' && p.p[i + 2] != ']';
 
             match |=
@@ -357,7 +402,11 @@ span_glob_one(struct span *pattern, char c)
     return p.p[0] == c;
 }
 
-/* Patterns as shells know them, in bytes: * any, also a slash, ? one, [a-z] a set. */
+/* Patterns as shells know them, in bytes: * any, also a slash, ? one, [a-z] a set.
+ *
+ * Only the last * is ever tried again with more: what stood before it has found its
+ * place, and a later place for that would leave less text for the rest. So the time is at
+ * most the product of both lengths, whatever a user makes up. */
 static bool
 span_glob(struct span pattern, struct span text)
 {
@@ -388,7 +437,10 @@ span_glob(struct span pattern, struct span text)
     return !pattern.n;
 }
 
-/* Bytes that grow, up to a ceiling. Appending to a bad buffer does nothing. */
+/* Bytes that grow, up to a ceiling. Appending to a bad buffer does nothing, and a bad
+ * buffer reads as an empty one, so that half a text is never taken for a whole. Begin
+ * with buf_upto, append at will, look at .bad once, end with buf_free: also after a
+ * failure, and twice does no harm. */
 struct buf {
     char *p;     /* ours; once anything was added p[n] is NUL, for C's sake */
     size_t n;    /* bytes in use */
@@ -397,6 +449,8 @@ struct buf {
     int bad;     /* 0, or E2BIG or ENOMEM from the first append that failed */
 };
 
+/* An empty buffer that holds max bytes at most. It owns no memory before the first
+ * append. */
 static struct buf
 buf_upto(size_t max)
 {
@@ -413,6 +467,8 @@ buf_free(struct buf *b)
     *b = buf_upto(b->max);
 }
 
+/* Forgets the content and the failure, and keeps the memory for what comes next. It does
+ * not wipe. */
 static void
 buf_clear(struct buf *b)
 {
@@ -422,7 +478,7 @@ buf_clear(struct buf *b)
         b->p[0] = 0;
 }
 
-/* Only the first n bytes stay. */
+/* Only the first n bytes stay; n is at most what is there. A bad buffer becomes empty. */
 static void
 buf_cut(struct buf *b, size_t n)
 {
@@ -440,13 +496,17 @@ buf_span(const struct buf *b)
     return b->bad ? (struct span){NULL, 0} : span_at(b->p, b->n);
 }
 
+/* For calls of C that want a NUL: good until the next append, never NULL. */
 static const char *
 buf_text(const struct buf *b)
 {
     return b->p && !b->bad ? b->p : "";
 }
 
-/* Grows by copying, not by realloc: realloc may leave the old bytes behind unwiped. */
+/* Makes room for `more` bytes and a NUL behind them. When it is true p is not NULL, even
+ * if more is 0. What fits into that room is appended without moving: whoever must keep
+ * pointers into a buffer asks for all of it first. Grows by copying, not by realloc:
+ * realloc may leave the old bytes behind unwiped. */
 static bool
 buf_need(struct buf *b, size_t more)
 {
@@ -519,7 +579,8 @@ buf_num(struct buf *b, uint64_t v)
     buf_add(b, digits + at, sizeof digits - at);
 }
 
-/* A whole number in decimal, nothing around it, at most max. */
+/* A whole number in decimal, nothing around it, at most max: no sign, no blank, no 0x.
+ * Digits that would overflow are refused, they do not wrap. */
 static bool
 num_parse(struct span s, uint64_t max, uint64_t *out)
 {
@@ -538,8 +599,9 @@ num_parse(struct span s, uint64_t max, uint64_t *out)
     return v <= max;
 }
 
-/* A number and a unit out of a list of letters, as 16M or 8d. A letter's weight stands
- * at the same place in the list of weights; no letter means one. */
+/* A number and a unit out of a list of letters, as 16M or 8d. A letter's weight stands at
+ * the same place in the list of weights; no letter means one. A NUL in the input is no
+ * letter, though strchr would find it. */
 static bool
 num_scaled(struct span s, const char *letters, const uint64_t *weights, uint64_t *out)
 {
@@ -569,7 +631,7 @@ num_size(struct span s, uint64_t *out)
     if (unit)
         s.n -= s.p[s.n - 2] == 'i' ? 2 : 1;
     if (unit && s.n && s.p[s.n - 1] >= '0' && s.p[s.n - 1] <= '9')
-        return false; /* 16iB: bytes are never counted in i */
+        return false; /* 16iB, 16B: a B wants a letter before it */
     return num_scaled(s, "KMGTkmgt", weights, out);
 }
 
@@ -597,8 +659,9 @@ num_put_size(struct buf *out, uint64_t n)
         tenths /= KIB;
         unit++;
     }
-    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded; below 10,240,000 */
+    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded: 10 to 10,240 */
     unit++;
+    /* 1023.96K was rounded up: it is 1.0M. */
     if (tenths >= 10240) {
         tenths /= 1024;
         unit++;
@@ -611,6 +674,7 @@ num_put_size(struct buf *out, uint64_t n)
     buf_char(out, "BKMGTPE"[unit]);
 }
 
+/* -1 for what is no digit. Both cases are read; hex_put writes small letters only. */
 static int
 hex_value(char c)
 {
@@ -631,7 +695,7 @@ hex_put(struct buf *b, const void *p, size_t n)
     }
 }
 
-/* Exactly n bytes, or false. */
+/* Exactly n bytes, or false; out may be half written then. */
 static bool
 hex_read(struct span s, void *out, size_t n)
 {
@@ -652,6 +716,7 @@ hex_read(struct span s, void *out, size_t n)
 static const char b64_digits[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+/* With padding: three bytes become four digits, and a shorter rest as well. */
 static void
 b64_put(struct buf *b, const void *p, size_t n)
 {
@@ -686,8 +751,8 @@ b64_value(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* Strict: padded, no blanks, and the bits that no byte uses are zero, so that every
- * value has one spelling only. */
+/* Strict: padded, no blanks, and the bits that no byte uses are zero, so that every value
+ * has one spelling only. When it is false, out may have got a part of it. */
 static bool
 b64_read(struct span s, struct buf *out)
 {
@@ -706,7 +771,7 @@ b64_read(struct span s, struct buf *out)
         if (v < 0)
             return false;
         bits = bits << 6 | (uint32_t)v;
-        if (i % 4)
+        if (i % 4) /* each digit but the first of four completes a byte */
             buf_char(out, (char)(bits >> (6 - 2 * (i % 4)) & 255));
     }
     if (pad && bits & (pad == 1 ? 3 : 15))
@@ -714,6 +779,7 @@ b64_read(struct span s, struct buf *out)
     return !out->bad;
 }
 
+/* The unreserved characters of RFC 3986, which signatures leave as they are. */
 static bool
 url_unreserved(char c)
 {
@@ -739,7 +805,9 @@ url_put(struct buf *b, struct span s, const char *keep)
     }
 }
 
-/* Undoes percent-encoding; in form style a plus is a blank. False on a bad escape. */
+/* Undoes percent-encoding; in form style a plus is a blank. False on a bad escape, and
+ * then out may have got what stood before it. %00 gives a NUL: whoever cannot have one
+ * looks. */
 static bool
 url_read(struct span s, bool form, struct buf *out)
 {
@@ -768,7 +836,9 @@ struct url {
     struct span query; /* behind the ?, still encoded */
 };
 
-/* The host and port of an address; NULL, or what is wrong with them. */
+/* The host and port of an address; NULL, or what is wrong with them. An address is shown
+ * in messages and written into journals, so it must not carry a password. u->https must
+ * be known: it says which port is meant by none. */
 static const char *
 url_authority(struct span s, struct url *u)
 {
@@ -791,7 +861,7 @@ url_authority(struct span s, struct url *u)
         span_cut(&s, ':', &u->host);
         port = s;
     }
-    if (!u->host.n || u->host.n > 253)
+    if (!u->host.n || u->host.n > 253) /* no name in the DNS is longer */
         return "it has no host name, or one too long";
     for (size_t i = 0; i < u->host.n; i++)
         if (!u->host.p[i] || !strchr(hostset, span_lower(u->host.p[i])))
@@ -802,7 +872,9 @@ url_authority(struct span s, struct url *u)
     return NULL;
 }
 
-/* NULL when the address was understood, else what is wrong with it. */
+/* NULL when the address was understood, else what is wrong with it. Blanks and control
+ * characters could break the head of a request, and what stands behind a # is never sent:
+ * neither can be meant. */
 static const char *
 url_parse(struct span s, struct url *u)
 {
@@ -818,6 +890,7 @@ url_parse(struct span s, struct url *u)
     if (!u->https && !span_is_nocase(span_first(s, 7), "http://"))
         return "it must begin with http:// or https://";
     s = span_after(s, u->https ? 8 : 7);
+    /* First the query, since there may be a slash in it; then the path. */
     span_cut(&s, '?', &authority);
     u->query = s;
     slash = authority.n ? memchr(authority.p, '/', authority.n) : NULL;
@@ -827,7 +900,9 @@ url_parse(struct span s, struct url *u)
     return url_authority(authority, u);
 }
 
-/* s3://BUCKET[/KEY]: a key is raw bytes, nothing in it is encoded or has a meaning. */
+/* s3://BUCKET[/KEY]: a key is raw bytes, nothing in it is encoded or has a meaning. NULL,
+ * or what is wrong. Without a key, key->p tells s3://BUCKET/ from s3://BUCKET: it is NULL
+ * only in the latter. */
 static const char *
 url_s3(struct span s, struct span *bucket, struct span *key)
 {
@@ -845,8 +920,11 @@ url_s3(struct span s, struct span *bucket, struct span *key)
     return NULL;
 }
 
-/* Days from 1970-01-01 to a date of the Gregorian calendar. Years begin in March here,
- * so that the leap day is the last one of its year and needs no case of its own. */
+/* Days from 1970-01-01 to a date of the Gregorian calendar. Years begin in March here, so
+ * that the leap day is the last one of its year and needs no case of its own. An era is
+ * 400 years, or 146,097 days, after which the calendar repeats; 719,468 days lie between
+ * the 1st of March of the year 0 and 1970. (153 m + 2) / 5 are the days of the m months
+ * since March: they have 31, 30, 31, 30, 31, over and over. */
 static int64_t
 date_days(int64_t year, unsigned month, unsigned day)
 {
@@ -859,11 +937,13 @@ date_days(int64_t year, unsigned month, unsigned day)
 
 #define DATE_STAMP 17 /* 20130524T000000Z and a NUL */
 
+/* A moment in UTC. Where it was read it may be no date at all: date_time tells. */
 struct date {
     int64_t year;
     unsigned month, day, hour, minute, second; /* month and day count from 1 */
 };
 
+/* The date and time of day of t, in UTC: date_days backwards, by the same eras. */
 static struct date
 date_of(int64_t t)
 {
@@ -882,6 +962,8 @@ date_of(int64_t t)
     return d;
 }
 
+/* The seconds since 1970. False if there is no such day or time of day. A second may be a
+ * leap second: it counts as the first of the next minute. */
 static bool
 date_time(struct date d, int64_t *t)
 {
@@ -895,7 +977,8 @@ date_time(struct date d, int64_t *t)
     return true;
 }
 
-/* Reads the digits of s[at, at + n). */
+/* Reads the digits of s[at, at + n), at most four. False if there are others, or s is
+ * shorter. */
 static bool
 date_field(struct span s, size_t at, size_t n, unsigned *out)
 {
@@ -936,7 +1019,8 @@ date_put_iso(struct buf *out, int64_t t)
     }
 }
 
-/* 2013-05-24T00:00:00.000Z, or without the fraction: lists and credentials. */
+/* 2013-05-24T00:00:00.000Z, or without the fraction: lists and credentials. Only UTC:
+ * what names another zone is refused, not converted. */
 static bool
 date_iso(struct span s, int64_t *t)
 {
@@ -956,7 +1040,8 @@ date_iso(struct span s, int64_t *t)
     return (span_is(s, "Z") || span_is(s, "+00:00")) && date_time(d, t);
 }
 
-/* Fri, 24 May 2013 00:00:00 GMT: headers. */
+/* Fri, 24 May 2013 00:00:00 GMT: headers. The name of the day is not looked at. The two
+ * older forms that HTTP allows are refused: no store sends them. */
 static bool
 date_http(struct span s, int64_t *t)
 {
@@ -971,6 +1056,7 @@ date_http(struct span s, int64_t *t)
         !date_field(s, 20, 2, &d.minute) || !date_field(s, 23, 2, &d.second))
         return false;
     d.year = year;
+    /* A name that is no month leaves 0, which date_time refuses. */
     d.month = 0;
     for (unsigned i = 0; i < 12; i++)
         if (span_eq(span_at(s.p + 8, 3), span_at(months + 3 * i, 3)))
@@ -1003,7 +1089,9 @@ utf8_length(struct span s)
     return n;
 }
 
-/* False for what is no character: surrogates, and what lies beyond Unicode. */
+/* False for what is no character: surrogates, and what lies beyond Unicode. Each byte but
+ * the last is written if the character needs it, and begins as a lead byte if it is the
+ * first of them. */
 static bool
 utf8_put(struct buf *b, uint32_t c)
 {
@@ -1029,13 +1117,20 @@ utf8_put(struct buf *b, uint32_t c)
  * checksum of what follows. Owns what it found out about the CPU, and the tables of the
  * three CRCs: each is made once, on first use, and read-only from then on. To add
  * instructions, write the block function and one line in cpu_ask; the portable code
- * stays and is tested on every machine.
+ * stays and is tested on every machine. To add a sum, give it a place in enum sum_kind
+ * and in every list that has SUM_KINDS members; CRCs stand last, in the order of
+ * crc_kinds.
+ *
+ * SHA-256 is what signatures are made of. MD5 and the CRCs are there because stores speak
+ * them: they find accidents on the wire, on a disk or in a crash, not forgeries.
  */
 
 enum { CPU_ASKED = 1, CPU_SHA = 2, CPU_CLMUL = 4 };
 
 static unsigned cpu_found; /* 0 until asked, then CPU_ASKED and what is there */
 
+/* What the fast functions below need. They use no register that an operating system would
+ * have to save in a new way, so that the word of the CPU is enough. */
 static unsigned
 cpu_ask(void)
 {
@@ -1044,6 +1139,7 @@ cpu_ask(void)
     const unsigned ssse3 = 1u << 9, sse41 = 1u << 19, pclmul = 1u << 1, sha = 1u << 29;
     unsigned a, b, c, d;
 
+    /* Both fast functions are compiled for these two as well. */
     if (__get_cpuid(1, &a, &b, &c, &d) && (c & (ssse3 | sse41)) == (ssse3 | sse41)) {
         if (c & pclmul)
             found |= CPU_CLMUL;
@@ -1100,7 +1196,8 @@ sum_ror(uint32_t v, unsigned by)
     return v >> by | v << (32 - by);
 }
 
-/* Time does not tell where the first difference is. */
+/* For secrets, too: the time that it takes does not tell where the first difference
+ * is. */
 static bool
 sum_equal(const void *a, const void *b, size_t n)
 {
@@ -1116,7 +1213,8 @@ sum_equal(const void *a, const void *b, size_t n)
 #define MD5_SIZE    16
 #define SUM_BLOCK   64 /* both digests eat blocks of this size */
 
-/* The first 32 bits of the fractional parts of the cube roots of the first 64 primes. */
+/* The first 32 bits of the fractional parts of the cube roots of the first 64 primes.
+ * They are aligned for loads of four words at once. */
 static const uint32_t sha256_k[64] __attribute__((aligned(16))) = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4,
     0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe,
@@ -1129,7 +1227,8 @@ static const uint32_t sha256_k[64] __attribute__((aligned(16))) = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
     0xc67178f2};
 
-/* The word of the schedule that comes sixteen after w[i]. */
+/* The word of the schedule that comes sixteen after w[i]; it may take its place, since
+ * nobody needs the old one again. */
 static uint32_t
 sha256_word(const uint32_t w[16], unsigned i)
 {
@@ -1218,6 +1317,8 @@ sha256_fast(uint32_t h[8], const unsigned char *p, size_t blocks)
     _mm_storeu_si128((__m128i *)(void *)(h + 4), _mm_alignr_epi8(hi, lo, 8));
 }
 #elif defined(__aarch64__)
+/* The same for ARMv8: four rounds a pair again, and the state as ABCD and EFGH. The
+ * second half needs ABCD as it was before the first. */
 #pragma GCC push_options
 #pragma GCC target("+crypto")
 static void
@@ -1274,6 +1375,8 @@ static const uint32_t md5_k[64] = {
     0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb,
     0xeb86d391};
 
+/* The functions F, G, H and I of RFC 1321; the first two choose bits with one operation
+ * less. */
 static uint32_t
 md5_mix(unsigned round, uint32_t b, uint32_t c, uint32_t d)
 {
@@ -1289,6 +1392,9 @@ md5_mix(unsigned round, uint32_t b, uint32_t c, uint32_t d)
     }
 }
 
+/* Here the names stay and the words turn, one place a round. turn says by how much words
+ * are rotated; first and step say which of the sixteen a round takes, as RFC 1321 lists
+ * them. */
 static void
 md5_blocks(uint32_t h[4], const unsigned char *p, size_t blocks)
 {
@@ -1341,13 +1447,14 @@ static struct crc crc_kinds[] = {{.poly = 0xedb88320,
                                   .ones = UINT64_MAX,
                                   .t = crc_tables[2]}}; /* CRC-64/NVME */
 
-/* Times x. */
+/* Times x, modulo the polynomial. */
 static uint64_t
 crc_shift(const struct crc *k, uint64_t v)
 {
     return v >> 1 ^ (v & 1 ? k->poly : 0);
 }
 
+/* x^n modulo the polynomial. */
 static uint64_t
 crc_power(const struct crc *k, unsigned n)
 {
@@ -1358,6 +1465,8 @@ crc_power(const struct crc *k, unsigned n)
     return v;
 }
 
+/* a times b, modulo the polynomial: once for each bit of b, from x^0 up. Slow, and used a
+ * few times for each part only. */
 static uint64_t
 crc_times(const struct crc *k, uint64_t a, uint64_t b)
 {
@@ -1371,6 +1480,10 @@ crc_times(const struct crc *k, uint64_t a, uint64_t b)
     return sum;
 }
 
+/* Makes the tables and the two constants for folding. The lower half of a lane stands 64
+ * bits before the upper one, so it has to go that much further; and the product of two
+ * reflected numbers comes out one bit short, which is why both powers are one less than
+ * the distance. */
 static void
 crc_make(struct crc *k)
 {
@@ -1390,6 +1503,8 @@ crc_make(struct crc *k)
             k->t[i][b] = k->t[i - 1][b] >> 8 ^ k->t[0][k->t[i - 1][b] & 255];
 }
 
+/* Eight bytes a step: each has a table that carries it over those that come after it. The
+ * register is v, before and after. */
 static uint64_t
 crc_portable(const struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 {
@@ -1459,7 +1574,10 @@ crc_fold(crc_lane a, crc_lane k, crc_lane next)
 #ifdef CRC_FAST
 #define CRC_FAST_FROM 256 /* below this many bytes the tables win */
 
-/* n is a multiple of 16 and at least CRC_FAST_FROM. */
+/* n is a multiple of 16 and at least CRC_FAST_FROM. A product takes the CPU several
+ * cycles; eight lanes that do not wait for each other fill them. What is folded down to
+ * 16 bytes has the remainder of all that it stands for, so the tables finish with a
+ * register of 0. */
 CRC_FAST static uint64_t
 crc_fast(const struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 {
@@ -1470,6 +1588,7 @@ crc_fast(const struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 
     for (unsigned i = 0; i < 8; i++)
         x[i] = crc_load(p + 16 * i);
+    /* The register is added to the first bytes, as if it stood before them. */
     x[0] ^= crc_load(start);
     for (p += 128, n -= 128; n >= 128; p += 128, n -= 128)
         for (unsigned i = 0; i < 8; i++)
@@ -1486,7 +1605,8 @@ crc_fast(const struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 #define crc_fast      crc_portable /* cpu_has(CPU_CLMUL) is false here */
 #endif
 
-/* The register after n more bytes; before the first it is k->ones. */
+/* The register after n more bytes; before the first it is k->ones. The first call for a
+ * kind makes its tables; t[0][1] is 0 only while there are none. */
 static uint64_t
 crc_add(struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 {
@@ -1500,8 +1620,10 @@ crc_add(struct crc *k, uint64_t v, const unsigned char *p, size_t n)
     return crc_portable(k, v, p, n);
 }
 
-/* The checksum of A and B in one, from theirs and the length of B: A is moved on by
- * x^(8 length), in as many steps as the length has bits. */
+/* The checksum of A and B in one, from theirs, as sum_end writes them, and the length of
+ * B: A is moved on by x^(8 length), in as many steps as the length has bits. So the sum
+ * of a whole file comes from those of its parts, in any order of arrival, without reading
+ * it again. */
 static uint64_t
 crc_join(const struct crc *k, uint64_t a, uint64_t b, uint64_t length)
 {
@@ -1515,7 +1637,8 @@ crc_join(const struct crc *k, uint64_t a, uint64_t b, uint64_t length)
     return a ^ b;
 }
 
-/* The sums that stores know, behind one door. */
+/* The sums that stores know, behind one door: sum_init, sum_add for as many slices as
+ * there are, sum_end once. */
 enum sum_kind { SUM_MD5, SUM_SHA256, SUM_CRC32, SUM_CRC32C, SUM_CRC64NVME, SUM_KINDS };
 
 static const struct {
@@ -1535,6 +1658,7 @@ struct sum {
     unsigned char rest[SUM_BLOCK]; /* a digest's first n % 64 bytes of the next block */
 };
 
+/* NULL for a digest. */
 static struct crc *
 sum_crc(enum sum_kind kind)
 {
@@ -1580,7 +1704,7 @@ sum_add(struct sum *s, const void *data, size_t n)
         s->crc = crc_add(sum_crc(s->kind), s->crc, p, n);
         return;
     }
-    if (have && n) { /* nothing may have no address, and memcpy must not get that */
+    if (have && n) { /* a block that was begun is filled up first */
         take = take < n ? take : n;
         memcpy(s->rest + have, p, take);
         if (have + take < SUM_BLOCK)
@@ -1595,7 +1719,8 @@ sum_add(struct sum *s, const void *data, size_t n)
 }
 
 /* Both digests end alike: a one bit, zeros, the length in bits; SHA-256 is big-endian,
- * MD5 little-endian. */
+ * MD5 little-endian. If the length has no room behind the rest, it gets a block of its
+ * own. Writes the digest to out. */
 static void
 sum_end_digest(struct sum *s, unsigned char *out)
 {
@@ -1617,7 +1742,9 @@ sum_end_digest(struct sum *s, unsigned char *out)
         store(out + 4 * i, s->h[i]);
 }
 
-/* Writes sum_kinds[kind].size bytes, and wipes the state: it may have seen a key. */
+/* Writes sum_kinds[kind].size bytes, a CRC with its highest byte first as stores write
+ * them, and wipes the state: it may have seen a key. Only sum_init makes it usable
+ * again. */
 static void
 sum_end(struct sum *s, unsigned char *out)
 {
@@ -1646,7 +1773,8 @@ sha256_of(struct span s, unsigned char out[SHA256_SIZE])
     sum_end(&sum, out);
 }
 
-/* HMAC-SHA256. out may be the key itself, as in a chain of keys. */
+/* HMAC-SHA256, by RFC 2104. out may be the key itself, as in a chain of keys: it is
+ * written last. All that could give the key away is wiped. */
 static void
 hmac_of(const void *key, size_t n, struct span text, unsigned char out[SHA256_SIZE])
 {
@@ -1679,9 +1807,18 @@ hmac_of(const void *key, size_t n, struct span text, unsigned char out[SHA256_SI
  * Owns the log level and the stop flag, the only variables that a signal or an option
  * changes. All that differs between kernels is here, behind one function each: Linux 3.2
  * is enough, newer calls are tried first.
+ *
+ * A function that says why takes a struct fail and returns 0, a descriptor, or -1; one
+ * that does not leaves the reason in errno, and takes care that closing something does not
+ * change it. A call that a signal interrupts goes on, unless the signal is a stop. What
+ * is opened here is closed on exec. A path that the user gave is opened as it is; what lies
+ * below a folder that others may write to is reached by os_walk only. To add a call that
+ * kernels differ in, give it a function here, with what is done where it fails.
  */
 
-/* Why something did not work: the first reason, in words for a person. */
+/* Why something did not work: the first reason, in words for a person. It begins as
+ * {S3UP_OK, ""}, and then belongs to one attempt: whoever can go on after a failure gives
+ * the attempt one of its own, since what is set once stays. */
 struct fail {
     enum s3up_exit code;  /* S3UP_OK while nothing failed */
     char text[FAIL_TEXT]; /* what, which one, why, and where known what to do */
@@ -1702,7 +1839,9 @@ fail_blot(char *text)
 }
 
 /* Keeps the first failure; later ones are its consequences. Always returns -1, so that
- * `return fail_set(...)` says all. */
+ * `return fail_set(...)` says all. A text that is too long, as with a path in it, loses
+ * its middle. Secrets are blotted out before that: a cut could part one from the name by
+ * which it is known. The text may hold f's own: it is put together beside it. */
 __attribute__((format(printf, 3, 4))) static int
 fail_set(struct fail *f, enum s3up_exit code, const char *form, ...)
 {
@@ -1754,7 +1893,8 @@ fail_exit(int error)
     }
 }
 
-/* For a system call that failed: doing what, to what, and errno's reason. */
+/* For a system call that failed: doing what, to what, and errno's reason. errno is read
+ * first: whatever is called here may change it. */
 static int
 fail_sys(struct fail *f, const char *doing, const char *what)
 {
@@ -1764,6 +1904,7 @@ fail_sys(struct fail *f, const char *doing, const char *what)
                     what[n] ? "..." : "", strerror(error));
 }
 
+/* What is said goes to stderr, one line each. The more important, the lower. */
 enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTE, LOG_DEBUG };
 
 static enum log_level log_most = LOG_NOTE; /* -q lowers it, -v raises it */
@@ -1775,7 +1916,10 @@ static bool log_drawn; /* a line that is drawn over and over stands on the termi
 static volatile sig_atomic_t os_stop;  /* 0, or the signal that asked us to stop */
 static volatile sig_atomic_t os_asked; /* somebody wants to know how it goes */
 
-/* What the owner of this process does now and then, also while it waits for others. */
+/* What the owner of this process does now and then, also while it waits for others:
+ * redraw, count, answer a question. Whoever waits calls os_beat, a few times a second at
+ * least. It is a pointer since those who wait stand in lower rooms than what is to be
+ * done; a worker has none. */
 static struct {
     void (*beat)(void *owner); /* or NULL */
     void *owner;
@@ -1788,15 +1932,16 @@ os_beat(void)
         os_pulse.beat(os_pulse.owner);
 }
 
-/* Did a call fail only because of a signal that is no stop? A stop ends it: a full pipe,
- * or a FIFO that nobody opens, could hold us for ever. */
+/* Did a call fail only because of a signal that is no stop? Then it is to be repeated. A
+ * stop ends it: a full pipe, or a FIFO that nobody opens, could hold us for ever. */
 static bool
 os_again(void)
 {
     return errno == EINTR && !os_stop;
 }
 
-/* As many files may be open as this process is allowed at all. */
+/* As many files may be open as this process is allowed at all: files that are joined are
+ * all open at once, and the limit that is usual is meant for programs that use select. */
 static void
 os_open_many(void)
 {
@@ -1808,8 +1953,9 @@ os_open_many(void)
     }
 }
 
-/* A write that a signal interrupts goes on, unless the signal is a stop. To place `at`,
- * or where the descriptor stands if that is negative. */
+/* Writes all of it, or false and errno. A write that a signal interrupts goes on, unless
+ * the signal is a stop. To place `at`, or where the descriptor stands if that is
+ * negative. What was written before a failure stays: whoever minds takes it back. */
 static bool
 os_write_at(int fd, const void *data, size_t n, int64_t at)
 {
@@ -1821,7 +1967,7 @@ os_write_at(int fd, const void *data, size_t n, int64_t at)
         if (did < 0 && os_again())
             continue;
         if (did <= 0) {
-            errno = did ? errno : ENOSPC;
+            errno = did ? errno : ENOSPC; /* nothing written, and no reason given */
             return false;
         }
         p += did;
@@ -1862,8 +2008,8 @@ log_put_plain(struct buf *out, struct span s)
     }
 }
 
-/* What stands before a message: "2020-11-15 20:31:40,717 -   INFO - ", as a log has it,
- * or our name. */
+/* What stands before a message: "2020-11-15 20:31:40,717 - INFO - ", as a log has it, in
+ * the time of this place; or our name. */
 static void
 log_put_begin(struct buf *line, enum log_level level)
 {
@@ -1886,13 +2032,15 @@ log_put_begin(struct buf *line, enum log_level level)
     buf_str(line, text);
 }
 
-/* One message is one line and one write. */
+/* One message is one line and one write, so that those of other processes cannot come in
+ * between. A line that is drawn is wiped first; whoever draws it will do so again, below
+ * the message. */
 __attribute__((format(printf, 2, 3))) static void
 log_say(enum log_level level, const char *form, ...)
 {
     static const char none[] = "s3up: error: there is no memory, not even to say more\n";
     char raw[FAIL_TEXT + 256];
-    struct buf line = buf_upto(8 * sizeof raw);
+    struct buf line = buf_upto(8 * sizeof raw); /* a byte is shown as four at most */
     va_list args;
 
     if (level > log_most)
@@ -1967,7 +2115,8 @@ os_ticks(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* The same, also while the machine slept; for deadlines that lie on a disk's files. */
+/* The same, and it counts the time that the machine slept: a file that nobody touched all
+ * night was left alone, whether or not there was power. */
 static int64_t
 os_boot(void)
 {
@@ -1978,9 +2127,9 @@ os_boot(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Up to n bytes, fewer only at the end of the file; -1 on an error. From place `at`,
- * without moving the file's offset, since workers share it; or from the offset if at is
- * negative. */
+/* Up to n bytes, fewer only at the end of the file; -1 and errno on an error, also if
+ * some had come. From place `at`, without moving the file's offset, since workers share
+ * it; or from the offset if at is negative. */
 static ssize_t
 os_read(int fd, void *data, size_t n, int64_t at)
 {
@@ -2002,6 +2151,8 @@ os_read(int fd, void *data, size_t n, int64_t at)
     return (ssize_t)have;
 }
 
+/* A descriptor, or -1 and errno. To open can take long: a FIFO, a network file system, a
+ * lease that somebody has on the file. Only a stop ends that. */
 static int
 os_open_in(int folder, const char *name, int flags, mode_t mode)
 {
@@ -2021,7 +2172,10 @@ os_open(const char *path, int flags, mode_t mode)
 
 /* Opens the folder of a tree that the last component of a path lies in, or -1 and errno.
  * The way there is gone one component at a time, and no link is followed: whoever may
- * write into the tree cannot lead us out of it. */
+ * write into the tree cannot lead us out of it. Neither may a component be empty, . or ..
+ * on the way. The last one is not looked at; a name in the descriptor's folder is for the
+ * *at calls, which are told to follow no link either. make: folders that are missing are
+ * made; another run may make them at the same time. The descriptor is the caller's. */
 static int
 os_walk(int root, const char *path, bool make)
 {
@@ -2052,8 +2206,9 @@ os_walk(int root, const char *path, bool make)
     return at;
 }
 
-/* Renames a file unless the name is taken, in one step. errno if it is, or if this kernel
- * or file system cannot. */
+/* Renames a file unless the name is taken, in one step: there is no moment at which
+ * somebody else's file could be lost. errno if it is, or if this kernel or file system
+ * cannot: then the caller has another way. */
 static bool
 os_rename_new(int from, const char *old, int to, const char *name)
 {
@@ -2065,21 +2220,29 @@ os_rename_new(int from, const char *old, int to, const char *name)
 #endif
 }
 
-/* A walk through a tree of folders, entry by entry, in whatever order they lie there. */
+/* A walk through a tree of folders, entry by entry, in whatever order they lie there.
+ * os_tree_enter begins it, at a folder that is open; os_tree_next gives one entry after
+ * the other; os_tree_descend goes into the one at hand; os_tree_close may end it at any
+ * time. Before it begins, path has its ceiling, follow is as wished, and all else is 0. A
+ * folder on the way down costs a descriptor; memory does not grow with what lies in
+ * it. */
 struct os_tree {
     struct os_level {
-        DIR *dir;
+        DIR *dir; /* ours to close; with it goes the descriptor */
         size_t n; /* bytes of the path that lead here */
         dev_t device;
-        ino_t inode;
-    } level[OS_DEPTH];
-    unsigned depth;
-    bool follow;      /* links */
-    struct buf path;  /* of the entry, from the root on */
-    struct stat info; /* what it is */
+        ino_t inode;   /* both: to find a link that leads back to a folder above */
+    } level[OS_DEPTH]; /* the folders that are open, from the root down */
+    unsigned depth;    /* how many; 0: there is nothing left to see */
+    bool follow;       /* links */
+    struct buf path;   /* of the entry, from the root on */
+    struct stat info;  /* what it is; good only after a 1 of os_tree_next */
 };
 
-/* Goes into a folder; errno if that is refused. */
+/* Goes into a folder; false and errno if that is refused. A link is not followed, also if
+ * the entry was a folder when it was looked at: somebody may have replaced it since. But
+ * the root is taken as it was given. With follow, a link can lead back up, and the walk
+ * would never end: a folder that is open already is refused. */
 static bool
 os_tree_enter(struct os_tree *t, int parent, const char *name)
 {
@@ -2088,8 +2251,8 @@ os_tree_enter(struct os_tree *t, int parent, const char *name)
     struct stat info;
     int fd, why;
 
-    /* Whatever lies in it must have room in the path, or those behind it would lose
-     * theirs. */
+    /* Whatever lies in it must have room in the path. A path that had become bad would be
+     * cut to nothing, and what comes after it would lose its folder's name. */
     errno = ENAMETOOLONG;
     fd = t->depth < OS_DEPTH && t->path.max - t->path.n > NAME_MAX + 1
              ? os_open_in(parent, name, flags, 0)
@@ -2116,7 +2279,8 @@ os_tree_enter(struct os_tree *t, int parent, const char *name)
     return false;
 }
 
-/* Goes into the folder that the entry at hand is. */
+/* Goes into the folder that the entry at hand is: to be called before the next
+ * os_tree_next. */
 static bool
 os_tree_descend(struct os_tree *t)
 {
@@ -2125,8 +2289,10 @@ os_tree_descend(struct os_tree *t)
     return os_tree_enter(t, dirfd(l->dir), t->path.p + l->n + (l->n != 0));
 }
 
-/* The next entry: 1; -1 and errno: it, or the folder that it is in, cannot be read; 0:
- * there are no more. A folder is entered only if os_tree_descend is called. */
+/* The next entry: 1; -1 and errno: it, or the folder that it is in, cannot be read, and
+ * path says which; 0: there are no more. The walk goes on after a -1: one folder that is
+ * refused does not hide the others. A folder is entered only if os_tree_descend is
+ * called. */
 static int
 os_tree_next(struct os_tree *t)
 {
@@ -2135,6 +2301,7 @@ os_tree_next(struct os_tree *t)
         struct dirent *entry;
 
         buf_cut(&t->path, l->n);
+        /* Only errno tells a folder's end from a failure. */
         errno = 0;
         entry = readdir(l->dir);
         if (entry && (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")))
@@ -2169,8 +2336,9 @@ os_tree_close(struct os_tree *t)
     buf_free(&t->path);
 }
 
-/* What a folder says about its files survives a power cut from now on. Some network file
- * systems cannot tell. */
+/* What a folder says about its files survives a power cut from now on: a new name, or one
+ * that is gone, is on disk only when its folder is. Some network file systems cannot tell
+ * (EINVAL), and that counts as done. */
 static bool
 os_sync_in(int folder)
 {
@@ -2184,7 +2352,8 @@ os_sync_in(int folder)
     return good;
 }
 
-/* Bytes that nobody can guess, or false: never weaker ones. */
+/* Bytes that nobody can guess, or false: never weaker ones. Early at boot it waits until
+ * the kernel has some. */
 static bool
 os_random(void *data, size_t n)
 {
@@ -2210,7 +2379,9 @@ os_random(void *data, size_t n)
     return did == (ssize_t)n;
 }
 
-/* The rest of what a descriptor gives, up to the buffer's ceiling. */
+/* The rest of what a descriptor gives, up to the buffer's ceiling, behind what is in the
+ * buffer. f must be clean, since it tells whether all went well. What was read on the way
+ * is wiped, as it may be keys. */
 static int
 os_slurp_fd(int fd, const char *path, struct buf *out, struct fail *f)
 {
@@ -2229,7 +2400,8 @@ os_slurp_fd(int fd, const char *path, struct buf *out, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* The rest of one file goes into another. */
+/* The rest of one file goes into another, each from where it stands. path is that of the
+ * copy, for messages. The copy is not synced. */
 static int
 os_copy(int from, int to, const char *path, struct fail *f)
 {
@@ -2255,7 +2427,10 @@ os_slurp(const char *path, struct buf *out, struct fail *f)
     return rc;
 }
 
-/* Makes a folder, and those that it lies in. */
+/* Makes a folder, and those that it lies in. True if they were there; also if it is no
+ * folder that has the name: who opens it will see. A parent on a file system that is
+ * read-only may be refused as such though it is there, so that this counts for the last
+ * one only. */
 static bool
 os_make_folders(const char *path, mode_t mode)
 {
@@ -2277,7 +2452,9 @@ os_make_folders(const char *path, mode_t mode)
     return true;
 }
 
-/* The folder that a path lies in; -1 and errno if there is none. */
+/* The folder that a path lies in, for the caller to close; -1 and errno if there is none.
+ * A path without a slash lies in the current one. Links on the way are followed: the path
+ * is the user's own. */
 static int
 os_open_folder(const char *path, int flags)
 {
@@ -2294,7 +2471,7 @@ os_open_folder(const char *path, int flags)
     return os_open(folder, flags | O_DIRECTORY, 0);
 }
 
-/* The same by the path of a file in it. */
+/* os_sync_in, by the path of a file in the folder. */
 static bool
 os_sync_folder(const char *path)
 {
@@ -2306,8 +2483,10 @@ os_sync_folder(const char *path)
     return good;
 }
 
-/* A new file beside path, under a name that nobody can foresee or has prepared. Of a name
- * that leaves no room for more, only the beginning is taken. */
+/* A new file beside path, open for writing, under a name that nobody can foresee or has
+ * prepared; the descriptor, or -1. It lies beside path since only a rename within a file
+ * system is one step. name is empty at first, gets the path of the new file, and stays
+ * the caller's. Of a name that leaves no room for more, only the beginning is taken. */
 static int
 os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
 {
@@ -2333,7 +2512,10 @@ os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
 }
 
 /* Gives path new contents, all or nothing: readers see the old file or the new one, also
- * after a crash. */
+ * after a crash. The order does it: the bytes are on disk before the name stands for
+ * them, and the folder is on disk before anybody is told. A crash on the way can leave
+ * the new file beside it, under its other name. It has mode, less the umask, and our
+ * owner. */
 static int
 os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
 {
@@ -2352,10 +2534,14 @@ os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
     return rc;
 }
 
-/* Which file a descriptor stands for, and in which state. */
+/* Which file a descriptor stands for, and in which state. Device and inode tell files
+ * apart while they exist; a new file may get the number of one that was removed, which is
+ * why size and times belong to it. */
 struct os_id {
     uint64_t device, inode;
     int64_t size;
+    /* modified is of the content, and whoever owns the file can set it back; changed is of
+     * anything about the file, and only the kernel sets it. */
     struct os_time modified, changed;
 };
 
@@ -2400,8 +2586,14 @@ os_untouched(const struct os_id *a, const struct os_id *b)
 }
 
 /* Asks the kernel to hold up whoever opens the file for writing from now on. 1: granted,
- * so nobody has it open so; 0: somebody has; -1: it grants none here. NFS and SMB say the
- * same of every file whose server has promised nothing about it. */
+ * so nobody has it open so; 0: somebody has; -1: it grants none here, as for a file of
+ * another user. NFS and SMB say the same of every file whose server has promised nothing
+ * about it.
+ *
+ * A lease needs a descriptor that only reads, and ends when that is closed. Somebody who
+ * opens the file for writing meanwhile waits until then, or until the kernel loses
+ * patience: so whoever relies on it asks, right before the step that counts, whether it
+ * is still there. */
 static int
 os_lease(int fd)
 {
@@ -2417,6 +2609,7 @@ os_lease(int fd)
                : 0;
 }
 
+/* Handlers do no more than this: the loops look at the flags. */
 static void
 os_on_stop(int signal_number)
 {
@@ -2429,7 +2622,8 @@ os_on_question(int signal_number)
     os_asked = signal_number;
 }
 
-/* How wide the terminal is at the other end of a descriptor. */
+/* How many columns the terminal has at the other end of a descriptor; if it does not say,
+ * 80. */
 static unsigned
 os_width(int fd)
 {
@@ -2447,7 +2641,8 @@ os_can_draw(void)
     return isatty(STDERR_FILENO) && !(kind && !strcmp(kind, "dumb"));
 }
 
-/* Minutes since midnight, where this machine thinks it is. */
+/* Minutes since midnight, where this machine thinks it is: for rates by the time of
+ * day. */
 static unsigned
 os_minute(void)
 {
@@ -2458,9 +2653,10 @@ os_minute(void)
     return (unsigned)(local.tm_hour * 60 + local.tm_min);
 }
 
-/* A stop is a flag that the loops look at. A reader that went away, or a limit on the
- * size of files, is an error of write, not a death. All this is for the program alone,
- * never for one that embeds it. */
+/* A stop is a flag that the loops look at; --max-time sends one, too, by SIGALRM. There
+ * is no SA_RESTART, so that a call that waits comes back and the flag is seen. A reader
+ * that went away, or a limit on the size of files, is an error of write, not a death. All
+ * this is for the program alone, never for one that embeds it. */
 static void
 os_signals(void)
 {
@@ -2481,7 +2677,9 @@ os_signals(void)
     (void)sigaction(SIGCHLD, &usual, NULL);
 }
 
-/* Gives the two that are ignored back to a program that will take our place. */
+/* For a child before it becomes another program: handlers end with that by themselves,
+ * but a signal that is ignored stays so, and a program that never ends because its pipe
+ * has no reader would be our doing. */
 static void
 os_signals_off(void)
 {
@@ -2493,7 +2691,7 @@ os_signals_off(void)
 
 /* Whoever starts us with 0, 1 or 2 closed would have our next file or connection take
  * that number, and what we print go there. A folder takes it instead: whoever reads or
- * writes it gets an error, as if it were closed. */
+ * writes it gets an error, as if it were closed. False if not even that can be opened. */
 static bool
 os_standard(void)
 {
@@ -2503,7 +2701,8 @@ os_standard(void)
     return true;
 }
 
-/* Bytes of memory that can be used without that something else must go; 0: not known. */
+/* Bytes of memory that can be used without that something else must go; 0: not known, as
+ * with kernels before 3.14, which do not say. */
 static uint64_t
 os_memory(void)
 {
@@ -2525,7 +2724,8 @@ os_memory(void)
     return n;
 }
 
-/* Does the folder lie in memory, so that nothing in it outlives a reboot? */
+/* Does the folder lie in memory, so that nothing in it outlives a reboot? The numbers are
+ * those of tmpfs and ramfs. */
 static bool
 os_is_volatile(const char *path)
 {
@@ -2535,7 +2735,8 @@ os_is_volatile(const char *path)
            (info.f_type == 0x01021994 || (uint32_t)info.f_type == 0x858458f6);
 }
 
-/* Waits, or returns early when asked to stop: the flag is looked at on both sides. */
+/* Waits, or returns early when asked to stop. A signal that comes between the look at the
+ * flag and poll would not end that poll: so no poll is long. */
 static void
 os_sleep(int milliseconds)
 {
