@@ -1809,11 +1809,11 @@ hmac_of(const void *key, size_t n, struct span text, unsigned char out[SHA256_SI
  * is enough, newer calls are tried first.
  *
  * A function that says why takes a struct fail and returns 0, a descriptor, or -1; one
- * that does not leaves the reason in errno, and takes care that closing something does not
- * change it. A call that a signal interrupts goes on, unless the signal is a stop. What
- * is opened here is closed on exec. A path that the user gave is opened as it is; what lies
- * below a folder that others may write to is reached by os_walk only. To add a call that
- * kernels differ in, give it a function here, with what is done where it fails.
+ * that does not leaves the reason in errno, and takes care that closing something does
+ * not change it. A call that a signal interrupts goes on, unless the signal is a stop.
+ * What is opened here is closed on exec. A path that the user gave is opened as it is;
+ * what lies below a folder that others may write to is reached by os_walk only. To add a
+ * call that kernels differ in, give it a function here, with what is done where it fails.
  */
 
 /* Why something did not work: the first reason, in words for a person. It begins as
@@ -2540,8 +2540,8 @@ os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
 struct os_id {
     uint64_t device, inode;
     int64_t size;
-    /* modified is of the content, and whoever owns the file can set it back; changed is of
-     * anything about the file, and only the kernel sets it. */
+    /* modified is of the content, and whoever owns the file can set it back; changed is
+     * of anything about the file, and only the kernel sets it. */
     struct os_time modified, changed;
 };
 
