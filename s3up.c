@@ -1812,7 +1812,7 @@ hmac_of(const void *key, size_t n, struct span text, unsigned char out[SHA256_SI
  * that does not leaves the reason in errno, and takes care that closing something does
  * not change it. A call that a signal interrupts goes on, unless the signal is a stop.
  * What is opened here is closed on exec. A path that the user gave is opened as it is;
- * what lies below a folder that others may write to is reached by os_walk only. To add a
+ * what lies below a folder that others may write to is reached by os_walk. To add a
  * call that kernels differ in, give it a function here, with what is done where it fails.
  */
 
@@ -2765,12 +2765,26 @@ os_env(const char *name)
  * at the first thing that is not its grammar: `why` then says what. Nothing is ever
  * guessed, except what real stores do wrong and every client forgives; those places say
  * so.
+ *
+ * A reader is a struct that X_init points at the document; it owns nothing, and has no
+ * end to be called. The document must stay where it is as long as spans of it are used:
+ *
+ *     xml_init(&x, document);
+ *     while ((event = xml_next(&x)) != XML_END && event != XML_BAD)
+ *         if (event == XML_LEAVE && xml_at(&x, "LocationConstraint"))
+ *             good = xml_text(x.text, &out);
+ *
+ * After X_BAD all further calls give X_BAD, too. A document is whole only if its end was
+ * reached: whoever acts on what it says so far must be able to take that back, since the
+ * damage may be in its last line. Writers append to a buffer and cannot fail otherwise.
  */
 
+/* What xml_next has come upon: the end of the document, <a>, </a>, or what is no XML. */
 enum xml_event { XML_END, XML_ENTER, XML_LEAVE, XML_BAD };
 
 /* Enter and leave is all there is. At leave, text holds the raw content of an element
- * that had no children: xml_text decodes it. */
+ * that had no children: xml_text decodes it. An element that is left stays in open, and
+ * depth counts it, until the next call: so xml_at can be asked about it. */
 struct xml {
     struct span rest;            /* not read yet */
     struct span open[XML_DEPTH]; /* names of the open elements, with their prefixes */
@@ -2808,14 +2822,16 @@ xml_space(char c)
     return span_blank(c) || c == '\r' || c == '\n';
 }
 
+/* Wider than XML's own list, in which most of Unicode has its say: names are only
+ * compared. */
 static bool
 xml_name_char(char c)
 {
     return c == ':' || (c != '~' && url_unreserved(c)) || (unsigned char)c >= 0x80;
 }
 
-/* Moves behind the first `mark` at place `from` or later; false if there is none. What
- * opened stands before that place: <!--> is not its own end. */
+/* Moves behind the first `mark` at place `from` or later; false, and nowhere, if there is
+ * none. What opened stands before that place: <!--> is not its own end. */
 static bool
 xml_skip_to(struct span *s, size_t from, const char *mark)
 {
@@ -2828,6 +2844,8 @@ xml_skip_to(struct span *s, size_t from, const char *mark)
     return true;
 }
 
+/* At most one byte more than XML_NAME: that is how its caller sees that it is too
+ * long. */
 static struct span
 xml_take_name(struct span *s)
 {
@@ -2841,9 +2859,10 @@ xml_take_name(struct span *s)
     return name;
 }
 
-/* Comments, processing instructions and CDATA may stand anywhere in an element. 1: there
- * was one, 0: there is something else, -1: it has no end, or must not be here. A document
- * type is refused: no store sends one, and entities defined in it are a known attack. */
+/* Comments, processing instructions and CDATA may stand anywhere in an element. They are
+ * passed over here; xml_text looks at them again. 1: there was one, 0: there is something
+ * else, -1: it has no end, or must not be here. A document type is refused: no store
+ * sends one, and entities defined in it are a known attack. */
 static int
 xml_skip_aside(struct xml *x)
 {
@@ -2880,6 +2899,7 @@ xml_enter(struct xml *x)
         return xml_fail(x, "elements nested too deep");
     if (!x->depth && x->had_root)
         return xml_fail(x, "a second root element");
+    /* Up to the > that ends the tag: in quotes it means itself. */
     for (; n < x->rest.n && (quote || x->rest.p[n] != '>'); n++) {
         char c = x->rest.p[n];
 
@@ -2891,6 +2911,7 @@ xml_enter(struct xml *x)
     }
     if (n == x->rest.n)
         return xml_fail(x, "a tag without end");
+    /* The name ended at a character that no name has, and nothing else may be there. */
     if (n && !xml_space(x->rest.p[0]) && x->rest.p[0] != '/')
         return xml_fail(x, "an element without a proper name");
     x->from = x->rest.p + n + 1;
@@ -2902,7 +2923,9 @@ xml_enter(struct xml *x)
     return XML_ENTER;
 }
 
-/* </name>: the rest points behind the </. */
+/* </name>: the rest points behind the </, and content_end at its <. If the last event was
+ * a leave, too, this is the parent of what was left, and its text would be the raw
+ * children: it has none. Else the last event was the enter of this very element. */
 static enum xml_event
 xml_leave(struct xml *x, const char *content_end)
 {
@@ -2921,6 +2944,9 @@ xml_leave(struct xml *x, const char *content_end)
     return XML_LEAVE;
 }
 
+/* The next event. Text between tags is none: it is what lies between x->from and the end
+ * tag. Outside of the root element only blanks may stand: a store that takes long to
+ * answer sends some, to keep the connection alive. */
 static enum xml_event
 xml_next(struct xml *x)
 {
@@ -2936,6 +2962,7 @@ xml_next(struct xml *x)
         x->parent = x->closing = true;
         return XML_LEAVE;
     }
+    /* Past text and asides, to the next tag or the end. */
     for (;;) {
         const char *tag = x->rest.n ? memchr(x->rest.p, '<', x->rest.n) : NULL;
         size_t text = tag ? (size_t)(tag - x->rest.p) : x->rest.n;
@@ -2971,7 +2998,8 @@ xml_local(struct span name)
     return colon ? span_after(name, (size_t)(colon - name.p) + 1) : name;
 }
 
-/* Is the event's element the one at this path, as in "ListBucketResult/Contents/Key"? */
+/* Is the event's element the one at this path, as in "ListBucketResult/Contents/Key"? The
+ * path begins at the root and names all of it; prefixes do not count. */
 static bool
 xml_at(const struct xml *x, const char *path)
 {
@@ -2983,8 +3011,10 @@ xml_at(const struct xml *x, const char *path)
     return rest.p == NULL;
 }
 
-/* One reference: s begins behind the &. Control characters are let through as bytes,
- * though XML 1.0 forbids them: AWS itself sends &#x1; for a key that has one. */
+/* One reference: s begins behind the &, and then behind the semicolon. Control characters
+ * are let through as bytes, though XML 1.0 forbids them: AWS itself sends &#x1; for a key
+ * that has one. False for a name that XML does not know, and for a number that is no
+ * character. */
 static bool
 xml_reference(struct span *s, struct buf *out)
 {
@@ -2992,6 +3022,8 @@ xml_reference(struct span *s, struct buf *out)
         const char *name;
         char c;
     } names[] = {{"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"quot", '"'}, {"apos", '\''}};
+    /* No reference is longer: a & that stands alone does not cost a look at all the
+     * rest. */
     const char *semicolon = memchr(s->p, ';', s->n < 12 ? s->n : 12);
     struct span name;
     uint32_t c = 0;
@@ -3021,8 +3053,9 @@ xml_reference(struct span *s, struct buf *out)
     return utf8_put(out, c);
 }
 
-/* Decodes raw content. Line ends stay as they are: a store that sends a raw CR inside of
- * a key means that CR. False for a reference that XML does not know. */
+/* Decodes raw content, and appends it. Line ends stay as they are: a store that sends a
+ * raw CR inside of a key means that CR. False for a reference that XML does not know, or
+ * if out has no room: then part of it may be there. */
 static bool
 xml_text(struct span raw, struct buf *out)
 {
@@ -3046,7 +3079,7 @@ xml_text(struct span raw, struct buf *out)
                 return false;
             buf_put(out, span_first(s, s.n - end.n - 3));
             s = end;
-        } else if (s.n) {
+        } else if (s.n) { /* a comment, or an instruction: all else was an event */
             bool pi = span_starts(s, "<?");
 
             if (!xml_skip_to(&s, pi ? 2 : 4, pi ? "?>" : "-->"))
@@ -3094,8 +3127,9 @@ xml_can_carry(struct span s)
     return true;
 }
 
+/* What json_next has come upon. Each value is one event, a container two. */
 enum json_event {
-    JSON_END,
+    JSON_END,    /* of the document, and it was whole */
     JSON_OBJECT, /* { */
     JSON_LIST,   /* [ */
     JSON_CLOSE,  /* } or ] */
@@ -3107,7 +3141,9 @@ enum json_event {
     JSON_BAD
 };
 
-/* Strict RFC 8259. In an object, key is the raw name of the event's member. */
+/* Strict RFC 8259. In an object, key is the raw name of the event's member: json_text
+ * decodes names and strings alike. At JSON_CLOSE there is neither key nor text. Numbers
+ * stay text: whoever wants one knows which kind. */
 struct json {
     struct span rest;
     uint32_t objects; /* a stack of bits: 1 where the open container is an object */
@@ -3133,6 +3169,7 @@ json_fail(struct json *j, const char *why)
     return JSON_BAD;
 }
 
+/* The blanks of JSON are those of XML. */
 static void
 json_space(struct json *j)
 {
@@ -3140,6 +3177,8 @@ json_space(struct json *j)
         j->rest = span_after(j->rest, 1);
 }
 
+/* Passes over blanks, and over c if it is next; false, with the blanks gone, if it is
+ * not. */
 static bool
 json_take(struct json *j, char c)
 {
@@ -3150,8 +3189,8 @@ json_take(struct json *j, char c)
     return true;
 }
 
-/* \n, \u00e9 and so on at s: the value, and how long it is. -1 when it is none. Halves of
- * a surrogate pair come one at a time. */
+/* \n, \u00e9 and so on at s, which begins with the backslash: the value, and how long it
+ * is. -1 when it is none. Halves of a surrogate pair come one at a time. */
 static int32_t
 json_escape(struct span s, size_t *length)
 {
@@ -3168,7 +3207,9 @@ json_escape(struct span s, size_t *length)
     return hex[0] << 8 | hex[1];
 }
 
-/* The raw string behind an opening quote; the closing one is taken too. */
+/* The raw string behind an opening quote; the closing one is taken too. That its escapes
+ * are right is seen here; what they mean, and whether surrogates come in pairs, by
+ * json_text. */
 static bool
 json_string(struct json *j, struct span *raw)
 {
@@ -3225,6 +3266,8 @@ json_number(struct span s)
     return n;
 }
 
+/* A container begins. objects shifts out nothing that is needed: it has a bit for each
+ * depth. */
 static enum json_event
 json_open(struct json *j, bool object)
 {
@@ -3236,6 +3279,8 @@ json_open(struct json *j, bool object)
     return object ? JSON_OBJECT : JSON_LIST;
 }
 
+/* Any value. A word with something stuck to it, as in nullx, is found out by the next
+ * call, which wants a comma or an end. */
 static enum json_event
 json_value(struct json *j)
 {
@@ -3264,6 +3309,7 @@ json_value(struct json *j)
     return JSON_NUMBER;
 }
 
+/* The next event. Behind the one value of the root there may be blanks only. */
 static enum json_event
 json_next(struct json *j)
 {
@@ -3293,7 +3339,8 @@ json_next(struct json *j)
     return json_value(j);
 }
 
-/* Passes over what json_next has just opened. */
+/* Passes over the container that json_next has just opened, to its end and with all in
+ * it. False if it has none. */
 static bool
 json_skip(struct json *j)
 {
@@ -3305,8 +3352,8 @@ json_skip(struct json *j)
     return true;
 }
 
-/* Decodes a raw string. What json_put made of a byte that is not UTF-8 becomes that byte
- * again; any other half of a surrogate pair is refused. */
+/* Decodes a raw string, and appends it. What json_put made of a byte that is not UTF-8
+ * becomes that byte again; any other half of a surrogate pair is refused. */
 static bool
 json_text(struct span raw, struct buf *out)
 {
@@ -3359,7 +3406,8 @@ json_put(struct buf *b, struct span s)
     buf_char(b, '"');
 }
 
-/* Writes a member's name, and the comma before it where one is due. */
+/* Writes a member's name, and the comma before it where one is due: that is, unless the
+ * object has just begun. The caller writes the braces and the value. */
 static void
 json_key(struct buf *b, const char *name)
 {
@@ -3369,6 +3417,7 @@ json_key(struct buf *b, const char *name)
     buf_char(b, ':');
 }
 
+/* What ini_next has come upon. Blank lines and comments are none. */
 enum ini_event {
     INI_END,
     INI_SECTION, /* [kind name] */
@@ -3378,9 +3427,10 @@ enum ini_event {
     INI_BAD
 };
 
-/* The grammar of the shared AWS files. Names that are not valid come out empty, so that
- * they match nothing; what belongs to them is reported all the same and ignored with
- * them. */
+/* The grammar of the shared AWS files, as the tools of AWS read them: users have such
+ * files already, and must not find that they mean something else here. Names that are not
+ * valid come out empty, so that they match nothing; what belongs to them is reported all
+ * the same and ignored with them. */
 struct ini {
     struct span rest;
     unsigned line;      /* of the event, from 1 */
@@ -3411,6 +3461,7 @@ ini_fail(struct ini *i, const char *why)
     return INI_BAD;
 }
 
+/* What the tools of AWS take for the name of a profile or a setting. */
 static bool
 ini_is_name(struct span s)
 {
@@ -3453,7 +3504,8 @@ ini_section(struct ini *i, struct span line)
     return INI_SECTION;
 }
 
-/* Splits key = value; false if there is no =. A key that is none comes out empty. */
+/* Splits key = value; false if there is no =. Only the first = counts: there are more in
+ * keys and in base64. A key that is none comes out empty. */
 static bool
 ini_split(struct ini *i, struct span line)
 {
@@ -3468,6 +3520,7 @@ ini_split(struct ini *i, struct span line)
     return true;
 }
 
+/* A line that is not indented, and no section. */
 static enum ini_event
 ini_pair(struct ini *i, struct span line)
 {
@@ -3484,6 +3537,8 @@ ini_pair(struct ini *i, struct span line)
     return INI_PAIR;
 }
 
+/* An indented line belongs to the pair before it: as a pair of its own if that had no
+ * value, as in a block like s3 =, else as more of its value. */
 static enum ini_event
 ini_indented(struct ini *i, struct span line)
 {
@@ -3495,6 +3550,8 @@ ini_indented(struct ini *i, struct span line)
     return INI_MORE;
 }
 
+/* The next event. i->line is its line, also of INI_BAD, so that a message can say
+ * where. */
 static enum ini_event
 ini_next(struct ini *i)
 {
