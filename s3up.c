@@ -2774,9 +2774,9 @@ os_env(const char *name)
  *         if (event == XML_LEAVE && xml_at(&x, "LocationConstraint"))
  *             good = xml_text(x.text, &out);
  *
- * After X_BAD all further calls give X_BAD, too. A document is whole only if its end was
- * reached: whoever acts on what it says so far must be able to take that back, since the
- * damage may be in its last line. Writers append to a buffer and cannot fail otherwise.
+ * After X_BAD all further calls give X_BAD, too. That a document is whole is known only
+ * when its end was reached: what cuts a reply off may do so between two elements. Writers
+ * append to a buffer and cannot fail otherwise.
  */
 
 /* What xml_next has come upon: the end of the document, <a>, </a>, or what is no XML. */
@@ -3584,14 +3584,38 @@ ini_next(struct ini *i)
  * what was stored, one JSON object a line. To add a fact, write its line where the
  * transfer learns it, and its case in jrn_fact; older programs skip lines that they do
  * not know.
+ *
+ * The life of a journal, and what a crash at each point leaves:
+ *
+ *   it is made       empty, or with half a first line: the next run begins with it;
+ *   facts are noted  what is sent where, and a token. They are on disk before the store
+ *                    is asked for an upload: if the answer is lost, an upload without
+ *                    parts is left there, which s3up sweep removes, and a new one begins;
+ *   upload           its id is on disk before a part is sent, so that all can be found;
+ *   part, part, ...  synced from time to time only. A part whose line is lost is still at
+ *                    the store, which is asked what it has before anything is sent again;
+ *   completing       on disk before the store is asked to join the parts. If the upload
+ *                    is gone in the next run, the object tells by its token whose it is;
+ *   it is removed    when the store has said that the object is there. After a crash in
+ *                    between, the next run finds the object by its token, and is done.
+ *
+ * A download notes the object's ETag instead of an upload, and ranges instead of parts;
+ * their bytes are summed again before they count. A transfer whose journal cannot be
+ * written goes on without, and says so: what is sent is worth more than what is noted.
+ *
+ * The lock is one of flock on the journal itself. It goes with the process, however that
+ * ends: no stale lock is ever left, and nobody has to be asked whether a process lives.
  */
 
-/* One line, taken apart; values are still encoded. */
+/* One line, taken apart; values are still encoded. The spans point into the text that was
+ * read. There is one word at least, the name. */
 struct jrn_line {
     struct span word[JRN_WORDS];
     unsigned n; /* of words, with the name */
 };
 
+/* The CRC finds torn and flipped bytes. It is no protection against forgery: rights
+ * are. */
 static uint32_t
 jrn_crc(struct span s)
 {
@@ -3605,9 +3629,10 @@ jrn_crc(struct span s)
 }
 
 /* Cuts the first line off, and takes it apart. False at the end, and at a line that was
- * torn or changed: there the text ends, whatever follows. A line of many words is
- * neither: a newer program wrote it, and its first words are all that an older one can
- * use. */
+ * torn or changed: there the text ends, whatever follows. For lines are true only in
+ * their order, as when an upload begins anew: behind one that is missing, nothing can be
+ * relied on. A line of many words is neither: a newer program wrote it, and its first
+ * words are all that an older one can use. */
 static bool
 jrn_next(struct span *text, struct jrn_line *line)
 {
@@ -3628,20 +3653,23 @@ jrn_next(struct span *text, struct jrn_line *line)
     return true;
 }
 
-/* What stands for itself in a value; all else is percent-encoded. */
+/* What stands for itself in a value; all else is percent-encoded. So a line can be read
+ * by a person, whatever bytes a path has, and blanks and line ends are what they seem. */
 static bool
 jrn_plain(char c)
 {
     return c > ' ' && c < 127 && c != '%' && c != '#';
 }
 
+/* The value of word i; false if there is none, or it is no number up to max. */
 static bool
 jrn_number(const struct jrn_line *line, unsigned i, uint64_t max, uint64_t *out)
 {
     return i < line->n && num_parse(line->word[i], max, out);
 }
 
-/* 1732154321.123456789 */
+/* 1732154321.123456789, with all nine digits. The fraction counts forward also before
+ * 1970: -1.750000000 is a quarter of a second before it. */
 static bool
 jrn_time(const struct jrn_line *line, unsigned i, struct os_time *out)
 {
@@ -3658,30 +3686,59 @@ jrn_time(const struct jrn_line *line, unsigned i, struct os_time *out)
     return true;
 }
 
-/* ---- what a journal says ---- */
+/* ---- what a journal says ----
+ *
+ * Its lines, in the order in which a run writes them:
+ *
+ *   s3up journal VERSION         the first one: another version is refused, not guessed
+ *   source PATH                  a file that is read, and in the next three lines how it
+ *   size BYTES                   was when it was opened; once for each file that is
+ *   mtime TIME                   joined. Of a download it is the file that it becomes,
+ *   source-id DEVICE INODE TIME  and how its unfinished copy was; the TIME is of ctime
+ *   target ENDPOINT BUCKET KEY   the other side
+ *   part-size BYTES              the same for all parts; the last may be shorter
+ *   checksum NAME                of the sums that follow, or none
+ *   headers DIGEST               of what else was asked for: it makes another object
+ *   id TOKEN                     in the object's metadata; of a download -
+ *   upload ID                    what the store calls it; parts that are noted before it
+ *                                belong to another one, and are forgotten
+ *   object ETAG                  the same of a download
+ *   part NUMBER ETAG SUM         the store has it; ETAG as it came, with its quotes; SUM
+ *                                is - if there is none
+ *   range OFFSET LENGTH SUM      it is in its place in the file
+ *   lost NUMBER                  what was noted of this part does not hold any more
+ *   completing                   from here on the object may be there
+ *
+ * A later size, mtime and source-id replace those of the last source: the file was looked
+ * at again and found to have the same bytes. */
 
-/* A file that a transfer reads. */
+/* A file that a transfer reads; of a download, the one that it writes. The path is ours
+ * to free. */
 struct jrn_source {
     char *path;
     struct os_id id;
 };
 
-/* A part that the store has acknowledged. */
+/* A part that the store has acknowledged, or a range that was fetched: then its ETag is
+ * "-". */
 struct jrn_part {
     bool done;
     size_t etag; /* where its text begins in jrn_facts.etags */
     unsigned char sum[JRN_SUM];
 };
 
+/* What a journal says, whether it was read from there or is about to be written: a
+ * transfer without a journal has it, too. It owns all that it points to; jrn_init, then
+ * jrn_free. */
 struct jrn_facts {
-    struct jrn_source *source;
+    struct jrn_source *source; /* room for JRN_SOURCES, once there is one */
     unsigned sources;
     struct buf endpoint, bucket, key;
-    uint64_t part_size;
+    uint64_t part_size;                /* bytes; 0: not known */
     char checksum[16];                 /* the name of its kind, or none */
     char id[2 * JRN_ID + 1];           /* the token in the object's metadata */
     char headers[2 * SHA256_SIZE + 1]; /* the digest of those that were given */
-    struct buf upload;
+    struct buf upload;      /* the id that the store gave; empty: none was begun */
     struct jrn_part *part;  /* part N is at N - 1 */
     unsigned parts;         /* the greatest number that was noted */
     struct buf etags;       /* texts, each with a NUL behind it */
@@ -3714,7 +3771,8 @@ jrn_free(struct jrn_facts *k)
     buf_free(&k->etags);
 }
 
-/* Adds a source; its identity comes with the lines that follow. */
+/* Adds a source; its identity comes with the lines that follow. False also for want of
+ * memory: errno tells. */
 static bool
 jrn_add_source(struct jrn_facts *k, struct span path)
 {
@@ -3729,7 +3787,8 @@ jrn_add_source(struct jrn_facts *k, struct span path)
 }
 
 /* Notes that a part is stored. A part that is noted twice has been sent twice: the later
- * word is the store's last. */
+ * word is the store's last. The ETag that it had stays in etags, unused. False for what
+ * no store can have said, and for want of memory. */
 static bool
 jrn_note_part(struct jrn_facts *k, unsigned number, struct span etag,
               const unsigned char sum[JRN_SUM])
@@ -3752,6 +3811,7 @@ jrn_note_part(struct jrn_facts *k, unsigned number, struct span etag,
     return true;
 }
 
+/* Of a part that is done. The text is good until the next part is noted. */
 static const char *
 jrn_etag(const struct jrn_facts *k, unsigned number)
 {
@@ -3769,7 +3829,8 @@ jrn_count(const struct jrn_facts *k)
     return n;
 }
 
-/* All parts are forgotten, as when an upload begins anew. */
+/* All parts are forgotten, as when an upload begins anew, and with them the upload itself
+ * or the object. What is sent, and where, stays. */
 static void
 jrn_forget(struct jrn_facts *k)
 {
@@ -3782,7 +3843,9 @@ jrn_forget(struct jrn_facts *k)
     k->object[0] = 0;
 }
 
-/* part NUMBER "ETAG" SUM */
+/* part NUMBER ETAG SUM. A sum may be shorter than there is room for: the rest is 0. A
+ * part without a sum has none to be compared with; it counts as long as its file is the
+ * same. */
 static bool
 jrn_fact_part(struct jrn_facts *k, const struct jrn_line *line)
 {
@@ -3800,7 +3863,8 @@ jrn_fact_part(struct jrn_facts *k, const struct jrn_line *line)
     return good;
 }
 
-/* range OFFSET LENGTH SUM: of a download. Ranges are cut like parts. */
+/* range OFFSET LENGTH SUM: of a download. Ranges are cut like parts, so that an offset is
+ * a number of one; part-size must have come before. */
 static bool
 jrn_fact_range(struct jrn_facts *k, const struct jrn_line *line)
 {
@@ -3831,10 +3895,13 @@ jrn_copy(const struct jrn_line *line, char *out, size_t room)
     return true;
 }
 
-/* Takes one line in. False if it makes no sense, though its checksum is right. */
+/* Takes one line in. False if it makes no sense, though its checksum is right: then no
+ * crash did that, but a program or a person, and nothing is to be built on it. A line of
+ * an unknown name is passed over. */
 static bool
 jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
 {
+    /* What is said of a file is said of the last that was named. */
     struct os_id *id = k->sources ? &k->source[k->sources - 1].id : NULL;
     struct span name = line->word[0];
     struct buf text = buf_upto(PATH_MAX);
@@ -3894,7 +3961,12 @@ jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
     return good && !k->endpoint.bad && !k->bucket.bad && !k->key.bad && !k->upload.bad;
 }
 
-/* ---- a journal as a file ---- */
+/* ---- a journal as a file ----
+ *
+ * A line is built in memory by jrn_begin and jrn_value, and goes out whole in one pwrite
+ * by jrn_end, behind the last good line. jrn_sync makes it last; until then a power cut
+ * may take it away. Only the process that holds the lock writes: so the end that it
+ * remembers is the end. */
 
 struct jrn {
     int fd; /* -1: there is none, and what is written is forgotten */
@@ -3905,12 +3977,14 @@ struct jrn {
     bool lost;      /* it could not be written: it stays as it is, and stays locked */
 };
 
+/* No journal, and none is open: all that writes to it does nothing and is well. */
 static struct jrn
 jrn_none(void)
 {
     return (struct jrn){.fd = -1, .path = buf_upto(PATH_MAX), .line = buf_upto(JRN_MOST)};
 }
 
+/* The lock goes with the descriptor. The file stays: the next run reads it. */
 static void
 jrn_close(struct jrn *j)
 {
@@ -3929,6 +4003,7 @@ jrn_begin(struct jrn *j, const char *name)
     buf_str(&j->line, name);
 }
 
+/* A value, encoded. An empty one is a blank and nothing behind it. */
 static void
 jrn_value(struct jrn *j, struct span s)
 {
@@ -3956,7 +4031,8 @@ jrn_value_time(struct jrn *j, struct os_time t)
     jrn_value(j, span_of(text));
 }
 
-/* Makes sure that what was written is on disk. */
+/* Has what was written be on disk before it returns; -1 if that cannot be known.
+ * fdatasync will do: it brings the new length along, and times do not matter. */
 static int
 jrn_sync(struct jrn *j, struct fail *f)
 {
@@ -3980,7 +4056,9 @@ jrn_seal(struct jrn *j)
 }
 
 /* Writes the line that was begun. A line that did not fit is taken back, so that what
- * follows it can still be read. */
+ * follows it can still be read. -1: it is not there, and what was there before still
+ * counts. Where there is no journal, or it was given up, nothing happens, and that is
+ * well. */
 static int
 jrn_end(struct jrn *j, struct fail *f)
 {
@@ -4005,7 +4083,9 @@ jrn_end(struct jrn *j, struct fail *f)
     return 0;
 }
 
-/* A journal tells where data goes: nobody else may have written it. */
+/* A journal tells where data goes: nobody else may have written it. It is looked at
+ * through the descriptor, so that what was examined is what is read. *info is what was
+ * seen. */
 static int
 jrn_examine(const struct jrn *j, struct stat *info, struct fail *f)
 {
@@ -4039,8 +4119,10 @@ jrn_in_place(int fd, const char *path, struct stat *info)
 }
 
 /* Opens and locks the file. Between the two it may have been removed by the run that held
- * the lock: then there is a new one to be made. A file system that never gives a file the
- * same number twice must not keep us at that. */
+ * the lock: then a lock on it locks nobody out, and there is a new one to be made. On a
+ * file system that says another number of a file each time, that would look so for ever:
+ * hence the bound. make: a file that is not there is made. On a failure j->fd may be
+ * open; jrn_open closes it. */
 static int
 jrn_lock(struct jrn *j, bool make, struct fail *f)
 {
@@ -4077,7 +4159,7 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
     return fail_set(f, S3UP_LATER, "the journal %s is replaced again and again", path);
 }
 
-/* What a file is known by. */
+/* What a file is known by: the lines behind source, or once more for the last of them. */
 static int
 jrn_write_id(struct jrn *j, const struct os_id *id, struct fail *f)
 {
@@ -4096,7 +4178,8 @@ jrn_write_id(struct jrn *j, const struct os_id *id, struct fail *f)
     return jrn_end(j, f);
 }
 
-/* The first line of every journal of this version. */
+/* Begins the first line of every journal of this version. It is not written before
+ * jrn_end. */
 static void
 jrn_head(struct jrn *j)
 {
@@ -4106,7 +4189,9 @@ jrn_head(struct jrn *j)
 }
 
 /* Reads what is there into k: 1, or 0 if there is nothing, or a first line that was cut.
- * j->end is the end of what is good in it, *size of all. */
+ * j->end is the end of what is good in it, *size of all. -1: it is no journal, or one of
+ * another version, or contradicts itself. What does not begin as our first line does is
+ * never written to: --journal may have been given the name of another file by mistake. */
 static int
 jrn_read(struct jrn *j, struct jrn_facts *k, int64_t *size, struct fail *f)
 {
@@ -4121,7 +4206,7 @@ jrn_read(struct jrn *j, struct jrn_facts *k, int64_t *size, struct fail *f)
         return -1;
     }
     rest = buf_span(&text);
-    jrn_head(j);
+    jrn_head(j); /* to be compared with: a crash may have left a part of it */
     jrn_seal(j);
     if (j->line.bad) {
         rc = fail_set(f, S3UP_LATER, "no memory to read the journal %s", path);
@@ -4156,7 +4241,8 @@ jrn_read(struct jrn *j, struct jrn_facts *k, int64_t *size, struct fail *f)
     return rc;
 }
 
-/* The same, and cuts off what is torn. */
+/* The same, and cuts off what does not count: old lines behind a bad one would come to
+ * count again when that is overwritten. */
 static int
 jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
 {
@@ -4168,7 +4254,8 @@ jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
     return rc;
 }
 
-/* What it says is over: it begins anew. */
+/* What it says is over: it begins anew, with its first line only. The name and the lock
+ * stay. */
 static int
 jrn_reset(struct jrn *j, struct fail *f)
 {
@@ -4180,7 +4267,9 @@ jrn_reset(struct jrn *j, struct fail *f)
     return jrn_end(j, f);
 }
 
-/* The transfer is done, or given up for good. */
+/* The transfer is done, or given up for good. The name goes before the lock: whoever
+ * waits for that finds that the file is in place no more, and makes a new one. Closes it
+ * in any case. */
 static void
 jrn_remove(struct jrn *j)
 {
@@ -4190,10 +4279,17 @@ jrn_remove(struct jrn *j)
     jrn_close(j);
 }
 
-/* ---- the state folder ---- */
+/* ---- the state folder ----
+ *
+ * Journals have names of 64 hexadecimal digits; ledger.jsonl is the ledger. All of it
+ * belongs to one user, who alone may write there. A transfer is found again by what it
+ * is, not by a number that somebody would have to remember: that is what the same command
+ * means. */
 
-/* Where journals and the ledger are. A name that is a link, or a folder that others may
- * write to, could send a transfer's data anywhere. */
+/* Where journals and the ledger are: what was given, else by the rules of XDG, else that
+ * of the system for root. It is made if it is not there, and out gets its path, with no
+ * slash behind it. A name that is a link, or a folder that others may write to, could
+ * send a transfer's data anywhere. */
 static int
 jrn_folder(const char *given, struct buf *out, struct fail *f)
 {
@@ -4202,7 +4298,7 @@ jrn_folder(const char *given, struct buf *out, struct fail *f)
 
     if (given) {
         buf_str(out, given);
-    } else if (state && *state == '/') {
+    } else if (state && *state == '/') { /* XDG has what is not absolute ignored */
         buf_str(out, state);
         buf_str(out, "/s3up");
     } else if (geteuid() == 0) {
@@ -4234,12 +4330,15 @@ jrn_folder(const char *given, struct buf *out, struct fail *f)
 }
 
 /* What a transfer is known by: run again, the same command finds the same journal. A NUL
- * stands behind each, which none of them can have; a path and a key may have a LF. */
+ * stands behind each, which none of them can have; a path and a key may have a LF. So no
+ * two transfers have the same bytes, nor, but by a collision of SHA-256, the same
+ * name. */
 struct jrn_what {
-    const char *verb, *source;
+    const char *verb, *source; /* source: a path from / on */
     struct span endpoint, bucket, key;
 };
 
+/* Appends the path of the journal of a transfer. */
 static void
 jrn_put_path(const char *folder, const struct jrn_what *w, struct buf *out)
 {
@@ -4259,8 +4358,10 @@ jrn_put_path(const char *folder, const struct jrn_what *w, struct buf *out)
     hex_put(out, digest, sizeof digest);
 }
 
-/* Opens the journal of a transfer at j->path, or begins it. 1: k has what it says, 0: it
- * is new and has its first line. */
+/* Opens the journal of a transfer at j->path, or begins it, if make is set. 1: k has what
+ * it says, 0: it is new and has its first line, -1: it is not open, and f says why;
+ * S3UP_LOCKED if another run has it. Its name is brought to disk, as its lines are of no
+ * use without. */
 static int
 jrn_open(struct jrn *j, bool make, struct jrn_facts *k, struct fail *f)
 {
@@ -4283,8 +4384,10 @@ jrn_open(struct jrn *j, bool make, struct jrn_facts *k, struct fail *f)
     return rc;
 }
 
-/* Reads a journal as it is, and leaves it so: 1 if it says something. busy: a run is at
- * work on it. */
+/* Reads a journal as it is, and leaves it so: 1 if it says something; only then *busy and
+ * *changed are set. busy: a run is at work on it. It is read without a lock, which a run
+ * may hold for days: a line that is just being written is torn for us, and does not
+ * count. The look at the lock takes it for a moment, which jrn_lock has patience for. */
 static int
 jrn_peek(const char *path, struct jrn_facts *k, bool *busy, struct os_time *changed,
          struct fail *f)
@@ -4311,7 +4414,8 @@ jrn_peek(const char *path, struct jrn_facts *k, bool *busy, struct os_time *chan
 }
 
 /* Goes through the journals of a folder. Those that cannot be read, or are another
- * user's, are passed over. */
+ * user's, are passed over, and so is what has not the name of one. see gets the facts for
+ * the length of its call; changed is in seconds. -1 only if the folder cannot be read. */
 static int
 jrn_each(const char *folder,
          void (*see)(void *owner, const struct jrn_facts *k, bool busy, int64_t changed),
@@ -4345,19 +4449,26 @@ jrn_each(const char *folder,
     return 0;
 }
 
-/* ---- the ledger ---- */
+/* ---- the ledger ----
+ *
+ * A journal ends with its transfer; the ledger remembers what was stored. It is for
+ * people and their tools, and for drain, which removes no file before the line about it
+ * is on disk. Many runs append to it, each a few whole lines at a time and under its
+ * lock. A crash can tear the last line: the next writer ends it, and readers pass it
+ * over. */
 
 /* What has been stored, in lines that are yet to be appended: many at a time, since each
  * append waits for the disk. */
 struct jrn_ledger {
     const char *folder; /* NULL: there is none */
-    struct buf lines;
-    unsigned n;
-    int64_t since; /* ticks at the first of them */
+    struct buf lines;   /* whole ones */
+    unsigned n;         /* of lines */
+    int64_t since;      /* ticks at the first of them */
 };
 
-/* Gives what a crash left without an end its end, so that it spoils one line only. What
- * does not fit on the disk is taken back. */
+/* Appends the lines, and has them be on disk before it returns. Gives what a crash left
+ * without an end its end, so that it spoils one line only. What does not fit on the disk
+ * is taken back. */
 static int
 jrn_ledger_write(int fd, const char *path, struct span lines, struct fail *f)
 {
@@ -4374,8 +4485,10 @@ jrn_ledger_write(int fd, const char *path, struct span lines, struct fail *f)
     return fdatasync(fd) == 0 ? 0 : fail_sys(f, "write", path);
 }
 
-/* Opens and locks the ledger. Runs side by side wait for each other; one that has grown
- * large becomes old, and what had that name is forgotten. If it cannot, it grows on. */
+/* Opens and locks the ledger; its descriptor, or -1. Runs side by side wait for each
+ * other; one that has grown large becomes old, and what had that name is forgotten. If it
+ * cannot, it grows on. Who waited for the lock may have got that of a file that has
+ * become old meanwhile: then the name stands for another one, and it is opened anew. */
 static int
 jrn_ledger_open(const char *path, const char *old, struct fail *f)
 {
@@ -4402,7 +4515,9 @@ jrn_ledger_open(const char *path, const char *old, struct fail *f)
     return fail_set(f, S3UP_LATER, "the ledger %s is replaced again and again", path);
 }
 
-/* Appends the lines to ledger.jsonl; the old one is ledger.jsonl.1. */
+/* Appends the lines to ledger.jsonl; the old one is ledger.jsonl.1. The lines are gone
+ * then, also if it failed: the caller says so, and tries no second time. 0 also if there
+ * is none to append to. */
 static int
 jrn_ledger_flush(struct jrn_ledger *g, struct fail *f)
 {
@@ -4427,7 +4542,9 @@ jrn_ledger_flush(struct jrn_ledger *g, struct fail *f)
     return rc;
 }
 
-/* One line, without its end. */
+/* One line, without its end. It is written when there are many or they have waited for
+ * long, which is looked at here only: who must know that it is on disk calls
+ * jrn_ledger_flush. */
 static int
 jrn_ledger_add(struct jrn_ledger *g, struct span line, struct fail *f)
 {
