@@ -333,6 +333,7 @@ span_has(struct span s, char c)
     return s.n && memchr(s.p, c, s.n);
 }
 
+/* The blanks of a line: what ends one is not among them. */
 static bool
 span_blank(char c)
 {
@@ -515,6 +516,7 @@ buf_need(struct buf *b, size_t more)
 
     if (b->bad)
         return false;
+    /* n is never above max, so this does not wrap. */
     if (more > b->max - b->n) {
         b->bad = E2BIG;
         return false;
@@ -774,6 +776,7 @@ b64_read(struct span s, struct buf *out)
         if (i % 4) /* each digit but the first of four completes a byte */
             buf_char(out, (char)(bits >> (6 - 2 * (i % 4)) & 255));
     }
+    /* The last digit before the padding has two or four bits too many. */
     if (pad && bits & (pad == 1 ? 3 : 15))
         return false;
     return !out->bad;
@@ -1034,6 +1037,7 @@ date_iso(struct span s, int64_t *t)
         return false;
     d.year = year;
     s = span_after(s, 19);
+    /* A fraction of any length is passed over: nothing here needs less than a second. */
     if (s.n > 1 && s.p[0] == '.' && s.p[1] >= '0' && s.p[1] <= '9')
         for (s = span_after(s, 1); s.n && s.p[0] >= '0' && s.p[0] <= '9';)
             s = span_after(s, 1);
@@ -1070,6 +1074,7 @@ static size_t
 utf8_length(struct span s)
 {
     const unsigned char *u = (const unsigned char *)s.p;
+    /* 80 to BF only continue a character, C0 and C1 could only begin overlong forms. */
     size_t n = !s.n          ? 0
                : u[0] < 0x80 ? 1
                : u[0] < 0xc2 ? 0
@@ -1083,6 +1088,8 @@ utf8_length(struct span s)
     for (size_t i = 1; i < n; i++)
         if ((u[i] & 0xc0) != 0x80)
             return 0;
+    /* Where the first byte leaves it open, the second tells: overlong after E0 and F0, a
+     * surrogate after ED, beyond Unicode after F4. */
     if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) ||
         (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
         return 0;
@@ -1300,9 +1307,11 @@ sha256_fast(uint32_t h[8], const unsigned char *p, size_t blocks)
             const __m128i *k = (const __m128i *)(const void *)(sha256_k + 4 * i);
             __m128i wk = _mm_add_epi32(m[i % 4], _mm_load_si128(k));
 
+            /* Two rounds each. They make the next ABEF, and what was ABEF is the next
+             * CDGH: after both calls the names are right again, and no word was moved. */
             cdgh = _mm_sha256rnds2_epu32(cdgh, abef, wk);
             abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(wk, 0x0e));
-            if (i < 12)
+            if (i < 12) /* the last four steps have nobody to prepare for */
                 m[i % 4] = _mm_sha256msg2_epu32(
                     _mm_add_epi32(_mm_sha256msg1_epu32(m[i % 4], m[(i + 1) % 4]),
                                   _mm_alignr_epi8(m[(i + 3) % 4], m[(i + 2) % 4], 4)),
@@ -1336,7 +1345,7 @@ sha256_fast(uint32_t h[8], const unsigned char *p, size_t blocks)
             uint32x4_t wk = vaddq_u32(m[i % 4], vld1q_u32(sha256_k + 4 * i));
             uint32x4_t before = abcd;
 
-            if (i < 12)
+            if (i < 12) /* the last four steps have nobody to prepare for */
                 m[i % 4] = vsha256su1q_u32(vsha256su0q_u32(m[i % 4], m[(i + 1) % 4]),
                                            m[(i + 2) % 4], m[(i + 3) % 4]);
             abcd = vsha256hq_u32(abcd, efgh, wk);
@@ -1520,7 +1529,8 @@ crc_portable(const struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 }
 
 /* Folding: 128 bits that stand d bits before others are replaced by their product with
- * x^d, which is no longer than they are. Eight lanes leap over 128 bytes at a time. */
+ * x^d modulo the polynomial, which is no longer than they are, and added to the others.
+ * Eight lanes leap over 128 bytes at a time. */
 #if defined(__x86_64__) || defined(__i386__)
 #define CRC_FAST __attribute__((target("pclmul,sse4.1")))
 typedef __m128i crc_lane;
@@ -1698,7 +1708,7 @@ sum_add(struct sum *s, const void *data, size_t n)
     size_t have = s->n % SUM_BLOCK, take = SUM_BLOCK - have;
 
     if (!n)
-        return; /* p may be NULL then */
+        return; /* p may be NULL then, which memcpy must not get */
     s->n += n;
     if (sum_crc(s->kind)) {
         s->crc = crc_add(sum_crc(s->kind), s->crc, p, n);
@@ -1735,6 +1745,7 @@ sum_end_digest(struct sum *s, unsigned char *out)
         sum_blocks(s, s->rest, 1);
         memset(s->rest, 0, SUM_BLOCK);
     }
+    /* The 64 bits of the length have the order of the digest, too. */
     store(s->rest + 56, s->kind == SUM_MD5 ? low : high);
     store(s->rest + 60, s->kind == SUM_MD5 ? high : low);
     sum_blocks(s, s->rest, 1);
@@ -1763,6 +1774,7 @@ sum_end(struct sum *s, unsigned char *out)
     explicit_bzero(s, sizeof *s);
 }
 
+/* The digest of what lies in memory as a whole. */
 static void
 sha256_of(struct span s, unsigned char out[SHA256_SIZE])
 {
@@ -1792,7 +1804,7 @@ hmac_of(const void *key, size_t n, struct span text, unsigned char out[SHA256_SI
     sum_add(&sum, text.p, text.n);
     sum_end(&sum, inner);
     for (unsigned i = 0; i < sizeof pad; i++)
-        pad[i] ^= 0x36 ^ 0x5c;
+        pad[i] ^= 0x36 ^ 0x5c; /* takes the inner one off */
     sum_init(&sum, SUM_SHA256);
     sum_add(&sum, pad, sizeof pad);
     sum_add(&sum, inner, sizeof inner);
@@ -2095,6 +2107,8 @@ os_earlier(const struct os_time *a, const struct os_time *b)
     return a->s < b->s || (a->s == b->s && a->ns < b->ns);
 }
 
+/* By the clock of the day, which can be wrong, and jump. For ages and dates; how long
+ * something takes is for os_ticks. */
 static struct os_time
 os_now(void)
 {
@@ -2179,6 +2193,7 @@ os_open(const char *path, int flags, mode_t mode)
 static int
 os_walk(int root, const char *path, bool make)
 {
+    /* O_PATH: a folder that may be entered but not listed will do. */
     int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW;
     int at = os_open_in(root, ".", flags, 0), below, why;
     char name[NAME_MAX + 1];
@@ -2187,13 +2202,14 @@ os_walk(int root, const char *path, bool make)
     for (; at >= 0 && (slash = strchr(path, '/')) != NULL; path = slash + 1) {
         size_t n = (size_t)(slash - path);
 
-        below = -1;
+        below = -1; /* and why, if the name is not even tried */
         errno = n > NAME_MAX ? ENAMETOOLONG : EINVAL;
         if (n && n <= NAME_MAX) {
             memcpy(name, path, n);
             name[n] = 0;
             if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
                 below = os_open_in(at, name, flags, 0);
+            /* What was made is opened like what was found: it may be a link by then. */
             if (below < 0 && errno == ENOENT && make &&
                 (mkdirat(at, name, 0777) == 0 || errno == EEXIST))
                 below = os_open_in(at, name, flags, 0);
@@ -2319,7 +2335,7 @@ os_tree_next(struct os_tree *t)
         if (l->n)
             buf_char(&t->path, '/');
         buf_str(&t->path, entry->d_name);
-        errno = ENAMETOOLONG;
+        errno = ENAMETOOLONG; /* if the path is bad; fstatat has reasons of its own */
         return !t->path.bad && fstatat(dirfd(l->dir), entry->d_name, &t->info,
                                        t->follow ? 0 : AT_SYMLINK_NOFOLLOW) == 0
                    ? 1
@@ -2441,7 +2457,7 @@ os_make_folders(const char *path, mode_t mode)
         errno = ENAMETOOLONG;
         return false;
     }
-    for (size_t i = 1; i <= n; i++) {
+    for (size_t i = 1; i <= n; i++) { /* from 1: the root need not be made */
         if (path[i] && path[i] != '/')
             continue;
         memcpy(head, path, i);
@@ -2524,7 +2540,7 @@ os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
 
     if (rc == 0 && (!os_write(fd, data.p, data.n) || fsync(fd) != 0))
         rc = fail_sys(f, "write", path);
-    if (fd >= 0 && close(fd) != 0 && rc == 0)
+    if (fd >= 0 && close(fd) != 0 && rc == 0) /* a network file system may say it here */
         rc = fail_sys(f, "write", path);
     if (rc == 0 && (rename(buf_text(&temp), path) != 0 || !os_sync_folder(path)))
         rc = fail_sys(f, "write", path);
@@ -2557,6 +2573,7 @@ os_id_of(const struct stat *info)
     };
 }
 
+/* False and errno: *id is as it was. */
 static bool
 os_identify(int fd, struct os_id *id)
 {
@@ -2812,7 +2829,7 @@ xml_init(struct xml *x, struct span document)
     *x = (struct xml){.rest = document};
     if (span_starts(document, "\xef\xbb\xbf")) /* a byte order mark */
         x->rest = span_after(document, 3);
-    if (span_has(document, 0))
+    if (span_has(document, 0)) /* XML has none, and C would take it for an end */
         (void)xml_fail(x, "a NUL byte");
 }
 
@@ -2952,11 +2969,11 @@ xml_next(struct xml *x)
 {
     if (x->why)
         return XML_BAD;
-    if (x->closing) {
+    if (x->closing) { /* only here, so that xml_at could still see it */
         x->depth--;
         x->closing = false;
     }
-    if (x->empty) {
+    if (x->empty) { /* the second half of <a/> */
         x->empty = false;
         x->text = (struct span){NULL, 0};
         x->parent = x->closing = true;
@@ -3145,14 +3162,14 @@ enum json_event {
  * decodes names and strings alike. At JSON_CLOSE there is neither key nor text. Numbers
  * stay text: whoever wants one knows which kind. */
 struct json {
-    struct span rest;
+    struct span rest; /* not read yet */
     uint32_t objects; /* a stack of bits: 1 where the open container is an object */
     unsigned depth;   /* how many containers are open */
-    bool first;       /* nothing stands in the innermost yet */
-    bool had_root;
+    bool first;       /* nothing stands in the innermost yet: no comma is due */
+    bool had_root;    /* there may be one only */
     struct span key;  /* raw, without the quotes; empty in lists and at the root */
     struct span text; /* raw, without the quotes, of a string or number */
-    const char *why;
+    const char *why;  /* what made it JSON_BAD */
 };
 
 static void
@@ -3217,7 +3234,7 @@ json_string(struct json *j, struct span *raw)
     size_t n;
 
     for (; s.n && s.p[0] != '"'; s = span_after(s, n)) {
-        n = utf8_length(s);
+        n = utf8_length(s); /* of an escape, json_escape says it */
         if (!n || (unsigned char)s.p[0] < ' ' ||
             (s.p[0] == '\\' && json_escape(s, &n) < 0)) {
             (void)json_fail(j,
@@ -3250,7 +3267,7 @@ json_number(struct span s)
 {
     size_t n = span_starts(s, "-"), digits = json_digits(s, n);
 
-    if (!digits || (digits > 1 && s.p[n] == '0'))
+    if (!digits || (digits > 1 && s.p[n] == '0')) /* a 0 in front stands alone */
         return 0;
     n += digits;
     if (n < s.n && s.p[n] == '.') {
@@ -3327,6 +3344,8 @@ json_next(struct json *j)
         j->had_root = true;
         return json_value(j);
     }
+    /* An end may stand where a comma may, or where nothing has come yet; not behind a
+     * comma, where json_value or the missing name refuses it. */
     if (json_take(j, object ? '}' : ']')) {
         j->objects >>= 1;
         j->depth--;
@@ -3368,7 +3387,7 @@ json_text(struct span raw, struct buf *out)
             continue;
         }
         c = json_escape(s, &n);
-        if (c >= 0xd800 && c < 0xdc00) {
+        if (c >= 0xd800 && c < 0xdc00) { /* the first half: the second must follow */
             low = json_escape(span_after(s, n), &more);
             if (s.n <= n || s.p[n] != '\\' || low < 0xdc00 || low > 0xdfff)
                 return false;
@@ -3399,7 +3418,7 @@ json_put(struct buf *b, struct span s)
             buf_put(b, span_first(s, n));
             continue;
         }
-        buf_str(b, n ? "\\u00" : "\\udc");
+        buf_str(b, n ? "\\u00" : "\\udc"); /* a character, or a byte that is none */
         hex_put(b, &c, 1);
         n = 1;
     }
@@ -3432,17 +3451,17 @@ enum ini_event {
  * valid come out empty, so that they match nothing; what belongs to them is reported all
  * the same and ignored with them. */
 struct ini {
-    struct span rest;
+    struct span rest;   /* not read yet: whole lines */
     unsigned line;      /* of the event, from 1 */
     struct span kind;   /* "profile" in [profile a]; empty in [a] */
     struct span name;   /* the section's */
     struct span parent; /* the last pair's key: what an INI_SUB stands below */
     struct span key;
     struct span value; /* of a pair or sub pair; at INI_MORE the line that goes on */
-    bool in_section;
-    bool in_pair;  /* an indented line has something to go on with */
-    bool is_block; /* the last pair had no value: it may head a block of sub pairs */
-    const char *why;
+    bool in_section;   /* there was one: before it there can be no setting */
+    bool in_pair;      /* an indented line has something to go on with */
+    bool is_block;     /* the last pair had no value: it may head a block of sub pairs */
+    const char *why;   /* what made it INI_BAD */
 };
 
 static void
@@ -3488,6 +3507,7 @@ ini_section(struct ini *i, struct span line)
     span_cut(&line, ']', &inner);
     inner = span_trim(inner);
     i->kind = (struct span){NULL, 0};
+    /* The first word is a kind only if there is a second. */
     for (size_t n = 0; n < inner.n && !i->kind.n; n++)
         if (span_blank(inner.p[n])) {
             i->kind = span_first(inner, n);
@@ -3564,6 +3584,7 @@ ini_next(struct ini *i)
         while (line.n && line.p[line.n - 1] == '\r')
             line.n--;
         words = span_trim(line);
+        /* Neither ends a pair: what is indented below still goes on with it. */
         if (!words.n || words.p[0] == '#' || words.p[0] == ';')
             continue;
         if (span_has(line, 0))
@@ -3800,6 +3821,7 @@ jrn_note_part(struct jrn_facts *k, unsigned number, struct span etag,
         return false;
     if (!k->part) /* what is not written to costs nothing */
         k->part = calloc(PARTS_MAX, sizeof *k->part);
+    /* An offset is kept, not a pointer: etags moves when it grows. */
     buf_put(&k->etags, etag);
     buf_char(&k->etags, 0);
     if (!k->part || k->etags.bad)
@@ -4069,7 +4091,7 @@ jrn_end(struct jrn *j, struct fail *f)
         return 0;
     if (j->line.bad)
         return fail_set(f, S3UP_LATER, "no memory for a line of the journal");
-    do
+    do /* also when we are to stop: what was just stored is to be known to the next run */
         did = pwrite(j->fd, j->line.p, j->line.n, (off_t)j->end);
     while (did < 0 && errno == EINTR);
     if (did != (ssize_t)j->line.n) {
@@ -4137,6 +4159,7 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
                        ? fail_set(f, S3UP_USAGE,
                                   "the journal %s is a symbolic link: remove it", path)
                        : fail_sys(f, "open the journal", path);
+        /* Before the lock is asked for: a stranger's is no reason to wait. */
         if (jrn_examine(j, &info, f) < 0)
             return -1;
         /* Whoever only looks at it holds it for a moment. */
@@ -4398,6 +4421,7 @@ jrn_peek(const char *path, struct jrn_facts *k, bool *busy, struct os_time *chan
     int rc;
 
     buf_str(&j.path, path);
+    /* O_NONBLOCK: of a FIFO by that name nobody may ever come to be the writer. */
     j.fd = os_open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (j.fd < 0)
         rc = fail_sys(f, "open the journal", path);
@@ -4499,7 +4523,7 @@ jrn_ledger_open(const char *path, const char *old, struct fail *f)
 
         if (fd < 0)
             return fail_sys(f, "open", path);
-        do
+        do /* nobody holds it for longer than one append and its sync */
             rc = flock(fd, LOCK_EX);
         while (rc != 0 && os_again());
         if (rc != 0) {
