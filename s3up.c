@@ -1816,9 +1816,9 @@ hmac_of(const void *key, size_t n, struct span text, unsigned char out[SHA256_SI
 /* ===== ROOM 3 system: the first failure, messages, clock, random, files, signals =====
  *
  * In: what the kernel says. Out: plain results, and a struct fail when there are none.
- * Owns the log level and the stop flag, the only variables that a signal or an option
- * changes. All that differs between kernels is here, behind one function each: Linux 3.2
- * is enough, newer calls are tried first.
+ * Owns how messages look, the flags that signals set, and the pulse: the only variables
+ * that a signal, an option or a run changes. All that differs between kernels is here,
+ * behind one function each: Linux 3.2 is enough, newer calls are tried first.
  *
  * A function that says why takes a struct fail and returns 0, a descriptor, or -1; one
  * that does not leaves the reason in errno, and takes care that closing something does
@@ -2020,8 +2020,8 @@ log_put_plain(struct buf *out, struct span s)
     }
 }
 
-/* What stands before a message: "2020-11-15 20:31:40,717 - INFO - ", as a log has it, in
- * the time of this place; or our name. */
+/* What stands before a message: "2020-11-15 20:31:40,717 -   INFO - ", as a log has it,
+ * in the time of this place; or our name. */
 static void
 log_put_begin(struct buf *line, enum log_level level)
 {
@@ -2118,8 +2118,8 @@ os_now(void)
     return (struct os_time){t.tv_sec, (int32_t)t.tv_nsec};
 }
 
-/* Milliseconds that only ever grow: for deadlines, which a corrected clock must not
- * move. */
+/* Milliseconds that only ever grow: for deadlines, which a corrected clock must not move.
+ * They stand still while the machine sleeps. */
 static int64_t
 os_ticks(void)
 {
@@ -2129,7 +2129,7 @@ os_ticks(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* The same, and it counts the time that the machine slept: a file that nobody touched all
+/* Milliseconds, too, that go on while the machine sleeps: a file that nobody touched all
  * night was left alone, whether or not there was power. */
 static int64_t
 os_boot(void)
@@ -2223,8 +2223,8 @@ os_walk(int root, const char *path, bool make)
 }
 
 /* Renames a file unless the name is taken, in one step: there is no moment at which
- * somebody else's file could be lost. errno if it is, or if this kernel or file system
- * cannot: then the caller has another way. */
+ * somebody else's file could be lost. False and errno if it is, or if this kernel or file
+ * system cannot: then the caller has another way. */
 static bool
 os_rename_new(int from, const char *old, int to, const char *name)
 {
@@ -4304,8 +4304,8 @@ jrn_remove(struct jrn *j)
 
 /* ---- the state folder ----
  *
- * Journals have names of 64 hexadecimal digits; ledger.jsonl is the ledger. All of it
- * belongs to one user, who alone may write there. A transfer is found again by what it
+ * The name of a journal is a SHA-256 in hexadecimal; ledger.jsonl is the ledger. All of
+ * it belongs to one user, who alone may write there. A transfer is found again by what it
  * is, not by a number that somebody would have to remember: that is what the same command
  * means. */
 
