@@ -1474,8 +1474,8 @@ crc_power(const struct crc *k, unsigned n)
     return v;
 }
 
-/* a times b, modulo the polynomial: once for each bit of b, from x^0 up. Slow, and used a
- * few times for each part only. */
+/* a times b, modulo the polynomial: once for each bit of b, from x^0 up. Slow; only
+ * crc_join needs it. */
 static uint64_t
 crc_times(const struct crc *k, uint64_t a, uint64_t b)
 {
@@ -3144,7 +3144,8 @@ xml_can_carry(struct span s)
     return true;
 }
 
-/* What json_next has come upon. Each value is one event, a container two. */
+/* What json_next has come upon. A value is one event; a container is two, and what is in
+ * it comes between them. */
 enum json_event {
     JSON_END,    /* of the document, and it was whole */
     JSON_OBJECT, /* { */
