@@ -4440,7 +4440,7 @@ jrn_peek(const char *path, struct jrn_facts *k, bool *busy, struct os_time *chan
 
 /* Goes through the journals of a folder. Those that cannot be read, or are another
  * user's, are passed over, and so is what has not the name of one. see gets the facts for
- * the length of its call; changed is in seconds. -1 only if the folder cannot be opened. */
+ * the length of its call; changed is in seconds. -1 only if it cannot be opened. */
 static int
 jrn_each(const char *folder,
          void (*see)(void *owner, const struct jrn_facts *k, bool busy, int64_t changed),
