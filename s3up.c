@@ -16,6 +16,28 @@
  * there the store is told to join them, and only its word, or its own listing of an
  * object that carries our token, counts as success.
  *
+ * A download goes the same way back. Workers ask for ranges of the object and write each
+ * to its place in a file that has another name so far. The journal notes the sum of every
+ * range that is there; after a crash a range counts only if the file still has bytes of
+ * that sum. What the store says of the whole is compared last, and only then the file
+ * gets its name.
+ *
+ * A run is one parent and a few workers, which are forks of it. The parent decides,
+ * writes the journals and hands out orders; a worker moves the bytes and answers. They
+ * talk through pipes; memory is shared for counters and for the parts of a stream only.
+ *
+ * Each of them can be gone at any moment, and so can what they talk to. It leaves:
+ *
+ *   a worker        its pipe closes, and another one gets what it had to do;
+ *   the parent      the kernel ends its workers and opens its locks, and the journal says
+ *                   to the next run what need not be done again;
+ *   the machine     the last line of the journal may be torn, and does not count; what
+ *                   was stored since the last sync may have to travel once more;
+ *   the network     a request is sent again, after pauses that grow, until its attempts
+ *                   are used up: then the transfer has failed, and a later run goes on;
+ *   the last reply  the object may be there although nobody was told: it is ours if it
+ *                   carries the token that stands in the journal.
+ *
  * Bytes fall through the rooms from high numbers to low: files and parts become
  * requests, requests are signed, wrapped and sent. Results come back as return values.
  * Nothing calls up.
@@ -67,7 +89,9 @@
 #include <sys/auxv.h> /* getauxval: which of them this CPU has */
 #endif
 
-/* Limits. Each has its reason; all input is held against one of them. */
+/* Limits. Each has its reason; all input is held against one of them. The prefix tells
+ * which room looks at it. A number that is a limit stands here and nowhere else: code,
+ * texts and help take it from its name. */
 #define KIB         ((uint64_t)1 << 10)
 #define MIB         ((uint64_t)1 << 20)
 #define GIB         ((uint64_t)1 << 30)
@@ -152,19 +176,19 @@
 #define CRED_NO_EXEC  127     /* what a child says that could not start the program */
 #define PRESIGN_MAX   604800  /* seconds that a presigned URL may live: seven days */
 #define PARTS_MAX     10000   /* of one upload, by the S3 specification */
-#define PART_LEAST    ((uint64_t)5 << 20) /* bytes of a part, but of the last */
-#define PART_MOST     ((uint64_t)5 << 30)
-#define PART_USUAL    ((uint64_t)16 << 20)
+#define PART_LEAST    ((uint64_t)5 << 20)   /* bytes of a part, but of the last */
+#define PART_MOST     ((uint64_t)5 << 30)   /* both by the S3 specification */
+#define PART_USUAL    ((uint64_t)16 << 20)  /* unless --part-size says else */
 #define PART_COPY     ((uint64_t)256 << 20) /* of what the store copies */
 #define PART_STREAM   ((uint64_t)8 << 20)   /* of a stream: they lie in memory */
 #define PART_TICKS    50   /* milliseconds that a file system's clock may stand still */
 #define PART_SETTLE   2100 /* milliseconds that a file may take until its time is old */
-#define JRN_VERSION   1
-#define JRN_WORDS     6        /* on one line */
-#define JRN_TAIL      10       /* " #" and the CRC at its end */
-#define JRN_SUM       32       /* bytes of a part's sum, at most */
-#define JRN_ID        16       /* bytes of a token */
-#define JRN_UPLOAD    2048     /* bytes of an upload id or an ETag; real ones have 300 */
+#define JRN_VERSION   1    /* of the format; a journal of any other is refused */
+#define JRN_WORDS     6    /* on one line */
+#define JRN_TAIL      10   /* " #" and the CRC at its end */
+#define JRN_SUM       32   /* bytes of a part's sum, at most */
+#define JRN_ID        16   /* bytes of a token */
+#define JRN_UPLOAD    2048 /* bytes of an upload id or an ETag; real ones have 300 */
 #define JRN_MOST      16777216 /* bytes of a journal: 10,000 parts have 3 million */
 #define JRN_SOURCES   4096     /* files that become one object */
 #define JRN_LEDGER    16777216 /* bytes of a ledger, before it makes room for a new one */
@@ -200,14 +224,28 @@
  * Owns no state. Refuses what it cannot read exactly: a number with a blank, a URL with
  * a password, base64 without its padding. Dates are computed, not asked of the C
  * library, so that a 32-bit box agrees with a 64-bit one after 2038.
+ *
+ * The names say what a function does: X_put appends to a buffer, and whether that failed
+ * is seen in the buffer; X_read and X_parse take a span and are false, or say why, when
+ * it is not exactly theirs. What such a function was to fill in is of use only if it went
+ * well. To add an encoding, write both halves, so that a test can send everything through
+ * the one and back through the other.
  */
 
-/* A view of bytes that belong to somebody else. */
+/* A view of bytes that belong to somebody else. It is passed by value, and is good for as
+ * long as those bytes stay where they are: not longer than the next append to a buffer
+ * that it points into.
+ *
+ * Empty and absent are two things. A span whose p is NULL is absent: nothing was there.
+ * One with an address and no bytes is an empty text, as between the commas of "a,,b".
+ * span_after gives an absent one at the end, and span_cut goes by the difference. */
 struct span {
     const char *p; /* not NUL-terminated; may be NULL when n is 0 */
     size_t n;      /* bytes */
 };
 
+/* For literals only. The "" in front makes a pointer an error of the compiler, whose
+ * sizeof would be no length. */
 #define SPAN(literal) ((struct span){"" literal, sizeof(literal) - 1})
 
 static struct span
@@ -216,18 +254,21 @@ span_at(const void *p, size_t n)
     return (struct span){p, n};
 }
 
+/* NULL counts as no text at all. */
 static struct span
 span_of(const char *s)
 {
     return span_at(s, s ? strlen(s) : 0);
 }
 
+/* At most n bytes: of a shorter span, all. */
 static struct span
 span_first(struct span s, size_t n)
 {
     return span_at(s.p, n < s.n ? n : s.n);
 }
 
+/* What follows the first n bytes; absent if nothing does. */
 static struct span
 span_after(struct span s, size_t n)
 {
@@ -292,6 +333,7 @@ span_has(struct span s, char c)
     return s.n && memchr(s.p, c, s.n);
 }
 
+/* The blanks of a line: what ends one is not among them. */
 static bool
 span_blank(char c)
 {
@@ -329,7 +371,8 @@ span_cut(struct span *rest, char at, struct span *head)
 }
 
 /* Does the first character of a pattern stand for c? Cuts it off if so. A set is [abc],
- * [a-z] or [!a-z]; one without an end is an ordinary bracket. */
+ * [a-z] or [!a-z]; one without an end is an ordinary bracket. The pattern must not be
+ * empty, nor begin with a *: that is for span_glob. */
 static bool
 span_glob_one(struct span *pattern, char c)
 {
@@ -338,8 +381,11 @@ span_glob_one(struct span *pattern, char c)
     size_t i = 1 + inverse;
     unsigned char u = (unsigned char)c;
 
+    /* The ] that ends the set is searched from its second member on, since the first may
+     * be a ] itself. One is there, so the loop comes to its end inside of the pattern. */
     if (p.p[0] == '[' && p.n > i + 1 && memchr(p.p + i + 1, ']', p.n - i - 1)) {
         do {
+            /* A - before the ] is a member like others. */
             bool range = p.n > i + 2 && p.p[i + 1] == '-' && p.p[i + 2] != ']';
 
             match |=
@@ -357,7 +403,11 @@ span_glob_one(struct span *pattern, char c)
     return p.p[0] == c;
 }
 
-/* Patterns as shells know them, in bytes: * any, also a slash, ? one, [a-z] a set. */
+/* Patterns as shells know them, in bytes: * any, also a slash, ? one, [a-z] a set.
+ *
+ * Only the last * is ever tried again with more: what stood before it has found its
+ * place, and a later place for that would leave less text for the rest. So the time is at
+ * most the product of both lengths, whatever a user makes up. */
 static bool
 span_glob(struct span pattern, struct span text)
 {
@@ -388,7 +438,10 @@ span_glob(struct span pattern, struct span text)
     return !pattern.n;
 }
 
-/* Bytes that grow, up to a ceiling. Appending to a bad buffer does nothing. */
+/* Bytes that grow, up to a ceiling. Appending to a bad buffer does nothing, and a bad
+ * buffer reads as an empty one, so that half a text is never taken for a whole. Begin
+ * with buf_upto, append at will, look at .bad once, end with buf_free: also after a
+ * failure, and twice does no harm. */
 struct buf {
     char *p;     /* ours; once anything was added p[n] is NUL, for C's sake */
     size_t n;    /* bytes in use */
@@ -397,6 +450,8 @@ struct buf {
     int bad;     /* 0, or E2BIG or ENOMEM from the first append that failed */
 };
 
+/* An empty buffer that holds max bytes at most. It owns no memory before the first
+ * append. */
 static struct buf
 buf_upto(size_t max)
 {
@@ -413,6 +468,8 @@ buf_free(struct buf *b)
     *b = buf_upto(b->max);
 }
 
+/* Forgets the content and the failure, and keeps the memory for what comes next. It does
+ * not wipe. */
 static void
 buf_clear(struct buf *b)
 {
@@ -422,7 +479,7 @@ buf_clear(struct buf *b)
         b->p[0] = 0;
 }
 
-/* Only the first n bytes stay. */
+/* Only the first n bytes stay; n is at most what is there. A bad buffer becomes empty. */
 static void
 buf_cut(struct buf *b, size_t n)
 {
@@ -440,13 +497,17 @@ buf_span(const struct buf *b)
     return b->bad ? (struct span){NULL, 0} : span_at(b->p, b->n);
 }
 
+/* For calls of C that want a NUL: good until the next append, never NULL. */
 static const char *
 buf_text(const struct buf *b)
 {
     return b->p && !b->bad ? b->p : "";
 }
 
-/* Grows by copying, not by realloc: realloc may leave the old bytes behind unwiped. */
+/* Makes room for `more` bytes and a NUL behind them. When it is true p is not NULL, even
+ * if more is 0. What fits into that room is appended without moving: whoever must keep
+ * pointers into a buffer asks for all of it first. Grows by copying, not by realloc:
+ * realloc may leave the old bytes behind unwiped. */
 static bool
 buf_need(struct buf *b, size_t more)
 {
@@ -455,6 +516,7 @@ buf_need(struct buf *b, size_t more)
 
     if (b->bad)
         return false;
+    /* n is never above max, so this does not wrap. */
     if (more > b->max - b->n) {
         b->bad = E2BIG;
         return false;
@@ -519,7 +581,8 @@ buf_num(struct buf *b, uint64_t v)
     buf_add(b, digits + at, sizeof digits - at);
 }
 
-/* A whole number in decimal, nothing around it, at most max. */
+/* A whole number in decimal, nothing around it, at most max: no sign, no blank, no 0x.
+ * Digits that would overflow are refused, they do not wrap. */
 static bool
 num_parse(struct span s, uint64_t max, uint64_t *out)
 {
@@ -538,8 +601,9 @@ num_parse(struct span s, uint64_t max, uint64_t *out)
     return v <= max;
 }
 
-/* A number and a unit out of a list of letters, as 16M or 8d. A letter's weight stands
- * at the same place in the list of weights; no letter means one. */
+/* A number and a unit out of a list of letters, as 16M or 8d. A letter's weight stands at
+ * the same place in the list of weights; no letter means one. A NUL in the input is no
+ * letter, though strchr would find it. */
 static bool
 num_scaled(struct span s, const char *letters, const uint64_t *weights, uint64_t *out)
 {
@@ -569,7 +633,7 @@ num_size(struct span s, uint64_t *out)
     if (unit)
         s.n -= s.p[s.n - 2] == 'i' ? 2 : 1;
     if (unit && s.n && s.p[s.n - 1] >= '0' && s.p[s.n - 1] <= '9')
-        return false; /* 16iB: bytes are never counted in i */
+        return false; /* 16iB, 16B: a B wants a letter before it */
     return num_scaled(s, "KMGTkmgt", weights, out);
 }
 
@@ -597,8 +661,9 @@ num_put_size(struct buf *out, uint64_t n)
         tenths /= KIB;
         unit++;
     }
-    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded; below 10,240,000 */
+    tenths = (tenths * 10 + KIB / 2) / KIB; /* rounded: 10 to 10,240 */
     unit++;
+    /* 1023.96K was rounded up: it is 1.0M. */
     if (tenths >= 10240) {
         tenths /= 1024;
         unit++;
@@ -611,6 +676,7 @@ num_put_size(struct buf *out, uint64_t n)
     buf_char(out, "BKMGTPE"[unit]);
 }
 
+/* -1 for what is no digit. Both cases are read; hex_put writes small letters only. */
 static int
 hex_value(char c)
 {
@@ -631,7 +697,7 @@ hex_put(struct buf *b, const void *p, size_t n)
     }
 }
 
-/* Exactly n bytes, or false. */
+/* Exactly n bytes, or false; out may be half written then. */
 static bool
 hex_read(struct span s, void *out, size_t n)
 {
@@ -652,6 +718,7 @@ hex_read(struct span s, void *out, size_t n)
 static const char b64_digits[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+/* With padding: three bytes become four digits, and a shorter rest as well. */
 static void
 b64_put(struct buf *b, const void *p, size_t n)
 {
@@ -686,8 +753,8 @@ b64_value(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* Strict: padded, no blanks, and the bits that no byte uses are zero, so that every
- * value has one spelling only. */
+/* Strict: padded, no blanks, and the bits that no byte uses are zero, so that every value
+ * has one spelling only. When it is false, out may have got a part of it. */
 static bool
 b64_read(struct span s, struct buf *out)
 {
@@ -706,14 +773,16 @@ b64_read(struct span s, struct buf *out)
         if (v < 0)
             return false;
         bits = bits << 6 | (uint32_t)v;
-        if (i % 4)
+        if (i % 4) /* each digit but the first of four completes a byte */
             buf_char(out, (char)(bits >> (6 - 2 * (i % 4)) & 255));
     }
+    /* The last digit before the padding has two or four bits too many. */
     if (pad && bits & (pad == 1 ? 3 : 15))
         return false;
     return !out->bad;
 }
 
+/* The unreserved characters of RFC 3986, which signatures leave as they are. */
 static bool
 url_unreserved(char c)
 {
@@ -739,7 +808,9 @@ url_put(struct buf *b, struct span s, const char *keep)
     }
 }
 
-/* Undoes percent-encoding; in form style a plus is a blank. False on a bad escape. */
+/* Undoes percent-encoding; in form style a plus is a blank. False on a bad escape, and
+ * then out may have got what stood before it. %00 gives a NUL: whoever cannot have one
+ * looks. */
 static bool
 url_read(struct span s, bool form, struct buf *out)
 {
@@ -768,7 +839,9 @@ struct url {
     struct span query; /* behind the ?, still encoded */
 };
 
-/* The host and port of an address; NULL, or what is wrong with them. */
+/* The host and port of an address; NULL, or what is wrong with them. An address is shown
+ * in messages and written into journals, so it must not carry a password. u->https must
+ * be known: it says which port is meant by none. */
 static const char *
 url_authority(struct span s, struct url *u)
 {
@@ -791,7 +864,7 @@ url_authority(struct span s, struct url *u)
         span_cut(&s, ':', &u->host);
         port = s;
     }
-    if (!u->host.n || u->host.n > 253)
+    if (!u->host.n || u->host.n > 253) /* no name in the DNS is longer */
         return "it has no host name, or one too long";
     for (size_t i = 0; i < u->host.n; i++)
         if (!u->host.p[i] || !strchr(hostset, span_lower(u->host.p[i])))
@@ -802,7 +875,9 @@ url_authority(struct span s, struct url *u)
     return NULL;
 }
 
-/* NULL when the address was understood, else what is wrong with it. */
+/* NULL when the address was understood, else what is wrong with it. Blanks and control
+ * characters could break the head of a request, and what stands behind a # is never sent:
+ * neither can be meant. */
 static const char *
 url_parse(struct span s, struct url *u)
 {
@@ -818,6 +893,7 @@ url_parse(struct span s, struct url *u)
     if (!u->https && !span_is_nocase(span_first(s, 7), "http://"))
         return "it must begin with http:// or https://";
     s = span_after(s, u->https ? 8 : 7);
+    /* First the query, since there may be a slash in it; then the path. */
     span_cut(&s, '?', &authority);
     u->query = s;
     slash = authority.n ? memchr(authority.p, '/', authority.n) : NULL;
@@ -827,7 +903,9 @@ url_parse(struct span s, struct url *u)
     return url_authority(authority, u);
 }
 
-/* s3://BUCKET[/KEY]: a key is raw bytes, nothing in it is encoded or has a meaning. */
+/* s3://BUCKET[/KEY]: a key is raw bytes, nothing in it is encoded or has a meaning. NULL,
+ * or what is wrong. Without a key, key->p tells s3://BUCKET/ from s3://BUCKET: it is NULL
+ * only in the latter. */
 static const char *
 url_s3(struct span s, struct span *bucket, struct span *key)
 {
@@ -845,8 +923,11 @@ url_s3(struct span s, struct span *bucket, struct span *key)
     return NULL;
 }
 
-/* Days from 1970-01-01 to a date of the Gregorian calendar. Years begin in March here,
- * so that the leap day is the last one of its year and needs no case of its own. */
+/* Days from 1970-01-01 to a date of the Gregorian calendar. Years begin in March here, so
+ * that the leap day is the last one of its year and needs no case of its own. An era is
+ * 400 years, or 146,097 days, after which the calendar repeats; 719,468 days lie between
+ * the 1st of March of the year 0 and 1970. (153 m + 2) / 5 are the days of the m months
+ * since March: they have 31, 30, 31, 30, 31, over and over. */
 static int64_t
 date_days(int64_t year, unsigned month, unsigned day)
 {
@@ -859,11 +940,13 @@ date_days(int64_t year, unsigned month, unsigned day)
 
 #define DATE_STAMP 17 /* 20130524T000000Z and a NUL */
 
+/* A moment in UTC. Where it was read it may be no date at all: date_time tells. */
 struct date {
     int64_t year;
     unsigned month, day, hour, minute, second; /* month and day count from 1 */
 };
 
+/* The date and time of day of t, in UTC: date_days backwards, by the same eras. */
 static struct date
 date_of(int64_t t)
 {
@@ -882,6 +965,8 @@ date_of(int64_t t)
     return d;
 }
 
+/* The seconds since 1970. False if there is no such day or time of day. A second may be a
+ * leap second: it counts as the first of the next minute. */
 static bool
 date_time(struct date d, int64_t *t)
 {
@@ -895,7 +980,8 @@ date_time(struct date d, int64_t *t)
     return true;
 }
 
-/* Reads the digits of s[at, at + n). */
+/* Reads the digits of s[at, at + n), at most four. False if there are others, or s is
+ * shorter. */
 static bool
 date_field(struct span s, size_t at, size_t n, unsigned *out)
 {
@@ -936,7 +1022,8 @@ date_put_iso(struct buf *out, int64_t t)
     }
 }
 
-/* 2013-05-24T00:00:00.000Z, or without the fraction: lists and credentials. */
+/* 2013-05-24T00:00:00.000Z, or without the fraction: lists and credentials. Only UTC:
+ * what names another zone is refused, not converted. */
 static bool
 date_iso(struct span s, int64_t *t)
 {
@@ -950,13 +1037,15 @@ date_iso(struct span s, int64_t *t)
         return false;
     d.year = year;
     s = span_after(s, 19);
+    /* A fraction of any length is passed over: nothing here needs less than a second. */
     if (s.n > 1 && s.p[0] == '.' && s.p[1] >= '0' && s.p[1] <= '9')
         for (s = span_after(s, 1); s.n && s.p[0] >= '0' && s.p[0] <= '9';)
             s = span_after(s, 1);
     return (span_is(s, "Z") || span_is(s, "+00:00")) && date_time(d, t);
 }
 
-/* Fri, 24 May 2013 00:00:00 GMT: headers. */
+/* Fri, 24 May 2013 00:00:00 GMT: headers. The name of the day is not looked at. The two
+ * older forms that HTTP allows are refused: no store sends them. */
 static bool
 date_http(struct span s, int64_t *t)
 {
@@ -971,6 +1060,7 @@ date_http(struct span s, int64_t *t)
         !date_field(s, 20, 2, &d.minute) || !date_field(s, 23, 2, &d.second))
         return false;
     d.year = year;
+    /* A name that is no month leaves 0, which date_time refuses. */
     d.month = 0;
     for (unsigned i = 0; i < 12; i++)
         if (span_eq(span_at(s.p + 8, 3), span_at(months + 3 * i, 3)))
@@ -984,6 +1074,7 @@ static size_t
 utf8_length(struct span s)
 {
     const unsigned char *u = (const unsigned char *)s.p;
+    /* 80 to BF only continue a character, C0 and C1 could only begin overlong forms. */
     size_t n = !s.n          ? 0
                : u[0] < 0x80 ? 1
                : u[0] < 0xc2 ? 0
@@ -997,13 +1088,17 @@ utf8_length(struct span s)
     for (size_t i = 1; i < n; i++)
         if ((u[i] & 0xc0) != 0x80)
             return 0;
+    /* Where the first byte leaves it open, the second tells: overlong after E0 and F0, a
+     * surrogate after ED, beyond Unicode after F4. */
     if ((u[0] == 0xe0 && u[1] < 0xa0) || (u[0] == 0xed && u[1] > 0x9f) ||
         (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
         return 0;
     return n;
 }
 
-/* False for what is no character: surrogates, and what lies beyond Unicode. */
+/* False for what is no character: surrogates, and what lies beyond Unicode. Each byte but
+ * the last is written if the character needs it, and begins as a lead byte if it is the
+ * first of them. */
 static bool
 utf8_put(struct buf *b, uint32_t c)
 {
@@ -1029,13 +1124,20 @@ utf8_put(struct buf *b, uint32_t c)
  * checksum of what follows. Owns what it found out about the CPU, and the tables of the
  * three CRCs: each is made once, on first use, and read-only from then on. To add
  * instructions, write the block function and one line in cpu_ask; the portable code
- * stays and is tested on every machine.
+ * stays and is tested on every machine. To add a sum, give it a place in enum sum_kind
+ * and in every list that has SUM_KINDS members; CRCs stand last, in the order of
+ * crc_kinds.
+ *
+ * SHA-256 is what signatures are made of. MD5 and the CRCs are there because stores speak
+ * them: they find accidents on the wire, on a disk or in a crash, not forgeries.
  */
 
 enum { CPU_ASKED = 1, CPU_SHA = 2, CPU_CLMUL = 4 };
 
 static unsigned cpu_found; /* 0 until asked, then CPU_ASKED and what is there */
 
+/* What the fast functions below need. They use no register that an operating system would
+ * have to save in a new way, so that the word of the CPU is enough. */
 static unsigned
 cpu_ask(void)
 {
@@ -1044,6 +1146,7 @@ cpu_ask(void)
     const unsigned ssse3 = 1u << 9, sse41 = 1u << 19, pclmul = 1u << 1, sha = 1u << 29;
     unsigned a, b, c, d;
 
+    /* Both fast functions are compiled for these two as well. */
     if (__get_cpuid(1, &a, &b, &c, &d) && (c & (ssse3 | sse41)) == (ssse3 | sse41)) {
         if (c & pclmul)
             found |= CPU_CLMUL;
@@ -1100,7 +1203,8 @@ sum_ror(uint32_t v, unsigned by)
     return v >> by | v << (32 - by);
 }
 
-/* Time does not tell where the first difference is. */
+/* For secrets, too: the time that it takes does not tell where the first difference
+ * is. */
 static bool
 sum_equal(const void *a, const void *b, size_t n)
 {
@@ -1116,7 +1220,8 @@ sum_equal(const void *a, const void *b, size_t n)
 #define MD5_SIZE    16
 #define SUM_BLOCK   64 /* both digests eat blocks of this size */
 
-/* The first 32 bits of the fractional parts of the cube roots of the first 64 primes. */
+/* The first 32 bits of the fractional parts of the cube roots of the first 64 primes.
+ * They are aligned for loads of four words at once. */
 static const uint32_t sha256_k[64] __attribute__((aligned(16))) = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4,
     0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe,
@@ -1129,7 +1234,8 @@ static const uint32_t sha256_k[64] __attribute__((aligned(16))) = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
     0xc67178f2};
 
-/* The word of the schedule that comes sixteen after w[i]. */
+/* The word of the schedule that comes sixteen after w[i]; it may take its place, since
+ * nobody needs the old one again. */
 static uint32_t
 sha256_word(const uint32_t w[16], unsigned i)
 {
@@ -1201,9 +1307,11 @@ sha256_fast(uint32_t h[8], const unsigned char *p, size_t blocks)
             const __m128i *k = (const __m128i *)(const void *)(sha256_k + 4 * i);
             __m128i wk = _mm_add_epi32(m[i % 4], _mm_load_si128(k));
 
+            /* Two rounds each. They make the next ABEF, and what was ABEF is the next
+             * CDGH: after both calls the names are right again, and no word was moved. */
             cdgh = _mm_sha256rnds2_epu32(cdgh, abef, wk);
             abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(wk, 0x0e));
-            if (i < 12)
+            if (i < 12) /* the last four steps have nobody to prepare for */
                 m[i % 4] = _mm_sha256msg2_epu32(
                     _mm_add_epi32(_mm_sha256msg1_epu32(m[i % 4], m[(i + 1) % 4]),
                                   _mm_alignr_epi8(m[(i + 3) % 4], m[(i + 2) % 4], 4)),
@@ -1218,6 +1326,8 @@ sha256_fast(uint32_t h[8], const unsigned char *p, size_t blocks)
     _mm_storeu_si128((__m128i *)(void *)(h + 4), _mm_alignr_epi8(hi, lo, 8));
 }
 #elif defined(__aarch64__)
+/* The same for ARMv8: four rounds a pair again, and the state as ABCD and EFGH. The
+ * second half needs ABCD as it was before the first. */
 #pragma GCC push_options
 #pragma GCC target("+crypto")
 static void
@@ -1235,7 +1345,7 @@ sha256_fast(uint32_t h[8], const unsigned char *p, size_t blocks)
             uint32x4_t wk = vaddq_u32(m[i % 4], vld1q_u32(sha256_k + 4 * i));
             uint32x4_t before = abcd;
 
-            if (i < 12)
+            if (i < 12) /* the last four steps have nobody to prepare for */
                 m[i % 4] = vsha256su1q_u32(vsha256su0q_u32(m[i % 4], m[(i + 1) % 4]),
                                            m[(i + 2) % 4], m[(i + 3) % 4]);
             abcd = vsha256hq_u32(abcd, efgh, wk);
@@ -1274,6 +1384,8 @@ static const uint32_t md5_k[64] = {
     0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb,
     0xeb86d391};
 
+/* The functions F, G, H and I of RFC 1321; the first two choose bits with one operation
+ * less. */
 static uint32_t
 md5_mix(unsigned round, uint32_t b, uint32_t c, uint32_t d)
 {
@@ -1289,6 +1401,9 @@ md5_mix(unsigned round, uint32_t b, uint32_t c, uint32_t d)
     }
 }
 
+/* Here the names stay and the words turn, one place a round. turn says by how much words
+ * are rotated; first and step say which of the sixteen a round takes, as RFC 1321 lists
+ * them. */
 static void
 md5_blocks(uint32_t h[4], const unsigned char *p, size_t blocks)
 {
@@ -1341,13 +1456,14 @@ static struct crc crc_kinds[] = {{.poly = 0xedb88320,
                                   .ones = UINT64_MAX,
                                   .t = crc_tables[2]}}; /* CRC-64/NVME */
 
-/* Times x. */
+/* Times x, modulo the polynomial. */
 static uint64_t
 crc_shift(const struct crc *k, uint64_t v)
 {
     return v >> 1 ^ (v & 1 ? k->poly : 0);
 }
 
+/* x^n modulo the polynomial. */
 static uint64_t
 crc_power(const struct crc *k, unsigned n)
 {
@@ -1358,6 +1474,8 @@ crc_power(const struct crc *k, unsigned n)
     return v;
 }
 
+/* a times b, modulo the polynomial: once for each bit of b, from x^0 up. Slow; only
+ * crc_join needs it. */
 static uint64_t
 crc_times(const struct crc *k, uint64_t a, uint64_t b)
 {
@@ -1371,6 +1489,10 @@ crc_times(const struct crc *k, uint64_t a, uint64_t b)
     return sum;
 }
 
+/* Makes the tables and the two constants for folding. The lower half of a lane stands 64
+ * bits before the upper one, so it has to go that much further; and the product of two
+ * reflected numbers comes out one bit short, which is why both powers are one less than
+ * the distance. */
 static void
 crc_make(struct crc *k)
 {
@@ -1390,6 +1512,8 @@ crc_make(struct crc *k)
             k->t[i][b] = k->t[i - 1][b] >> 8 ^ k->t[0][k->t[i - 1][b] & 255];
 }
 
+/* Eight bytes a step: each has a table that carries it over those that come after it. The
+ * register is v, before and after. */
 static uint64_t
 crc_portable(const struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 {
@@ -1405,7 +1529,8 @@ crc_portable(const struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 }
 
 /* Folding: 128 bits that stand d bits before others are replaced by their product with
- * x^d, which is no longer than they are. Eight lanes leap over 128 bytes at a time. */
+ * x^d modulo the polynomial, which is no longer than they are, and added to the others.
+ * Eight lanes leap over 128 bytes at a time. */
 #if defined(__x86_64__) || defined(__i386__)
 #define CRC_FAST __attribute__((target("pclmul,sse4.1")))
 typedef __m128i crc_lane;
@@ -1459,7 +1584,10 @@ crc_fold(crc_lane a, crc_lane k, crc_lane next)
 #ifdef CRC_FAST
 #define CRC_FAST_FROM 256 /* below this many bytes the tables win */
 
-/* n is a multiple of 16 and at least CRC_FAST_FROM. */
+/* n is a multiple of 16 and at least CRC_FAST_FROM. A product takes the CPU several
+ * cycles; eight lanes that do not wait for each other fill them. What is folded down to
+ * 16 bytes has the remainder of all that it stands for, so the tables finish with a
+ * register of 0. */
 CRC_FAST static uint64_t
 crc_fast(const struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 {
@@ -1470,6 +1598,7 @@ crc_fast(const struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 
     for (unsigned i = 0; i < 8; i++)
         x[i] = crc_load(p + 16 * i);
+    /* The register is added to the first bytes, as if it stood before them. */
     x[0] ^= crc_load(start);
     for (p += 128, n -= 128; n >= 128; p += 128, n -= 128)
         for (unsigned i = 0; i < 8; i++)
@@ -1486,7 +1615,8 @@ crc_fast(const struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 #define crc_fast      crc_portable /* cpu_has(CPU_CLMUL) is false here */
 #endif
 
-/* The register after n more bytes; before the first it is k->ones. */
+/* The register after n more bytes; before the first it is k->ones. The first call for a
+ * kind makes its tables; t[0][1] is 0 only while there are none. */
 static uint64_t
 crc_add(struct crc *k, uint64_t v, const unsigned char *p, size_t n)
 {
@@ -1500,8 +1630,10 @@ crc_add(struct crc *k, uint64_t v, const unsigned char *p, size_t n)
     return crc_portable(k, v, p, n);
 }
 
-/* The checksum of A and B in one, from theirs and the length of B: A is moved on by
- * x^(8 length), in as many steps as the length has bits. */
+/* The checksum of A and B in one, from theirs, as sum_end writes them, and the length of
+ * B: A is moved on by x^(8 length), in as many steps as the length has bits. So the sum
+ * of a whole file comes from those of its parts, in any order of arrival, without reading
+ * it again. */
 static uint64_t
 crc_join(const struct crc *k, uint64_t a, uint64_t b, uint64_t length)
 {
@@ -1515,7 +1647,8 @@ crc_join(const struct crc *k, uint64_t a, uint64_t b, uint64_t length)
     return a ^ b;
 }
 
-/* The sums that stores know, behind one door. */
+/* The sums that stores know, behind one door: sum_init, sum_add for as many slices as
+ * there are, sum_end once. */
 enum sum_kind { SUM_MD5, SUM_SHA256, SUM_CRC32, SUM_CRC32C, SUM_CRC64NVME, SUM_KINDS };
 
 static const struct {
@@ -1535,6 +1668,7 @@ struct sum {
     unsigned char rest[SUM_BLOCK]; /* a digest's first n % 64 bytes of the next block */
 };
 
+/* NULL for a digest. */
 static struct crc *
 sum_crc(enum sum_kind kind)
 {
@@ -1574,13 +1708,13 @@ sum_add(struct sum *s, const void *data, size_t n)
     size_t have = s->n % SUM_BLOCK, take = SUM_BLOCK - have;
 
     if (!n)
-        return; /* p may be NULL then */
+        return; /* p may be NULL then, which memcpy must not get */
     s->n += n;
     if (sum_crc(s->kind)) {
         s->crc = crc_add(sum_crc(s->kind), s->crc, p, n);
         return;
     }
-    if (have && n) { /* nothing may have no address, and memcpy must not get that */
+    if (have && n) { /* a block that was begun is filled up first */
         take = take < n ? take : n;
         memcpy(s->rest + have, p, take);
         if (have + take < SUM_BLOCK)
@@ -1595,7 +1729,8 @@ sum_add(struct sum *s, const void *data, size_t n)
 }
 
 /* Both digests end alike: a one bit, zeros, the length in bits; SHA-256 is big-endian,
- * MD5 little-endian. */
+ * MD5 little-endian. If the length has no room behind the rest, it gets a block of its
+ * own. Writes the digest to out. */
 static void
 sum_end_digest(struct sum *s, unsigned char *out)
 {
@@ -1610,6 +1745,7 @@ sum_end_digest(struct sum *s, unsigned char *out)
         sum_blocks(s, s->rest, 1);
         memset(s->rest, 0, SUM_BLOCK);
     }
+    /* The 64 bits of the length have the order of the digest, too. */
     store(s->rest + 56, s->kind == SUM_MD5 ? low : high);
     store(s->rest + 60, s->kind == SUM_MD5 ? high : low);
     sum_blocks(s, s->rest, 1);
@@ -1617,7 +1753,9 @@ sum_end_digest(struct sum *s, unsigned char *out)
         store(out + 4 * i, s->h[i]);
 }
 
-/* Writes sum_kinds[kind].size bytes, and wipes the state: it may have seen a key. */
+/* Writes sum_kinds[kind].size bytes, a CRC with its highest byte first as stores write
+ * them, and wipes the state: it may have seen a key. Only sum_init makes it usable
+ * again. */
 static void
 sum_end(struct sum *s, unsigned char *out)
 {
@@ -1636,6 +1774,7 @@ sum_end(struct sum *s, unsigned char *out)
     explicit_bzero(s, sizeof *s);
 }
 
+/* The digest of what lies in memory as a whole. */
 static void
 sha256_of(struct span s, unsigned char out[SHA256_SIZE])
 {
@@ -1646,7 +1785,8 @@ sha256_of(struct span s, unsigned char out[SHA256_SIZE])
     sum_end(&sum, out);
 }
 
-/* HMAC-SHA256. out may be the key itself, as in a chain of keys. */
+/* HMAC-SHA256, by RFC 2104. out may be the key itself, as in a chain of keys: it is
+ * written last. All that could give the key away is wiped. */
 static void
 hmac_of(const void *key, size_t n, struct span text, unsigned char out[SHA256_SIZE])
 {
@@ -1664,7 +1804,7 @@ hmac_of(const void *key, size_t n, struct span text, unsigned char out[SHA256_SI
     sum_add(&sum, text.p, text.n);
     sum_end(&sum, inner);
     for (unsigned i = 0; i < sizeof pad; i++)
-        pad[i] ^= 0x36 ^ 0x5c;
+        pad[i] ^= 0x36 ^ 0x5c; /* takes the inner one off */
     sum_init(&sum, SUM_SHA256);
     sum_add(&sum, pad, sizeof pad);
     sum_add(&sum, inner, sizeof inner);
@@ -1676,12 +1816,21 @@ hmac_of(const void *key, size_t n, struct span text, unsigned char out[SHA256_SI
 /* ===== ROOM 3 system: the first failure, messages, clock, random, files, signals =====
  *
  * In: what the kernel says. Out: plain results, and a struct fail when there are none.
- * Owns the log level and the stop flag, the only variables that a signal or an option
- * changes. All that differs between kernels is here, behind one function each: Linux 3.2
- * is enough, newer calls are tried first.
+ * Owns how messages look, the flags that signals set, and the pulse: the only variables
+ * that a signal, an option or a run changes. All that differs between kernels is here,
+ * behind one function each: Linux 3.2 is enough, newer calls are tried first.
+ *
+ * A function that says why takes a struct fail and returns 0, a descriptor, or -1; one
+ * that does not leaves the reason in errno, and takes care that closing something does
+ * not change it. A call that a signal interrupts goes on, unless the signal is a stop.
+ * What is opened here is closed on exec. A path that the user gave is opened as it is;
+ * what lies below a folder that others may write to is reached by os_walk. To add a
+ * call that kernels differ in, give it a function here, with what is done where it fails.
  */
 
-/* Why something did not work: the first reason, in words for a person. */
+/* Why something did not work: the first reason, in words for a person. It begins as
+ * {S3UP_OK, ""}, and then belongs to one attempt: whoever can go on after a failure gives
+ * the attempt one of its own, since what is set once stays. */
 struct fail {
     enum s3up_exit code;  /* S3UP_OK while nothing failed */
     char text[FAIL_TEXT]; /* what, which one, why, and where known what to do */
@@ -1702,7 +1851,9 @@ fail_blot(char *text)
 }
 
 /* Keeps the first failure; later ones are its consequences. Always returns -1, so that
- * `return fail_set(...)` says all. */
+ * `return fail_set(...)` says all. A text that is too long, as with a path in it, loses
+ * its middle. Secrets are blotted out before that: a cut could part one from the name by
+ * which it is known. The text may hold f's own: it is put together beside it. */
 __attribute__((format(printf, 3, 4))) static int
 fail_set(struct fail *f, enum s3up_exit code, const char *form, ...)
 {
@@ -1754,7 +1905,8 @@ fail_exit(int error)
     }
 }
 
-/* For a system call that failed: doing what, to what, and errno's reason. */
+/* For a system call that failed: doing what, to what, and errno's reason. errno is read
+ * first: whatever is called here may change it. */
 static int
 fail_sys(struct fail *f, const char *doing, const char *what)
 {
@@ -1764,6 +1916,7 @@ fail_sys(struct fail *f, const char *doing, const char *what)
                     what[n] ? "..." : "", strerror(error));
 }
 
+/* What is said goes to stderr, one line each. The more important, the lower. */
 enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTE, LOG_DEBUG };
 
 static enum log_level log_most = LOG_NOTE; /* -q lowers it, -v raises it */
@@ -1775,7 +1928,10 @@ static bool log_drawn; /* a line that is drawn over and over stands on the termi
 static volatile sig_atomic_t os_stop;  /* 0, or the signal that asked us to stop */
 static volatile sig_atomic_t os_asked; /* somebody wants to know how it goes */
 
-/* What the owner of this process does now and then, also while it waits for others. */
+/* What the owner of this process does now and then, also while it waits for others:
+ * redraw, count, answer a question. Whoever waits calls os_beat, a few times a second at
+ * least. It is a pointer since those who wait stand in lower rooms than what is to be
+ * done; a worker has none. */
 static struct {
     void (*beat)(void *owner); /* or NULL */
     void *owner;
@@ -1788,15 +1944,16 @@ os_beat(void)
         os_pulse.beat(os_pulse.owner);
 }
 
-/* Did a call fail only because of a signal that is no stop? A stop ends it: a full pipe,
- * or a FIFO that nobody opens, could hold us for ever. */
+/* Did a call fail only because of a signal that is no stop? Then it is to be repeated. A
+ * stop ends it: a full pipe, or a FIFO that nobody opens, could hold us for ever. */
 static bool
 os_again(void)
 {
     return errno == EINTR && !os_stop;
 }
 
-/* As many files may be open as this process is allowed at all. */
+/* As many files may be open as this process is allowed at all: files that are joined are
+ * all open at once, and the limit that is usual is meant for programs that use select. */
 static void
 os_open_many(void)
 {
@@ -1808,8 +1965,9 @@ os_open_many(void)
     }
 }
 
-/* A write that a signal interrupts goes on, unless the signal is a stop. To place `at`,
- * or where the descriptor stands if that is negative. */
+/* Writes all of it, or false and errno. A write that a signal interrupts goes on, unless
+ * the signal is a stop. To place `at`, or where the descriptor stands if that is
+ * negative. What was written before a failure stays: whoever minds takes it back. */
 static bool
 os_write_at(int fd, const void *data, size_t n, int64_t at)
 {
@@ -1821,7 +1979,7 @@ os_write_at(int fd, const void *data, size_t n, int64_t at)
         if (did < 0 && os_again())
             continue;
         if (did <= 0) {
-            errno = did ? errno : ENOSPC;
+            errno = did ? errno : ENOSPC; /* nothing written, and no reason given */
             return false;
         }
         p += did;
@@ -1863,7 +2021,7 @@ log_put_plain(struct buf *out, struct span s)
 }
 
 /* What stands before a message: "2020-11-15 20:31:40,717 -   INFO - ", as a log has it,
- * or our name. */
+ * in the time of this place; or our name. */
 static void
 log_put_begin(struct buf *line, enum log_level level)
 {
@@ -1886,13 +2044,15 @@ log_put_begin(struct buf *line, enum log_level level)
     buf_str(line, text);
 }
 
-/* One message is one line and one write. */
+/* One message is one line and one write, so that those of other processes cannot come in
+ * between. A line that is drawn is wiped first; whoever draws it will do so again, below
+ * the message. */
 __attribute__((format(printf, 2, 3))) static void
 log_say(enum log_level level, const char *form, ...)
 {
     static const char none[] = "s3up: error: there is no memory, not even to say more\n";
     char raw[FAIL_TEXT + 256];
-    struct buf line = buf_upto(8 * sizeof raw);
+    struct buf line = buf_upto(8 * sizeof raw); /* a byte is shown as four at most */
     va_list args;
 
     if (level > log_most)
@@ -1947,6 +2107,8 @@ os_earlier(const struct os_time *a, const struct os_time *b)
     return a->s < b->s || (a->s == b->s && a->ns < b->ns);
 }
 
+/* By the clock of the day, which can be wrong, and jump. For ages and dates; how long
+ * something takes is for os_ticks. */
 static struct os_time
 os_now(void)
 {
@@ -1956,8 +2118,8 @@ os_now(void)
     return (struct os_time){t.tv_sec, (int32_t)t.tv_nsec};
 }
 
-/* Milliseconds that only ever grow: for deadlines, which a corrected clock must not
- * move. */
+/* Milliseconds that only ever grow: for deadlines, which a corrected clock must not move.
+ * They stand still while the machine sleeps. */
 static int64_t
 os_ticks(void)
 {
@@ -1967,7 +2129,8 @@ os_ticks(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* The same, also while the machine slept; for deadlines that lie on a disk's files. */
+/* Milliseconds, too, that go on while the machine sleeps: a file that nobody touched all
+ * night was left alone, whether or not there was power. */
 static int64_t
 os_boot(void)
 {
@@ -1978,9 +2141,9 @@ os_boot(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Up to n bytes, fewer only at the end of the file; -1 on an error. From place `at`,
- * without moving the file's offset, since workers share it; or from the offset if at is
- * negative. */
+/* Up to n bytes, fewer only at the end of the file; -1 and errno on an error, also if
+ * some had come. From place `at`, without moving the file's offset, since workers share
+ * it; or from the offset if at is negative. */
 static ssize_t
 os_read(int fd, void *data, size_t n, int64_t at)
 {
@@ -2002,6 +2165,8 @@ os_read(int fd, void *data, size_t n, int64_t at)
     return (ssize_t)have;
 }
 
+/* A descriptor, or -1 and errno. To open can take long: a FIFO, a network file system, a
+ * lease that somebody has on the file. Only a stop ends that. */
 static int
 os_open_in(int folder, const char *name, int flags, mode_t mode)
 {
@@ -2021,10 +2186,14 @@ os_open(const char *path, int flags, mode_t mode)
 
 /* Opens the folder of a tree that the last component of a path lies in, or -1 and errno.
  * The way there is gone one component at a time, and no link is followed: whoever may
- * write into the tree cannot lead us out of it. */
+ * write into the tree cannot lead us out of it. Neither may a component be empty, . or ..
+ * on the way. The last one is not looked at; a name in the descriptor's folder is for the
+ * *at calls, which are told to follow no link either. make: folders that are missing are
+ * made; another run may make them at the same time. The descriptor is the caller's. */
 static int
 os_walk(int root, const char *path, bool make)
 {
+    /* O_PATH: a folder that may be entered but not listed will do. */
     int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW;
     int at = os_open_in(root, ".", flags, 0), below, why;
     char name[NAME_MAX + 1];
@@ -2033,13 +2202,14 @@ os_walk(int root, const char *path, bool make)
     for (; at >= 0 && (slash = strchr(path, '/')) != NULL; path = slash + 1) {
         size_t n = (size_t)(slash - path);
 
-        below = -1;
+        below = -1; /* and why, if the name is not even tried */
         errno = n > NAME_MAX ? ENAMETOOLONG : EINVAL;
         if (n && n <= NAME_MAX) {
             memcpy(name, path, n);
             name[n] = 0;
             if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
                 below = os_open_in(at, name, flags, 0);
+            /* What was made is opened like what was found: it may be a link by then. */
             if (below < 0 && errno == ENOENT && make &&
                 (mkdirat(at, name, 0777) == 0 || errno == EEXIST))
                 below = os_open_in(at, name, flags, 0);
@@ -2052,8 +2222,9 @@ os_walk(int root, const char *path, bool make)
     return at;
 }
 
-/* Renames a file unless the name is taken, in one step. errno if it is, or if this kernel
- * or file system cannot. */
+/* Renames a file unless the name is taken, in one step: there is no moment at which
+ * somebody else's file could be lost. False and errno if it is, or if this kernel or file
+ * system cannot: then the caller has another way. */
 static bool
 os_rename_new(int from, const char *old, int to, const char *name)
 {
@@ -2065,21 +2236,29 @@ os_rename_new(int from, const char *old, int to, const char *name)
 #endif
 }
 
-/* A walk through a tree of folders, entry by entry, in whatever order they lie there. */
+/* A walk through a tree of folders, entry by entry, in whatever order they lie there.
+ * os_tree_enter begins it, at a folder that is open; os_tree_next gives one entry after
+ * the other; os_tree_descend goes into the one at hand; os_tree_close may end it at any
+ * time. Before it begins, path has its ceiling, follow is as wished, and all else is 0. A
+ * folder on the way down costs a descriptor; memory does not grow with what lies in
+ * it. */
 struct os_tree {
     struct os_level {
-        DIR *dir;
+        DIR *dir; /* ours to close; with it goes the descriptor */
         size_t n; /* bytes of the path that lead here */
         dev_t device;
-        ino_t inode;
-    } level[OS_DEPTH];
-    unsigned depth;
-    bool follow;      /* links */
-    struct buf path;  /* of the entry, from the root on */
-    struct stat info; /* what it is */
+        ino_t inode;   /* both: to find a link that leads back to a folder above */
+    } level[OS_DEPTH]; /* the folders that are open, from the root down */
+    unsigned depth;    /* how many; 0: there is nothing left to see */
+    bool follow;       /* links */
+    struct buf path;   /* of the entry, from the root on */
+    struct stat info;  /* what it is; good only after a 1 of os_tree_next */
 };
 
-/* Goes into a folder; errno if that is refused. */
+/* Goes into a folder; false and errno if that is refused. A link is not followed, also if
+ * the entry was a folder when it was looked at: somebody may have replaced it since. But
+ * the root is taken as it was given. With follow, a link can lead back up, and the walk
+ * would never end: a folder that is open already is refused. */
 static bool
 os_tree_enter(struct os_tree *t, int parent, const char *name)
 {
@@ -2088,8 +2267,8 @@ os_tree_enter(struct os_tree *t, int parent, const char *name)
     struct stat info;
     int fd, why;
 
-    /* Whatever lies in it must have room in the path, or those behind it would lose
-     * theirs. */
+    /* Whatever lies in it must have room in the path. A path that had become bad would be
+     * cut to nothing, and what comes after it would lose its folder's name. */
     errno = ENAMETOOLONG;
     fd = t->depth < OS_DEPTH && t->path.max - t->path.n > NAME_MAX + 1
              ? os_open_in(parent, name, flags, 0)
@@ -2116,7 +2295,8 @@ os_tree_enter(struct os_tree *t, int parent, const char *name)
     return false;
 }
 
-/* Goes into the folder that the entry at hand is. */
+/* Goes into the folder that the entry at hand is: to be called before the next
+ * os_tree_next. */
 static bool
 os_tree_descend(struct os_tree *t)
 {
@@ -2125,8 +2305,10 @@ os_tree_descend(struct os_tree *t)
     return os_tree_enter(t, dirfd(l->dir), t->path.p + l->n + (l->n != 0));
 }
 
-/* The next entry: 1; -1 and errno: it, or the folder that it is in, cannot be read; 0:
- * there are no more. A folder is entered only if os_tree_descend is called. */
+/* The next entry: 1; -1 and errno: it, or the folder that it is in, cannot be read, and
+ * path says which; 0: there are no more. The walk goes on after a -1: one folder that is
+ * refused does not hide the others. A folder is entered only if os_tree_descend is
+ * called. */
 static int
 os_tree_next(struct os_tree *t)
 {
@@ -2135,6 +2317,7 @@ os_tree_next(struct os_tree *t)
         struct dirent *entry;
 
         buf_cut(&t->path, l->n);
+        /* Only errno tells a folder's end from a failure. */
         errno = 0;
         entry = readdir(l->dir);
         if (entry && (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")))
@@ -2152,7 +2335,7 @@ os_tree_next(struct os_tree *t)
         if (l->n)
             buf_char(&t->path, '/');
         buf_str(&t->path, entry->d_name);
-        errno = ENAMETOOLONG;
+        errno = ENAMETOOLONG; /* if the path is bad; fstatat has reasons of its own */
         return !t->path.bad && fstatat(dirfd(l->dir), entry->d_name, &t->info,
                                        t->follow ? 0 : AT_SYMLINK_NOFOLLOW) == 0
                    ? 1
@@ -2169,8 +2352,9 @@ os_tree_close(struct os_tree *t)
     buf_free(&t->path);
 }
 
-/* What a folder says about its files survives a power cut from now on. Some network file
- * systems cannot tell. */
+/* What a folder says about its files survives a power cut from now on: a new name, or one
+ * that is gone, is on disk only when its folder is. Some network file systems cannot tell
+ * (EINVAL), and that counts as done. */
 static bool
 os_sync_in(int folder)
 {
@@ -2184,7 +2368,8 @@ os_sync_in(int folder)
     return good;
 }
 
-/* Bytes that nobody can guess, or false: never weaker ones. */
+/* Bytes that nobody can guess, or false: never weaker ones. Early at boot it waits until
+ * the kernel has some. */
 static bool
 os_random(void *data, size_t n)
 {
@@ -2210,7 +2395,9 @@ os_random(void *data, size_t n)
     return did == (ssize_t)n;
 }
 
-/* The rest of what a descriptor gives, up to the buffer's ceiling. */
+/* The rest of what a descriptor gives, up to the buffer's ceiling, behind what is in the
+ * buffer. f must be clean, since it tells whether all went well. What was read on the way
+ * is wiped, as it may be keys. */
 static int
 os_slurp_fd(int fd, const char *path, struct buf *out, struct fail *f)
 {
@@ -2229,7 +2416,8 @@ os_slurp_fd(int fd, const char *path, struct buf *out, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* The rest of one file goes into another. */
+/* The rest of one file goes into another, each from where it stands. path is that of the
+ * copy, for messages. The copy is not synced. */
 static int
 os_copy(int from, int to, const char *path, struct fail *f)
 {
@@ -2255,7 +2443,10 @@ os_slurp(const char *path, struct buf *out, struct fail *f)
     return rc;
 }
 
-/* Makes a folder, and those that it lies in. */
+/* Makes a folder, and those that it lies in. True if they were there; also if it is no
+ * folder that has the name: who opens it will see. A parent on a file system that is
+ * read-only may be refused as such though it is there, so that this counts for the last
+ * one only. */
 static bool
 os_make_folders(const char *path, mode_t mode)
 {
@@ -2266,7 +2457,7 @@ os_make_folders(const char *path, mode_t mode)
         errno = ENAMETOOLONG;
         return false;
     }
-    for (size_t i = 1; i <= n; i++) {
+    for (size_t i = 1; i <= n; i++) { /* from 1: the root need not be made */
         if (path[i] && path[i] != '/')
             continue;
         memcpy(head, path, i);
@@ -2277,7 +2468,9 @@ os_make_folders(const char *path, mode_t mode)
     return true;
 }
 
-/* The folder that a path lies in; -1 and errno if there is none. */
+/* The folder that a path lies in, for the caller to close; -1 and errno if there is none.
+ * A path without a slash lies in the current one. Links on the way are followed: the path
+ * is the user's own. */
 static int
 os_open_folder(const char *path, int flags)
 {
@@ -2294,7 +2487,7 @@ os_open_folder(const char *path, int flags)
     return os_open(folder, flags | O_DIRECTORY, 0);
 }
 
-/* The same by the path of a file in it. */
+/* os_sync_in, by the path of a file in the folder. */
 static bool
 os_sync_folder(const char *path)
 {
@@ -2306,8 +2499,10 @@ os_sync_folder(const char *path)
     return good;
 }
 
-/* A new file beside path, under a name that nobody can foresee or has prepared. Of a name
- * that leaves no room for more, only the beginning is taken. */
+/* A new file beside path, open for writing, under a name that nobody can foresee or has
+ * prepared; the descriptor, or -1. It lies beside path since only a rename within a file
+ * system is one step. name is empty at first, gets the path of the new file, and stays
+ * the caller's. Of a name that leaves no room for more, only the beginning is taken. */
 static int
 os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
 {
@@ -2333,7 +2528,10 @@ os_temp(const char *path, mode_t mode, struct buf *name, struct fail *f)
 }
 
 /* Gives path new contents, all or nothing: readers see the old file or the new one, also
- * after a crash. */
+ * after a crash. The order does it: the bytes are on disk before the name stands for
+ * them, and the folder is on disk before anybody is told. A crash on the way can leave
+ * the new file beside it, under its other name. It has mode, less the umask, and our
+ * owner. */
 static int
 os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
 {
@@ -2342,7 +2540,7 @@ os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
 
     if (rc == 0 && (!os_write(fd, data.p, data.n) || fsync(fd) != 0))
         rc = fail_sys(f, "write", path);
-    if (fd >= 0 && close(fd) != 0 && rc == 0)
+    if (fd >= 0 && close(fd) != 0 && rc == 0) /* a network file system may say it here */
         rc = fail_sys(f, "write", path);
     if (rc == 0 && (rename(buf_text(&temp), path) != 0 || !os_sync_folder(path)))
         rc = fail_sys(f, "write", path);
@@ -2352,10 +2550,14 @@ os_replace(const char *path, struct span data, mode_t mode, struct fail *f)
     return rc;
 }
 
-/* Which file a descriptor stands for, and in which state. */
+/* Which file a descriptor stands for, and in which state. Device and inode tell files
+ * apart while they exist; a new file may get the number of one that was removed, which is
+ * why size and times belong to it. */
 struct os_id {
     uint64_t device, inode;
     int64_t size;
+    /* modified is of the content, and whoever owns the file can set it back; changed is
+     * of anything about the file, and only the kernel sets it. */
     struct os_time modified, changed;
 };
 
@@ -2371,6 +2573,7 @@ os_id_of(const struct stat *info)
     };
 }
 
+/* False and errno: *id is as it was. */
 static bool
 os_identify(int fd, struct os_id *id)
 {
@@ -2400,8 +2603,14 @@ os_untouched(const struct os_id *a, const struct os_id *b)
 }
 
 /* Asks the kernel to hold up whoever opens the file for writing from now on. 1: granted,
- * so nobody has it open so; 0: somebody has; -1: it grants none here. NFS and SMB say the
- * same of every file whose server has promised nothing about it. */
+ * so nobody has it open so; 0: somebody has; -1: it grants none here, as for a file of
+ * another user. NFS and SMB say the same of every file whose server has promised nothing
+ * about it.
+ *
+ * A lease needs a descriptor that only reads, and ends when that is closed. Somebody who
+ * opens the file for writing meanwhile waits until then, or until the kernel loses
+ * patience: so whoever relies on it asks, right before the step that counts, whether it
+ * is still there. */
 static int
 os_lease(int fd)
 {
@@ -2417,6 +2626,7 @@ os_lease(int fd)
                : 0;
 }
 
+/* Handlers do no more than this: the loops look at the flags. */
 static void
 os_on_stop(int signal_number)
 {
@@ -2429,7 +2639,8 @@ os_on_question(int signal_number)
     os_asked = signal_number;
 }
 
-/* How wide the terminal is at the other end of a descriptor. */
+/* How many columns the terminal has at the other end of a descriptor; if it does not say,
+ * 80. */
 static unsigned
 os_width(int fd)
 {
@@ -2447,7 +2658,8 @@ os_can_draw(void)
     return isatty(STDERR_FILENO) && !(kind && !strcmp(kind, "dumb"));
 }
 
-/* Minutes since midnight, where this machine thinks it is. */
+/* Minutes since midnight, where this machine thinks it is: for rates by the time of
+ * day. */
 static unsigned
 os_minute(void)
 {
@@ -2458,9 +2670,10 @@ os_minute(void)
     return (unsigned)(local.tm_hour * 60 + local.tm_min);
 }
 
-/* A stop is a flag that the loops look at. A reader that went away, or a limit on the
- * size of files, is an error of write, not a death. All this is for the program alone,
- * never for one that embeds it. */
+/* A stop is a flag that the loops look at; --max-time sends one, too, by SIGALRM. There
+ * is no SA_RESTART, so that a call that waits comes back and the flag is seen. A reader
+ * that went away, or a limit on the size of files, is an error of write, not a death. All
+ * this is for the program alone, never for one that embeds it. */
 static void
 os_signals(void)
 {
@@ -2481,7 +2694,9 @@ os_signals(void)
     (void)sigaction(SIGCHLD, &usual, NULL);
 }
 
-/* Gives the two that are ignored back to a program that will take our place. */
+/* For a child before it becomes another program: handlers end with that by themselves,
+ * but a signal that is ignored stays so, and a program that never ends because its pipe
+ * has no reader would be our doing. */
 static void
 os_signals_off(void)
 {
@@ -2493,7 +2708,7 @@ os_signals_off(void)
 
 /* Whoever starts us with 0, 1 or 2 closed would have our next file or connection take
  * that number, and what we print go there. A folder takes it instead: whoever reads or
- * writes it gets an error, as if it were closed. */
+ * writes it gets an error, as if it were closed. False if not even that can be opened. */
 static bool
 os_standard(void)
 {
@@ -2503,7 +2718,8 @@ os_standard(void)
     return true;
 }
 
-/* Bytes of memory that can be used without that something else must go; 0: not known. */
+/* Bytes of memory that can be used without that something else must go; 0: not known, as
+ * with kernels before 3.14, which do not say. */
 static uint64_t
 os_memory(void)
 {
@@ -2525,7 +2741,8 @@ os_memory(void)
     return n;
 }
 
-/* Does the folder lie in memory, so that nothing in it outlives a reboot? */
+/* Does the folder lie in memory, so that nothing in it outlives a reboot? The numbers are
+ * those of tmpfs and ramfs. */
 static bool
 os_is_volatile(const char *path)
 {
@@ -2535,7 +2752,8 @@ os_is_volatile(const char *path)
            (info.f_type == 0x01021994 || (uint32_t)info.f_type == 0x858458f6);
 }
 
-/* Waits, or returns early when asked to stop: the flag is looked at on both sides. */
+/* Waits, or returns early when asked to stop. A signal that comes between the look at the
+ * flag and poll would not end that poll: so no poll is long. */
 static void
 os_sleep(int milliseconds)
 {
@@ -2564,12 +2782,26 @@ os_env(const char *name)
  * at the first thing that is not its grammar: `why` then says what. Nothing is ever
  * guessed, except what real stores do wrong and every client forgives; those places say
  * so.
+ *
+ * A reader is a struct that X_init points at the document; it owns nothing, and has no
+ * end to be called. The document must stay where it is as long as spans of it are used:
+ *
+ *     xml_init(&x, document);
+ *     while ((event = xml_next(&x)) != XML_END && event != XML_BAD)
+ *         if (event == XML_LEAVE && xml_at(&x, "LocationConstraint"))
+ *             good = xml_text(x.text, &out);
+ *
+ * After X_BAD all further calls give X_BAD, too. That a document is whole is known only
+ * when its end was reached: what cuts a reply off may do so between two elements. Writers
+ * append to a buffer and cannot fail otherwise.
  */
 
+/* What xml_next has come upon: the end of the document, <a>, </a>, or what is no XML. */
 enum xml_event { XML_END, XML_ENTER, XML_LEAVE, XML_BAD };
 
 /* Enter and leave is all there is. At leave, text holds the raw content of an element
- * that had no children: xml_text decodes it. */
+ * that had no children: xml_text decodes it. An element that is left stays in open, and
+ * depth counts it, until the next call: so xml_at can be asked about it. */
 struct xml {
     struct span rest;            /* not read yet */
     struct span open[XML_DEPTH]; /* names of the open elements, with their prefixes */
@@ -2597,7 +2829,7 @@ xml_init(struct xml *x, struct span document)
     *x = (struct xml){.rest = document};
     if (span_starts(document, "\xef\xbb\xbf")) /* a byte order mark */
         x->rest = span_after(document, 3);
-    if (span_has(document, 0))
+    if (span_has(document, 0)) /* XML has none, and C would take it for an end */
         (void)xml_fail(x, "a NUL byte");
 }
 
@@ -2607,14 +2839,16 @@ xml_space(char c)
     return span_blank(c) || c == '\r' || c == '\n';
 }
 
+/* Wider than XML's own list, in which most of Unicode has its say: names are only
+ * compared. */
 static bool
 xml_name_char(char c)
 {
     return c == ':' || (c != '~' && url_unreserved(c)) || (unsigned char)c >= 0x80;
 }
 
-/* Moves behind the first `mark` at place `from` or later; false if there is none. What
- * opened stands before that place: <!--> is not its own end. */
+/* Moves behind the first `mark` at place `from` or later; false, and nowhere, if there is
+ * none. What opened stands before that place: <!--> is not its own end. */
 static bool
 xml_skip_to(struct span *s, size_t from, const char *mark)
 {
@@ -2627,6 +2861,8 @@ xml_skip_to(struct span *s, size_t from, const char *mark)
     return true;
 }
 
+/* At most one byte more than XML_NAME: that is how its caller sees that it is too
+ * long. */
 static struct span
 xml_take_name(struct span *s)
 {
@@ -2640,9 +2876,10 @@ xml_take_name(struct span *s)
     return name;
 }
 
-/* Comments, processing instructions and CDATA may stand anywhere in an element. 1: there
- * was one, 0: there is something else, -1: it has no end, or must not be here. A document
- * type is refused: no store sends one, and entities defined in it are a known attack. */
+/* Comments, processing instructions and CDATA may stand anywhere in an element. They are
+ * passed over here; xml_text looks at them again. 1: there was one, 0: there is something
+ * else, -1: it has no end, or must not be here. A document type is refused: no store
+ * sends one, and entities defined in it are a known attack. */
 static int
 xml_skip_aside(struct xml *x)
 {
@@ -2679,6 +2916,7 @@ xml_enter(struct xml *x)
         return xml_fail(x, "elements nested too deep");
     if (!x->depth && x->had_root)
         return xml_fail(x, "a second root element");
+    /* Up to the > that ends the tag: in quotes it means itself. */
     for (; n < x->rest.n && (quote || x->rest.p[n] != '>'); n++) {
         char c = x->rest.p[n];
 
@@ -2690,6 +2928,7 @@ xml_enter(struct xml *x)
     }
     if (n == x->rest.n)
         return xml_fail(x, "a tag without end");
+    /* The name ended at a character that no name has, and nothing else may be there. */
     if (n && !xml_space(x->rest.p[0]) && x->rest.p[0] != '/')
         return xml_fail(x, "an element without a proper name");
     x->from = x->rest.p + n + 1;
@@ -2701,7 +2940,9 @@ xml_enter(struct xml *x)
     return XML_ENTER;
 }
 
-/* </name>: the rest points behind the </. */
+/* </name>: the rest points behind the </, and content_end at its <. If the last event was
+ * a leave, too, this is the parent of what was left, and its text would be the raw
+ * children: it has none. Else the last event was the enter of this very element. */
 static enum xml_event
 xml_leave(struct xml *x, const char *content_end)
 {
@@ -2720,21 +2961,25 @@ xml_leave(struct xml *x, const char *content_end)
     return XML_LEAVE;
 }
 
+/* The next event. Text between tags is none: it is what lies between x->from and the end
+ * tag. Outside of the root element only blanks may stand: a store that takes long to
+ * answer sends some, to keep the connection alive. */
 static enum xml_event
 xml_next(struct xml *x)
 {
     if (x->why)
         return XML_BAD;
-    if (x->closing) {
+    if (x->closing) { /* only here, so that xml_at could still see it */
         x->depth--;
         x->closing = false;
     }
-    if (x->empty) {
+    if (x->empty) { /* the second half of <a/> */
         x->empty = false;
         x->text = (struct span){NULL, 0};
         x->parent = x->closing = true;
         return XML_LEAVE;
     }
+    /* Past text and asides, to the next tag or the end. */
     for (;;) {
         const char *tag = x->rest.n ? memchr(x->rest.p, '<', x->rest.n) : NULL;
         size_t text = tag ? (size_t)(tag - x->rest.p) : x->rest.n;
@@ -2770,7 +3015,8 @@ xml_local(struct span name)
     return colon ? span_after(name, (size_t)(colon - name.p) + 1) : name;
 }
 
-/* Is the event's element the one at this path, as in "ListBucketResult/Contents/Key"? */
+/* Is the event's element the one at this path, as in "ListBucketResult/Contents/Key"? The
+ * path begins at the root and names all of it; prefixes do not count. */
 static bool
 xml_at(const struct xml *x, const char *path)
 {
@@ -2782,8 +3028,10 @@ xml_at(const struct xml *x, const char *path)
     return rest.p == NULL;
 }
 
-/* One reference: s begins behind the &. Control characters are let through as bytes,
- * though XML 1.0 forbids them: AWS itself sends &#x1; for a key that has one. */
+/* One reference: s begins behind the &, and then behind the semicolon. Control characters
+ * are let through as bytes, though XML 1.0 forbids them: AWS itself sends &#x1; for a key
+ * that has one. False for a name that XML does not know, and for a number that is no
+ * character. */
 static bool
 xml_reference(struct span *s, struct buf *out)
 {
@@ -2791,6 +3039,8 @@ xml_reference(struct span *s, struct buf *out)
         const char *name;
         char c;
     } names[] = {{"amp", '&'}, {"lt", '<'}, {"gt", '>'}, {"quot", '"'}, {"apos", '\''}};
+    /* No reference is longer: a & that stands alone does not cost a look at all the
+     * rest. */
     const char *semicolon = memchr(s->p, ';', s->n < 12 ? s->n : 12);
     struct span name;
     uint32_t c = 0;
@@ -2820,8 +3070,9 @@ xml_reference(struct span *s, struct buf *out)
     return utf8_put(out, c);
 }
 
-/* Decodes raw content. Line ends stay as they are: a store that sends a raw CR inside of
- * a key means that CR. False for a reference that XML does not know. */
+/* Decodes raw content, and appends it. Line ends stay as they are: a store that sends a
+ * raw CR inside of a key means that CR. False for a reference that XML does not know, or
+ * if out has no room: then part of it may be there. */
 static bool
 xml_text(struct span raw, struct buf *out)
 {
@@ -2845,7 +3096,7 @@ xml_text(struct span raw, struct buf *out)
                 return false;
             buf_put(out, span_first(s, s.n - end.n - 3));
             s = end;
-        } else if (s.n) {
+        } else if (s.n) { /* a comment, or an instruction: all else was an event */
             bool pi = span_starts(s, "<?");
 
             if (!xml_skip_to(&s, pi ? 2 : 4, pi ? "?>" : "-->"))
@@ -2893,8 +3144,10 @@ xml_can_carry(struct span s)
     return true;
 }
 
+/* What json_next has come upon. A value is one event; a container is two, and what is in
+ * it comes between them. */
 enum json_event {
-    JSON_END,
+    JSON_END,    /* of the document, and it was whole */
     JSON_OBJECT, /* { */
     JSON_LIST,   /* [ */
     JSON_CLOSE,  /* } or ] */
@@ -2906,16 +3159,18 @@ enum json_event {
     JSON_BAD
 };
 
-/* Strict RFC 8259. In an object, key is the raw name of the event's member. */
+/* Strict RFC 8259. In an object, key is the raw name of the event's member: json_text
+ * decodes names and strings alike. At JSON_CLOSE there is neither key nor text. Numbers
+ * stay text: whoever wants one knows which kind. */
 struct json {
-    struct span rest;
+    struct span rest; /* not read yet */
     uint32_t objects; /* a stack of bits: 1 where the open container is an object */
     unsigned depth;   /* how many containers are open */
-    bool first;       /* nothing stands in the innermost yet */
-    bool had_root;
+    bool first;       /* nothing stands in the innermost yet: no comma is due */
+    bool had_root;    /* there may be one only */
     struct span key;  /* raw, without the quotes; empty in lists and at the root */
     struct span text; /* raw, without the quotes, of a string or number */
-    const char *why;
+    const char *why;  /* what made it JSON_BAD */
 };
 
 static void
@@ -2932,6 +3187,7 @@ json_fail(struct json *j, const char *why)
     return JSON_BAD;
 }
 
+/* The blanks of JSON are those of XML. */
 static void
 json_space(struct json *j)
 {
@@ -2939,6 +3195,8 @@ json_space(struct json *j)
         j->rest = span_after(j->rest, 1);
 }
 
+/* Passes over blanks, and over c if it is next; false, with the blanks gone, if it is
+ * not. */
 static bool
 json_take(struct json *j, char c)
 {
@@ -2949,8 +3207,8 @@ json_take(struct json *j, char c)
     return true;
 }
 
-/* \n, \u00e9 and so on at s: the value, and how long it is. -1 when it is none. Halves of
- * a surrogate pair come one at a time. */
+/* \n, \u00e9 and so on at s, which begins with the backslash: the value, and how long it
+ * is. -1 when it is none. Halves of a surrogate pair come one at a time. */
 static int32_t
 json_escape(struct span s, size_t *length)
 {
@@ -2967,7 +3225,9 @@ json_escape(struct span s, size_t *length)
     return hex[0] << 8 | hex[1];
 }
 
-/* The raw string behind an opening quote; the closing one is taken too. */
+/* The raw string behind an opening quote; the closing one is taken too. That its escapes
+ * are right is seen here; what they mean, and whether surrogates come in pairs, by
+ * json_text. */
 static bool
 json_string(struct json *j, struct span *raw)
 {
@@ -2975,7 +3235,7 @@ json_string(struct json *j, struct span *raw)
     size_t n;
 
     for (; s.n && s.p[0] != '"'; s = span_after(s, n)) {
-        n = utf8_length(s);
+        n = utf8_length(s); /* of an escape, json_escape says it */
         if (!n || (unsigned char)s.p[0] < ' ' ||
             (s.p[0] == '\\' && json_escape(s, &n) < 0)) {
             (void)json_fail(j,
@@ -3008,7 +3268,7 @@ json_number(struct span s)
 {
     size_t n = span_starts(s, "-"), digits = json_digits(s, n);
 
-    if (!digits || (digits > 1 && s.p[n] == '0'))
+    if (!digits || (digits > 1 && s.p[n] == '0')) /* a 0 in front stands alone */
         return 0;
     n += digits;
     if (n < s.n && s.p[n] == '.') {
@@ -3024,6 +3284,8 @@ json_number(struct span s)
     return n;
 }
 
+/* A container begins. objects shifts out nothing that is needed: it has a bit for each
+ * depth. */
 static enum json_event
 json_open(struct json *j, bool object)
 {
@@ -3035,6 +3297,8 @@ json_open(struct json *j, bool object)
     return object ? JSON_OBJECT : JSON_LIST;
 }
 
+/* Any value. A word with something stuck to it, as in nullx, is found out by the next
+ * call, which wants a comma or an end. */
 static enum json_event
 json_value(struct json *j)
 {
@@ -3063,6 +3327,7 @@ json_value(struct json *j)
     return JSON_NUMBER;
 }
 
+/* The next event. Behind the one value of the root there may be blanks only. */
 static enum json_event
 json_next(struct json *j)
 {
@@ -3080,6 +3345,8 @@ json_next(struct json *j)
         j->had_root = true;
         return json_value(j);
     }
+    /* An end may stand where a comma may, or where nothing has come yet; not behind a
+     * comma, where json_value or the missing name refuses it. */
     if (json_take(j, object ? '}' : ']')) {
         j->objects >>= 1;
         j->depth--;
@@ -3092,7 +3359,8 @@ json_next(struct json *j)
     return json_value(j);
 }
 
-/* Passes over what json_next has just opened. */
+/* Passes over the container that json_next has just opened, to its end and with all in
+ * it. False if it has none. */
 static bool
 json_skip(struct json *j)
 {
@@ -3104,8 +3372,8 @@ json_skip(struct json *j)
     return true;
 }
 
-/* Decodes a raw string. What json_put made of a byte that is not UTF-8 becomes that byte
- * again; any other half of a surrogate pair is refused. */
+/* Decodes a raw string, and appends it. What json_put made of a byte that is not UTF-8
+ * becomes that byte again; any other half of a surrogate pair is refused. */
 static bool
 json_text(struct span raw, struct buf *out)
 {
@@ -3120,7 +3388,7 @@ json_text(struct span raw, struct buf *out)
             continue;
         }
         c = json_escape(s, &n);
-        if (c >= 0xd800 && c < 0xdc00) {
+        if (c >= 0xd800 && c < 0xdc00) { /* the first half: the second must follow */
             low = json_escape(span_after(s, n), &more);
             if (s.n <= n || s.p[n] != '\\' || low < 0xdc00 || low > 0xdfff)
                 return false;
@@ -3151,14 +3419,15 @@ json_put(struct buf *b, struct span s)
             buf_put(b, span_first(s, n));
             continue;
         }
-        buf_str(b, n ? "\\u00" : "\\udc");
+        buf_str(b, n ? "\\u00" : "\\udc"); /* a character, or a byte that is none */
         hex_put(b, &c, 1);
         n = 1;
     }
     buf_char(b, '"');
 }
 
-/* Writes a member's name, and the comma before it where one is due. */
+/* Writes a member's name, and the comma before it where one is due: that is, unless the
+ * object has just begun. The caller writes the braces and the value. */
 static void
 json_key(struct buf *b, const char *name)
 {
@@ -3168,6 +3437,7 @@ json_key(struct buf *b, const char *name)
     buf_char(b, ':');
 }
 
+/* What ini_next has come upon. Blank lines and comments are none. */
 enum ini_event {
     INI_END,
     INI_SECTION, /* [kind name] */
@@ -3177,21 +3447,22 @@ enum ini_event {
     INI_BAD
 };
 
-/* The grammar of the shared AWS files. Names that are not valid come out empty, so that
- * they match nothing; what belongs to them is reported all the same and ignored with
- * them. */
+/* The grammar of the shared AWS files, as the tools of AWS read them: users have such
+ * files already, and must not find that they mean something else here. Names that are not
+ * valid come out empty, so that they match nothing; what belongs to them is reported all
+ * the same and ignored with them. */
 struct ini {
-    struct span rest;
+    struct span rest;   /* not read yet: whole lines */
     unsigned line;      /* of the event, from 1 */
     struct span kind;   /* "profile" in [profile a]; empty in [a] */
     struct span name;   /* the section's */
     struct span parent; /* the last pair's key: what an INI_SUB stands below */
     struct span key;
     struct span value; /* of a pair or sub pair; at INI_MORE the line that goes on */
-    bool in_section;
-    bool in_pair;  /* an indented line has something to go on with */
-    bool is_block; /* the last pair had no value: it may head a block of sub pairs */
-    const char *why;
+    bool in_section;   /* there was one: before it there can be no setting */
+    bool in_pair;      /* an indented line has something to go on with */
+    bool is_block;     /* the last pair had no value: it may head a block of sub pairs */
+    const char *why;   /* what made it INI_BAD */
 };
 
 static void
@@ -3210,6 +3481,7 @@ ini_fail(struct ini *i, const char *why)
     return INI_BAD;
 }
 
+/* What the tools of AWS take for the name of a profile or a setting. */
 static bool
 ini_is_name(struct span s)
 {
@@ -3236,6 +3508,7 @@ ini_section(struct ini *i, struct span line)
     span_cut(&line, ']', &inner);
     inner = span_trim(inner);
     i->kind = (struct span){NULL, 0};
+    /* The first word is a kind only if there is a second. */
     for (size_t n = 0; n < inner.n && !i->kind.n; n++)
         if (span_blank(inner.p[n])) {
             i->kind = span_first(inner, n);
@@ -3252,7 +3525,8 @@ ini_section(struct ini *i, struct span line)
     return INI_SECTION;
 }
 
-/* Splits key = value; false if there is no =. A key that is none comes out empty. */
+/* Splits key = value; false if there is no =. Only the first = counts: there are more in
+ * keys and in base64. A key that is none comes out empty. */
 static bool
 ini_split(struct ini *i, struct span line)
 {
@@ -3267,6 +3541,7 @@ ini_split(struct ini *i, struct span line)
     return true;
 }
 
+/* A line that is not indented, and no section. */
 static enum ini_event
 ini_pair(struct ini *i, struct span line)
 {
@@ -3283,6 +3558,8 @@ ini_pair(struct ini *i, struct span line)
     return INI_PAIR;
 }
 
+/* An indented line belongs to the pair before it: as a pair of its own if that had no
+ * value, as in a block like s3 =, else as more of its value. */
 static enum ini_event
 ini_indented(struct ini *i, struct span line)
 {
@@ -3294,6 +3571,8 @@ ini_indented(struct ini *i, struct span line)
     return INI_MORE;
 }
 
+/* The next event. i->line is its line, also of INI_BAD, so that a message can say
+ * where. */
 static enum ini_event
 ini_next(struct ini *i)
 {
@@ -3306,6 +3585,7 @@ ini_next(struct ini *i)
         while (line.n && line.p[line.n - 1] == '\r')
             line.n--;
         words = span_trim(line);
+        /* Neither ends a pair: what is indented below still goes on with it. */
         if (!words.n || words.p[0] == '#' || words.p[0] == ';')
             continue;
         if (span_has(line, 0))
@@ -3326,14 +3606,38 @@ ini_next(struct ini *i)
  * what was stored, one JSON object a line. To add a fact, write its line where the
  * transfer learns it, and its case in jrn_fact; older programs skip lines that they do
  * not know.
+ *
+ * The life of a journal, and what a crash at each point leaves:
+ *
+ *   it is made       empty, or with half a first line: the next run begins with it;
+ *   facts are noted  what is sent where, and a token. They are on disk before the store
+ *                    is asked for an upload: if the answer is lost, an upload without
+ *                    parts is left there, which s3up sweep removes, and a new one begins;
+ *   upload           its id is on disk before a part is sent, so that all can be found;
+ *   part, part, ...  synced from time to time only. A part whose line is lost is still at
+ *                    the store, which is asked what it has before anything is sent again;
+ *   completing       on disk before the store is asked to join the parts. If the upload
+ *                    is gone in the next run, the object tells by its token whose it is;
+ *   it is removed    when the store has said that the object is there. After a crash in
+ *                    between, the next run finds the object by its token, and is done.
+ *
+ * A download notes the object's ETag instead of an upload, and ranges instead of parts;
+ * their bytes are summed again before they count. A transfer whose journal cannot be
+ * written goes on without, and says so: what is sent is worth more than what is noted.
+ *
+ * The lock is one of flock on the journal itself. It goes with the process, however that
+ * ends: no stale lock is ever left, and nobody has to be asked whether a process lives.
  */
 
-/* One line, taken apart; values are still encoded. */
+/* One line, taken apart; values are still encoded. The spans point into the text that was
+ * read. There is one word at least, the name. */
 struct jrn_line {
     struct span word[JRN_WORDS];
     unsigned n; /* of words, with the name */
 };
 
+/* The CRC finds torn and flipped bytes. It is no protection against forgery: rights
+ * are. */
 static uint32_t
 jrn_crc(struct span s)
 {
@@ -3347,9 +3651,10 @@ jrn_crc(struct span s)
 }
 
 /* Cuts the first line off, and takes it apart. False at the end, and at a line that was
- * torn or changed: there the text ends, whatever follows. A line of many words is
- * neither: a newer program wrote it, and its first words are all that an older one can
- * use. */
+ * torn or changed: there the text ends, whatever follows. For lines are true only in
+ * their order, as when an upload begins anew: behind one that is missing, nothing can be
+ * relied on. A line of many words is neither: a newer program wrote it, and its first
+ * words are all that an older one can use. */
 static bool
 jrn_next(struct span *text, struct jrn_line *line)
 {
@@ -3370,20 +3675,23 @@ jrn_next(struct span *text, struct jrn_line *line)
     return true;
 }
 
-/* What stands for itself in a value; all else is percent-encoded. */
+/* What stands for itself in a value; all else is percent-encoded. So a line can be read
+ * by a person, whatever bytes a path has, and blanks and line ends are what they seem. */
 static bool
 jrn_plain(char c)
 {
     return c > ' ' && c < 127 && c != '%' && c != '#';
 }
 
+/* The value of word i; false if there is none, or it is no number up to max. */
 static bool
 jrn_number(const struct jrn_line *line, unsigned i, uint64_t max, uint64_t *out)
 {
     return i < line->n && num_parse(line->word[i], max, out);
 }
 
-/* 1732154321.123456789 */
+/* 1732154321.123456789, with all nine digits. The fraction counts forward also before
+ * 1970: -1.750000000 is a quarter of a second before it. */
 static bool
 jrn_time(const struct jrn_line *line, unsigned i, struct os_time *out)
 {
@@ -3400,30 +3708,59 @@ jrn_time(const struct jrn_line *line, unsigned i, struct os_time *out)
     return true;
 }
 
-/* ---- what a journal says ---- */
+/* ---- what a journal says ----
+ *
+ * Its lines, in the order in which a run writes them:
+ *
+ *   s3up journal VERSION         the first one: another version is refused, not guessed
+ *   source PATH                  a file that is read, and in the next three lines how it
+ *   size BYTES                   was when it was opened; once for each file that is
+ *   mtime TIME                   joined. Of a download it is the file that it becomes,
+ *   source-id DEVICE INODE TIME  and how its unfinished copy was; the TIME is of ctime
+ *   target ENDPOINT BUCKET KEY   the other side
+ *   part-size BYTES              the same for all parts; the last may be shorter
+ *   checksum NAME                of the sums that follow, or none
+ *   headers DIGEST               of what else was asked for: it makes another object
+ *   id TOKEN                     in the object's metadata; of a download -
+ *   upload ID                    what the store calls it; parts that are noted before it
+ *                                belong to another one, and are forgotten
+ *   object ETAG                  the same of a download
+ *   part NUMBER ETAG SUM         the store has it; ETAG as it came, with its quotes; SUM
+ *                                is - if there is none
+ *   range OFFSET LENGTH SUM      it is in its place in the file
+ *   lost NUMBER                  what was noted of this part does not hold any more
+ *   completing                   from here on the object may be there
+ *
+ * A later size, mtime and source-id replace those of the last source: the file was looked
+ * at again and found to have the same bytes. */
 
-/* A file that a transfer reads. */
+/* A file that a transfer reads; of a download, the one that it writes. The path is ours
+ * to free. */
 struct jrn_source {
     char *path;
     struct os_id id;
 };
 
-/* A part that the store has acknowledged. */
+/* A part that the store has acknowledged, or a range that was fetched: then its ETag is
+ * "-". */
 struct jrn_part {
     bool done;
     size_t etag; /* where its text begins in jrn_facts.etags */
     unsigned char sum[JRN_SUM];
 };
 
+/* What a journal says, whether it was read from there or is about to be written: a
+ * transfer without a journal has it, too. It owns all that it points to; jrn_init, then
+ * jrn_free. */
 struct jrn_facts {
-    struct jrn_source *source;
+    struct jrn_source *source; /* room for JRN_SOURCES, once there is one */
     unsigned sources;
     struct buf endpoint, bucket, key;
-    uint64_t part_size;
+    uint64_t part_size;                /* bytes; 0: not known */
     char checksum[16];                 /* the name of its kind, or none */
     char id[2 * JRN_ID + 1];           /* the token in the object's metadata */
     char headers[2 * SHA256_SIZE + 1]; /* the digest of those that were given */
-    struct buf upload;
+    struct buf upload;      /* the id that the store gave; empty: none was begun */
     struct jrn_part *part;  /* part N is at N - 1 */
     unsigned parts;         /* the greatest number that was noted */
     struct buf etags;       /* texts, each with a NUL behind it */
@@ -3456,7 +3793,8 @@ jrn_free(struct jrn_facts *k)
     buf_free(&k->etags);
 }
 
-/* Adds a source; its identity comes with the lines that follow. */
+/* Adds a source; its identity comes with the lines that follow. False also for want of
+ * memory: errno tells. */
 static bool
 jrn_add_source(struct jrn_facts *k, struct span path)
 {
@@ -3471,7 +3809,8 @@ jrn_add_source(struct jrn_facts *k, struct span path)
 }
 
 /* Notes that a part is stored. A part that is noted twice has been sent twice: the later
- * word is the store's last. */
+ * word is the store's last. The ETag that it had stays in etags, unused. False for what
+ * no store can have said, and for want of memory. */
 static bool
 jrn_note_part(struct jrn_facts *k, unsigned number, struct span etag,
               const unsigned char sum[JRN_SUM])
@@ -3483,6 +3822,7 @@ jrn_note_part(struct jrn_facts *k, unsigned number, struct span etag,
         return false;
     if (!k->part) /* what is not written to costs nothing */
         k->part = calloc(PARTS_MAX, sizeof *k->part);
+    /* An offset is kept, not a pointer: etags moves when it grows. */
     buf_put(&k->etags, etag);
     buf_char(&k->etags, 0);
     if (!k->part || k->etags.bad)
@@ -3494,6 +3834,7 @@ jrn_note_part(struct jrn_facts *k, unsigned number, struct span etag,
     return true;
 }
 
+/* Of a part that is done. The text is good until the next part is noted. */
 static const char *
 jrn_etag(const struct jrn_facts *k, unsigned number)
 {
@@ -3511,7 +3852,8 @@ jrn_count(const struct jrn_facts *k)
     return n;
 }
 
-/* All parts are forgotten, as when an upload begins anew. */
+/* All parts are forgotten, as when an upload begins anew, and with them the upload itself
+ * or the object. What is sent, and where, stays. */
 static void
 jrn_forget(struct jrn_facts *k)
 {
@@ -3524,7 +3866,9 @@ jrn_forget(struct jrn_facts *k)
     k->object[0] = 0;
 }
 
-/* part NUMBER "ETAG" SUM */
+/* part NUMBER ETAG SUM. A sum may be shorter than there is room for: the rest is 0. A
+ * part without a sum has none to be compared with; it counts as long as its file is the
+ * same. */
 static bool
 jrn_fact_part(struct jrn_facts *k, const struct jrn_line *line)
 {
@@ -3542,7 +3886,8 @@ jrn_fact_part(struct jrn_facts *k, const struct jrn_line *line)
     return good;
 }
 
-/* range OFFSET LENGTH SUM: of a download. Ranges are cut like parts. */
+/* range OFFSET LENGTH SUM: of a download. Ranges are cut like parts, so that an offset is
+ * a number of one; part-size must have come before. */
 static bool
 jrn_fact_range(struct jrn_facts *k, const struct jrn_line *line)
 {
@@ -3573,10 +3918,13 @@ jrn_copy(const struct jrn_line *line, char *out, size_t room)
     return true;
 }
 
-/* Takes one line in. False if it makes no sense, though its checksum is right. */
+/* Takes one line in. False if it makes no sense, though its checksum is right: then no
+ * crash did that, but a program or a person, and nothing is to be built on it. A line of
+ * an unknown name is passed over. */
 static bool
 jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
 {
+    /* What is said of a file is said of the last that was named. */
     struct os_id *id = k->sources ? &k->source[k->sources - 1].id : NULL;
     struct span name = line->word[0];
     struct buf text = buf_upto(PATH_MAX);
@@ -3636,7 +3984,12 @@ jrn_fact(struct jrn_facts *k, const struct jrn_line *line)
     return good && !k->endpoint.bad && !k->bucket.bad && !k->key.bad && !k->upload.bad;
 }
 
-/* ---- a journal as a file ---- */
+/* ---- a journal as a file ----
+ *
+ * A line is built in memory by jrn_begin and jrn_value, and goes out whole in one pwrite
+ * by jrn_end, behind the last good line. jrn_sync makes it last; until then a power cut
+ * may take it away. Only the process that holds the lock writes: so the end that it
+ * remembers is the end. */
 
 struct jrn {
     int fd; /* -1: there is none, and what is written is forgotten */
@@ -3647,12 +4000,14 @@ struct jrn {
     bool lost;      /* it could not be written: it stays as it is, and stays locked */
 };
 
+/* No journal, and none is open: all that writes to it does nothing and is well. */
 static struct jrn
 jrn_none(void)
 {
     return (struct jrn){.fd = -1, .path = buf_upto(PATH_MAX), .line = buf_upto(JRN_MOST)};
 }
 
+/* The lock goes with the descriptor. The file stays: the next run reads it. */
 static void
 jrn_close(struct jrn *j)
 {
@@ -3671,6 +4026,7 @@ jrn_begin(struct jrn *j, const char *name)
     buf_str(&j->line, name);
 }
 
+/* A value, encoded. An empty one is a blank and nothing behind it. */
 static void
 jrn_value(struct jrn *j, struct span s)
 {
@@ -3698,7 +4054,8 @@ jrn_value_time(struct jrn *j, struct os_time t)
     jrn_value(j, span_of(text));
 }
 
-/* Makes sure that what was written is on disk. */
+/* Has what was written be on disk before it returns; -1 if that cannot be known.
+ * fdatasync will do: it brings the new length along, and times do not matter. */
 static int
 jrn_sync(struct jrn *j, struct fail *f)
 {
@@ -3722,7 +4079,9 @@ jrn_seal(struct jrn *j)
 }
 
 /* Writes the line that was begun. A line that did not fit is taken back, so that what
- * follows it can still be read. */
+ * follows it can still be read. -1: it is not there, and what was there before still
+ * counts. Where there is no journal, or it was given up, nothing happens, and that is
+ * well. */
 static int
 jrn_end(struct jrn *j, struct fail *f)
 {
@@ -3733,7 +4092,7 @@ jrn_end(struct jrn *j, struct fail *f)
         return 0;
     if (j->line.bad)
         return fail_set(f, S3UP_LATER, "no memory for a line of the journal");
-    do
+    do /* also when we are to stop: what was just stored is to be known to the next run */
         did = pwrite(j->fd, j->line.p, j->line.n, (off_t)j->end);
     while (did < 0 && errno == EINTR);
     if (did != (ssize_t)j->line.n) {
@@ -3747,7 +4106,9 @@ jrn_end(struct jrn *j, struct fail *f)
     return 0;
 }
 
-/* A journal tells where data goes: nobody else may have written it. */
+/* A journal tells where data goes: nobody else may have written it. It is looked at
+ * through the descriptor, so that what was examined is what is read. *info is what was
+ * seen. */
 static int
 jrn_examine(const struct jrn *j, struct stat *info, struct fail *f)
 {
@@ -3781,8 +4142,10 @@ jrn_in_place(int fd, const char *path, struct stat *info)
 }
 
 /* Opens and locks the file. Between the two it may have been removed by the run that held
- * the lock: then there is a new one to be made. A file system that never gives a file the
- * same number twice must not keep us at that. */
+ * the lock: then a lock on it locks nobody out, and there is a new one to be made. On a
+ * file system that says another number of a file each time, that would look so for ever:
+ * hence the bound. make: a file that is not there is made. On a failure j->fd may be
+ * open; jrn_open closes it. */
 static int
 jrn_lock(struct jrn *j, bool make, struct fail *f)
 {
@@ -3797,6 +4160,7 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
                        ? fail_set(f, S3UP_USAGE,
                                   "the journal %s is a symbolic link: remove it", path)
                        : fail_sys(f, "open the journal", path);
+        /* Before the lock is asked for: a stranger's is no reason to wait. */
         if (jrn_examine(j, &info, f) < 0)
             return -1;
         /* Whoever only looks at it holds it for a moment. */
@@ -3819,7 +4183,7 @@ jrn_lock(struct jrn *j, bool make, struct fail *f)
     return fail_set(f, S3UP_LATER, "the journal %s is replaced again and again", path);
 }
 
-/* What a file is known by. */
+/* What a file is known by: the lines behind source, or once more for the last of them. */
 static int
 jrn_write_id(struct jrn *j, const struct os_id *id, struct fail *f)
 {
@@ -3838,7 +4202,8 @@ jrn_write_id(struct jrn *j, const struct os_id *id, struct fail *f)
     return jrn_end(j, f);
 }
 
-/* The first line of every journal of this version. */
+/* Begins the first line of every journal of this version. It is not written before
+ * jrn_end. */
 static void
 jrn_head(struct jrn *j)
 {
@@ -3848,7 +4213,9 @@ jrn_head(struct jrn *j)
 }
 
 /* Reads what is there into k: 1, or 0 if there is nothing, or a first line that was cut.
- * j->end is the end of what is good in it, *size of all. */
+ * j->end is the end of what is good in it, *size of all. -1: it is no journal, or one of
+ * another version, or contradicts itself. What does not begin as our first line does is
+ * never written to: --journal may have been given the name of another file by mistake. */
 static int
 jrn_read(struct jrn *j, struct jrn_facts *k, int64_t *size, struct fail *f)
 {
@@ -3863,7 +4230,7 @@ jrn_read(struct jrn *j, struct jrn_facts *k, int64_t *size, struct fail *f)
         return -1;
     }
     rest = buf_span(&text);
-    jrn_head(j);
+    jrn_head(j); /* to be compared with: a crash may have left a part of it */
     jrn_seal(j);
     if (j->line.bad) {
         rc = fail_set(f, S3UP_LATER, "no memory to read the journal %s", path);
@@ -3898,7 +4265,8 @@ jrn_read(struct jrn *j, struct jrn_facts *k, int64_t *size, struct fail *f)
     return rc;
 }
 
-/* The same, and cuts off what is torn. */
+/* The same, and cuts off what does not count: old lines behind a bad one would come to
+ * count again when that is overwritten. */
 static int
 jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
 {
@@ -3910,7 +4278,8 @@ jrn_load(struct jrn *j, struct jrn_facts *k, struct fail *f)
     return rc;
 }
 
-/* What it says is over: it begins anew. */
+/* What it says is over: it begins anew, with its first line only. The name and the lock
+ * stay. */
 static int
 jrn_reset(struct jrn *j, struct fail *f)
 {
@@ -3922,7 +4291,9 @@ jrn_reset(struct jrn *j, struct fail *f)
     return jrn_end(j, f);
 }
 
-/* The transfer is done, or given up for good. */
+/* The transfer is done, or given up for good. The name goes before the lock: whoever
+ * waits for that finds that the file is in place no more, and makes a new one. Closes it
+ * in any case. */
 static void
 jrn_remove(struct jrn *j)
 {
@@ -3932,10 +4303,17 @@ jrn_remove(struct jrn *j)
     jrn_close(j);
 }
 
-/* ---- the state folder ---- */
+/* ---- the state folder ----
+ *
+ * The name of a journal is a SHA-256 in hexadecimal; ledger.jsonl is the ledger. All of
+ * it belongs to one user, who alone may write there. A transfer is found again by what it
+ * is, not by a number that somebody would have to remember: that is what the same command
+ * means. */
 
-/* Where journals and the ledger are. A name that is a link, or a folder that others may
- * write to, could send a transfer's data anywhere. */
+/* Where journals and the ledger are: what was given, else by the rules of XDG, else that
+ * of the system for root. It is made if it is not there, and out gets its path, with no
+ * slash behind it. A name that is a link, or a folder that others may write to, could
+ * send a transfer's data anywhere. */
 static int
 jrn_folder(const char *given, struct buf *out, struct fail *f)
 {
@@ -3944,7 +4322,7 @@ jrn_folder(const char *given, struct buf *out, struct fail *f)
 
     if (given) {
         buf_str(out, given);
-    } else if (state && *state == '/') {
+    } else if (state && *state == '/') { /* XDG has what is not absolute ignored */
         buf_str(out, state);
         buf_str(out, "/s3up");
     } else if (geteuid() == 0) {
@@ -3976,12 +4354,15 @@ jrn_folder(const char *given, struct buf *out, struct fail *f)
 }
 
 /* What a transfer is known by: run again, the same command finds the same journal. A NUL
- * stands behind each, which none of them can have; a path and a key may have a LF. */
+ * stands behind each, which none of them can have; a path and a key may have a LF. So no
+ * two transfers have the same bytes, nor, but by a collision of SHA-256, the same
+ * name. */
 struct jrn_what {
-    const char *verb, *source;
+    const char *verb, *source; /* source: a path from / on */
     struct span endpoint, bucket, key;
 };
 
+/* Appends the path of the journal of a transfer. */
 static void
 jrn_put_path(const char *folder, const struct jrn_what *w, struct buf *out)
 {
@@ -4001,8 +4382,10 @@ jrn_put_path(const char *folder, const struct jrn_what *w, struct buf *out)
     hex_put(out, digest, sizeof digest);
 }
 
-/* Opens the journal of a transfer at j->path, or begins it. 1: k has what it says, 0: it
- * is new and has its first line. */
+/* Opens the journal of a transfer at j->path, or begins it, if make is set. 1: k has what
+ * it says, 0: it is new and has its first line, -1: it is not open, and f says why;
+ * S3UP_LOCKED if another run has it. Its name is brought to disk, as its lines are of no
+ * use without. */
 static int
 jrn_open(struct jrn *j, bool make, struct jrn_facts *k, struct fail *f)
 {
@@ -4025,8 +4408,10 @@ jrn_open(struct jrn *j, bool make, struct jrn_facts *k, struct fail *f)
     return rc;
 }
 
-/* Reads a journal as it is, and leaves it so: 1 if it says something. busy: a run is at
- * work on it. */
+/* Reads a journal as it is, and leaves it so: 1 if it says something; only then *busy and
+ * *changed are set. busy: a run is at work on it. It is read without a lock, which a run
+ * may hold for days: a line that is just being written is torn for us, and does not
+ * count. The look at the lock takes it for a moment, which jrn_lock has patience for. */
 static int
 jrn_peek(const char *path, struct jrn_facts *k, bool *busy, struct os_time *changed,
          struct fail *f)
@@ -4037,6 +4422,7 @@ jrn_peek(const char *path, struct jrn_facts *k, bool *busy, struct os_time *chan
     int rc;
 
     buf_str(&j.path, path);
+    /* O_NONBLOCK: of a FIFO by that name nobody may ever come to be the writer. */
     j.fd = os_open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (j.fd < 0)
         rc = fail_sys(f, "open the journal", path);
@@ -4053,7 +4439,8 @@ jrn_peek(const char *path, struct jrn_facts *k, bool *busy, struct os_time *chan
 }
 
 /* Goes through the journals of a folder. Those that cannot be read, or are another
- * user's, are passed over. */
+ * user's, are passed over, and so is what has not the name of one. see gets the facts for
+ * the length of its call; changed is in seconds. -1 only if it cannot be opened. */
 static int
 jrn_each(const char *folder,
          void (*see)(void *owner, const struct jrn_facts *k, bool busy, int64_t changed),
@@ -4087,19 +4474,26 @@ jrn_each(const char *folder,
     return 0;
 }
 
-/* ---- the ledger ---- */
+/* ---- the ledger ----
+ *
+ * A journal ends with its transfer; the ledger remembers what was stored. It is for
+ * people and their tools, and for drain, which removes no file before the line about it
+ * is on disk. Many runs append to it, each a few whole lines at a time and under its
+ * lock. A crash can tear the last line: the next writer ends it, and readers pass it
+ * over. */
 
 /* What has been stored, in lines that are yet to be appended: many at a time, since each
  * append waits for the disk. */
 struct jrn_ledger {
     const char *folder; /* NULL: there is none */
-    struct buf lines;
-    unsigned n;
-    int64_t since; /* ticks at the first of them */
+    struct buf lines;   /* whole ones */
+    unsigned n;         /* of lines */
+    int64_t since;      /* ticks at the first of them */
 };
 
-/* Gives what a crash left without an end its end, so that it spoils one line only. What
- * does not fit on the disk is taken back. */
+/* Appends the lines, and has them be on disk before it returns. Gives what a crash left
+ * without an end its end, so that it spoils one line only. What does not fit on the disk
+ * is taken back. */
 static int
 jrn_ledger_write(int fd, const char *path, struct span lines, struct fail *f)
 {
@@ -4116,8 +4510,10 @@ jrn_ledger_write(int fd, const char *path, struct span lines, struct fail *f)
     return fdatasync(fd) == 0 ? 0 : fail_sys(f, "write", path);
 }
 
-/* Opens and locks the ledger. Runs side by side wait for each other; one that has grown
- * large becomes old, and what had that name is forgotten. If it cannot, it grows on. */
+/* Opens and locks the ledger; its descriptor, or -1. Runs side by side wait for each
+ * other; one that has grown large becomes old, and what had that name is forgotten. If it
+ * cannot, it grows on. Who waited for the lock may have got that of a file that has
+ * become old meanwhile: then the name stands for another one, and it is opened anew. */
 static int
 jrn_ledger_open(const char *path, const char *old, struct fail *f)
 {
@@ -4128,7 +4524,7 @@ jrn_ledger_open(const char *path, const char *old, struct fail *f)
 
         if (fd < 0)
             return fail_sys(f, "open", path);
-        do
+        do /* nobody holds it for longer than one append and its sync */
             rc = flock(fd, LOCK_EX);
         while (rc != 0 && os_again());
         if (rc != 0) {
@@ -4144,7 +4540,9 @@ jrn_ledger_open(const char *path, const char *old, struct fail *f)
     return fail_set(f, S3UP_LATER, "the ledger %s is replaced again and again", path);
 }
 
-/* Appends the lines to ledger.jsonl; the old one is ledger.jsonl.1. */
+/* Appends the lines to ledger.jsonl; the old one is ledger.jsonl.1. The lines are gone
+ * then, also if it failed: the caller says so, and tries no second time. 0 also if there
+ * is none to append to. */
 static int
 jrn_ledger_flush(struct jrn_ledger *g, struct fail *f)
 {
@@ -4169,7 +4567,9 @@ jrn_ledger_flush(struct jrn_ledger *g, struct fail *f)
     return rc;
 }
 
-/* One line, without its end. */
+/* One line, without its end. It is written when there are many or they have waited for
+ * long, which is looked at here only: who must know that it is on disk calls
+ * jrn_ledger_flush. */
 static int
 jrn_ledger_add(struct jrn_ledger *g, struct span line, struct fail *f)
 {
