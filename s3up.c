@@ -7564,11 +7564,27 @@ cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
  * is none. A call is described by plain data (struct s3_call); s3_run builds the request,
  * signs it, sends it, reads the answer, and decides: done, once more, or failed. Every
  * attempt is built and signed anew. What is tried again, and what is not, stands in two
- * tables. A redirect to another region is worked out here, from the region's name alone;
- * an address in a reply is never followed. To add a call, write a function that fills a
- * struct s3_call, and name the element that its reply must consist of.
+ * tables, s3_by_code and s3_by_status. A redirect to another region is worked out here,
+ * from the region's name alone; an address in a reply is never followed.
+ *
+ * A store may be wrong, slow, overloaded, old or not a store at all. So a 200 counts only
+ * with the reply that belongs to it; a reply has a ceiling; a list that goes in circles
+ * is found out; and what a store cannot do is remembered, so that it is asked only once
+ * (old_lists, plain_lists, plain_heads).
+ *
+ * A reply can be lost after the store did what it was asked for, and then the call is
+ * made again. Most calls mean the same when they are made twice. Where that is not so (a
+ * condition that our own first attempt has made false, an upload that was completed) the
+ * room of transfers looks at what is stored before it believes the refusal.
+ *
+ * Owns one connection, its keys only by reference, and the answer to the last call:
+ * reply, error and conn.head hold until the next. Nothing here is shared between
+ * processes but struct s3_meter. To add a call, write a function that fills a struct
+ * s3_call, and name the element that its reply must consist of; to teach it an error, add
+ * the code to s3_by_code, and to s3_advice if there is something to say.
  */
 
+/* A parameter of the query, or a header field, as a call has it. */
 struct s3_pair {
     const char *name; /* in lower case for a header */
     struct span value;
@@ -7577,15 +7593,18 @@ struct s3_pair {
 /* What is sent: bytes in memory, or what a reader gives, piece by piece. */
 struct s3_body {
     struct span memory;
-    int64_t length; /* used if memory is empty */
-    /* Gives n bytes from a place of the body. It must refuse the last of them if the
-     * whole is not what it was: what it has not got to its end, a store does not keep. */
+    int64_t length; /* of the body; used if memory is empty */
+    /* Gives n bytes from a place of the body, or -1 and the reason. It must refuse the
+     * last of them if the whole is not what it was: what it has not got to its end, a
+     * store does not keep. Each attempt begins at place 0 again. */
     int (*read)(const void *from, char *out, size_t n, int64_t at, struct fail *f);
     const void *from;
 };
 
 /* What one client moves, for others to see, and how fast it may. It can lie in memory
- * that processes share: each word has one writer, and words are written at once. */
+ * that processes share: each word has one writer at a time (rate is the parent's, the
+ * others are the worker's while it works), and words are written at once. Counters wrap:
+ * readers take differences. */
 struct s3_meter {
     volatile uint32_t rate;  /* bytes a second; 0: as fast as it goes */
     volatile uint32_t moved; /* bytes in all, modulo 2^32 */
@@ -7594,6 +7613,8 @@ struct s3_meter {
     volatile uint32_t slow; /* how often the store asked for less, or something stalled */
 };
 
+/* One call, as data. It owns nothing: all that it points to must live until the call is
+ * over, through all attempts. Functions that take a pointer to one add to it. */
 struct s3_call {
     const char *what;   /* PutObject, for messages */
     const char *method; /* PUT */
@@ -7602,7 +7623,8 @@ struct s3_call {
     unsigned queries, heads;
     bool has_body; /* even if it is empty: a Content-Length is sent */
     struct s3_body body;
-    const char *payload; /* SHA-256 of the body in hex; NULL: of memory, computed here */
+    const char *payload; /* SHA-256 of the body in hex; NULL: of memory, computed here. A
+                          * body that is not in memory needs one, or SIG_UNSIGNED */
     const char *root;    /* the reply must be this XML element, and is collected */
     bool stream;         /* the reply's body is left for the caller to read */
     bool slow;           /* the store may think for a quarter of an hour */
@@ -7611,13 +7633,16 @@ struct s3_call {
 /* What a store said when it refused. Cut to size, since it is for people and for
  * tables. */
 struct s3_error {
-    unsigned status;
+    unsigned status; /* of HTTP; 0: it has not refused; 500: a 200 that was none */
     char code[64], message[256], request[96], region[64];
 };
 
+/* Where the bucket's name goes: as s3_address finds best, into the path, or in front of
+ * the host. */
 enum s3_addressing { S3_AUTO, S3_PATH, S3_VIRTUAL };
 
-/* Everything that does not change from call to call; filled by whoever opens a store. */
+/* Everything that does not change from call to call; filled by whoever opens a store. The
+ * texts stay the caller's, and must outlive the store; renew may replace the keys. */
 struct s3_config {
     const char *endpoint; /* http[s]://HOST[:PORT][/BASE]; NULL: AWS in this region */
     const char *region;   /* NULL: us-east-1 */
@@ -7634,6 +7659,9 @@ struct s3_config {
     void *owner; /* of both */
 };
 
+/* A store, and one connection to it, which is opened when it is needed and kept. It is
+ * large, because of the window and the request: not one for a stack. A forked worker has a
+ * copy, and opens a connection of its own. */
 struct store {
     struct s3_config config;
     struct buf endpoint; /* holds what url points into */
@@ -7683,27 +7711,32 @@ static const struct {
     const char *code;
     enum s3_verdict verdict;
 } s3_by_code[] = {
+    /* It is there, and has too much to do. */
     {"SlowDown*", S3_SLOWER},
     {"Throttl*", S3_SLOWER},
     {"TooManyRequests*", S3_SLOWER},
     {"RequestLimitExceeded", S3_SLOWER},
     {"BandwidthLimitExceeded", S3_SLOWER},
     {"ServiceUnavailable", S3_SLOWER},
+    /* It stumbled, or our bytes did not arrive in time. */
     {"RequestTimeout*", S3_AGAIN},
     {"PriorRequestNotComplete", S3_AGAIN},
     {"InternalError", S3_AGAIN},
     {"OperationAborted", S3_AGAIN},
     {"XMinioServerNotInitialized", S3_AGAIN},
     {"IncompleteBody", S3_AGAIN},
+    /* Other bytes arrived than were signed. Twice, and it is no accident on the way. */
     {"BadDigest", S3_ONCE},
     {"XAmzContentSHA256Mismatch", S3_ONCE},
     {"XAmzContentChecksumMismatch", S3_ONCE},
+    /* A signature may be refused for its date alone; the date of the reply tells. */
     {"RequestTimeTooSkewed", S3_CLOCK},
     {"RequestExpired", S3_CLOCK},
     {"RequestInTheFuture", S3_CLOCK},
     {"InvalidSignatureException", S3_CLOCK},
     {"SignatureDoesNotMatch", S3_CLOCK},
     {"AuthFailure", S3_CLOCK},
+    /* The bucket is in another region than the one that was signed for. */
     {"AuthorizationHeaderMalformed", S3_REGION},
     {"AuthorizationQueryParametersError", S3_REGION},
     {"PermanentRedirect", S3_REGION},
@@ -7770,7 +7803,11 @@ s3_code_is(struct span code, const char *pattern)
     return span_is(code, pattern);
 }
 
-/* The answer to a HEAD has no body: a region there, or the date, is all that it says. */
+/* What a refusal means, by its code if that is known, else by its status. The answer to a
+ * HEAD has no body: a region there, or the date, is all that it says. So a 400 without a
+ * code may be about the region, and a 403 without one about the clock; each is looked
+ * into once. A status that nobody has heard of is the store's fault from 500 on, and ours
+ * below that. */
 static enum s3_verdict
 s3_judge(const struct s3_error *e)
 {
@@ -7785,6 +7822,7 @@ s3_judge(const struct s3_error *e)
     return e->status >= 500 ? S3_AGAIN : S3_FINAL;
 }
 
+/* What was asked for, of whom, as messages begin: PutObject s3://bucket/key */
 static void
 s3_put_target(const struct s3_call *call, struct buf *out)
 {
@@ -7799,7 +7837,8 @@ s3_put_target(const struct s3_call *call, struct buf *out)
     }
 }
 
-/* Only then can a condition have failed: Swift says 412 to strangers, too. */
+/* Does the call set a condition? Only then can one have failed: Swift says 412 to
+ * strangers, too. */
 static bool
 s3_is_conditional(const struct s3_call *call)
 {
@@ -7810,7 +7849,9 @@ s3_is_conditional(const struct s3_call *call)
     return false;
 }
 
-/* One good line: what was asked, what the store said, and what may help. */
+/* One good line: what was asked, what the store said, and what may help. Always -1. The
+ * exit code is that of the status, unless another attempt could help or the code of the
+ * error says more. */
 static int
 s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
 {
@@ -7840,6 +7881,7 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
         advice = "are the keys right, and may they do this?";
     s3_put_target(call, &line);
     buf_str(&line, ": the store answered ");
+    /* What it has said; error.status is what we make of it. */
     buf_num(&line, st->conn.head.status);
     if (e->code[0])
         buf_char(&line, ' ');
@@ -7863,7 +7905,14 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
     return -1;
 }
 
-/* ---- where a bucket is, and how it is addressed ---- */
+/* ---- where a bucket is, and how it is addressed ----
+ *
+ * Amazon has a host for each region, and wants the bucket's name in front of it; the
+ * signature is good for one region only. Nobody need know where a bucket is: a store that
+ * is asked in the wrong region says so, and what was learned is kept for S3_REGIONS
+ * buckets. All other stores have one host, and the bucket goes into the path unless it is
+ * asked for otherwise: so they need no certificate and no DNS entry for each bucket.
+ */
 
 /* A name that can stand before the host: 3 to 63 of a-z 0-9 - and, if allowed, dots. */
 static bool
@@ -7878,6 +7927,7 @@ s3_is_label(struct span s, bool dots)
     return true;
 }
 
+/* Does something stand before this tail? ASCII case does not matter in a host's name. */
 static bool
 s3_ends(struct span s, const char *tail)
 {
@@ -7886,6 +7936,8 @@ s3_ends(struct span s, const char *tail)
     return s.n > n && span_is_nocase(span_after(s, s.n - n), tail);
 }
 
+/* Only there may a bucket's name and another region be put into the host's name; the dot
+ * keeps notamazonaws.com out. */
 static bool
 s3_is_aws(struct span host)
 {
@@ -7893,6 +7945,7 @@ s3_is_aws(struct span host)
            s3_ends(host, ".amazonaws.eu");
 }
 
+/* The region to sign for: where the bucket was found to be, else the configured one. */
 static const char *
 s3_region_of(const struct store *st, struct span bucket)
 {
@@ -7902,6 +7955,7 @@ s3_region_of(const struct store *st, struct span bucket)
     return st->config.region;
 }
 
+/* As much of s as fits, and a NUL. */
 static void
 s3_copy_name(char *out, size_t room, struct span s)
 {
@@ -7912,7 +7966,8 @@ s3_copy_name(char *out, size_t room, struct span s)
 }
 
 /* Remembers where a bucket is. The name came from the network: only a label will do,
- * because on AWS it becomes part of a host's name. */
+ * because on AWS it becomes part of a host's name. False when that is nothing new;
+ * whoever asked must not try again then. */
 static bool
 s3_learn_region(struct store *st, struct span bucket, struct span region)
 {
@@ -7921,6 +7976,7 @@ s3_learn_region(struct store *st, struct span bucket, struct span region)
     if (!s3_is_label(region, false) || bucket.n >= S3_NAME || !bucket.n ||
         span_is(region, s3_region_of(st, bucket)))
         return false; /* nothing new: trying again would go round in circles */
+    /* A bucket has one place in the table, which is a ring; else the oldest one goes. */
     for (unsigned k = 0; k < st->known && k < S3_REGIONS; k++)
         if (span_is(bucket, st->regions[k].bucket))
             i = k;
@@ -7962,6 +8018,9 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
     bool ahead = label && !st->numeric && c->addressing != S3_PATH &&
                  (c->addressing == S3_VIRTUAL || st->aws);
 
+    /* label and ahead: a dot in a bucket's name is one level more than a certificate's *
+     * covers: behind TLS such a bucket goes into the path, unless virtual hosts were
+     * asked for. A name that is no label goes there in any case. */
     while (base.n && base.p[base.n - 1] == '/')
         base.n--;
     if (ahead) {
@@ -7976,13 +8035,20 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
         if (call->key.n)
             buf_char(path, '/');
     }
+    /* Slashes stay as they are: also one that a key begins with, and two in a row. */
     url_put(path, call->key, "/");
 }
 
-/* ---- one attempt ---- */
+/* ---- one attempt ----
+ *
+ * One request and its reply, on a connection that is there or a new one. All that goes
+ * wrong becomes a verdict; a struct fail has the words for it.
+ */
 
 /* Makes origin what this call must speak to. A new host means a new connection; one that
- * cannot be reached in the way that was asked for is no host at all. */
+ * cannot be reached in the way that was asked for is no host at all. Trusted roots are
+ * loaded here, when the first https host is met. Nothing is kept of a failure: the next
+ * call tries everything once more. */
 static int
 s3_aim(struct store *st, struct span host, struct fail *f)
 {
@@ -8013,6 +8079,9 @@ s3_aim(struct store *st, struct span host, struct fail *f)
     return rc;
 }
 
+/* Makes st->request what the call says, signed unless there are no keys. It is done for
+ * each attempt: the clock, the region and the keys may have changed since the last
+ * one. */
 static int
 s3_build(struct store *st, const struct s3_call *call, struct fail *f)
 {
@@ -8026,6 +8095,7 @@ s3_build(struct store *st, const struct s3_call *call, struct fail *f)
 
     s3_address(st, call, &host, &path);
     rc = s3_aim(st, buf_span(&host), f);
+    /* Goes on after a failure: what is built is not sent then, and rc tells. */
     http_put_host(&st->origin, false, &named);
     http_begin(r, call->method, buf_span(&named), buf_span(&path));
     for (unsigned i = 0; i < call->queries; i++)
@@ -8051,7 +8121,9 @@ s3_build(struct store *st, const struct s3_call *call, struct fail *f)
 }
 
 /* How much may be moved now: a piece that fits the window, and not more than an eighth of
- * what a second allows. Waits until it is due. */
+ * what a second allows, so that a low rate is a trickle and not bursts. Waits until it is
+ * due. What was moved since the last time is turned into a time here, by the rate that
+ * holds now: it may change while a body is under way. */
 static size_t
 s3_piece(struct store *st, int64_t left)
 {
@@ -8063,6 +8135,7 @@ s3_piece(struct store *st, int64_t left)
         most = rate / 8 < S3_TRICKLE ? S3_TRICKLE : rate / 8 < most ? rate / 8 : most;
         now = os_ticks();
         st->due += (int64_t)(st->owed * 1000 / rate);
+        /* What is less than a millisecond's worth is owed on. */
         st->owed -= st->owed * 1000 / rate * rate / 1000;
         if (st->due - now >= S3_NAP)
             os_sleep((int)(st->due - now));
@@ -8072,7 +8145,9 @@ s3_piece(struct store *st, int64_t left)
     return left < (int64_t)most ? (size_t)left : most;
 }
 
-/* Bytes have moved: what counts, since a read may give less than was asked for. */
+/* To be told that n bytes have moved, the last of them at place `body`. What counts is
+ * what has moved, since a read may give less than was asked for. With a rate of 0 nothing
+ * is owed. */
 static void
 s3_moved(struct store *st, size_t n, int64_t body)
 {
@@ -8083,7 +8158,8 @@ s3_moved(struct store *st, size_t n, int64_t body)
     os_beat();
 }
 
-/* Sends the body in pieces. 0: all, 1: the store wants no more, -1: failed. */
+/* Sends the body in pieces. 0: all, 1: the store wants no more, -1: failed, which may be
+ * because the reader refused to go on. */
 static int
 s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
 {
@@ -8106,7 +8182,8 @@ s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
     return rc;
 }
 
-/* Reads the whole body of the reply, up to the ceiling of a reply. */
+/* Reads the whole body of the reply into st->reply, up to the ceiling that it has at that
+ * moment. */
 static int
 s3_collect(struct store *st, struct fail *f)
 {
@@ -8134,7 +8211,9 @@ s3_leaf(const struct xml *x, char *out, size_t room)
     buf_free(&text);
 }
 
-/* Reads an error out of the collected reply: XML, possibly wrapped, HTML, or nothing. */
+/* Reads an error out of the collected reply: XML, possibly wrapped, HTML, or nothing. It
+ * goes on until the first thing that is no XML, and keeps what it had found by then: an
+ * error that was cut off still has its code. */
 static void
 s3_read_error(struct store *st)
 {
@@ -8165,6 +8244,7 @@ s3_read_error(struct store *st)
         for (unsigned i = 0; i < 4; i++) {
             static const char *const names[] = {"Code", "Message", "RequestId", "Region"};
 
+            /* Each of the four is as Error/Code, or as ErrorResponse/Error/Code. */
             s3_copy_name(path, sizeof path, leaf);
             s3_copy_name(path + leaf.n, sizeof path - leaf.n, span_of(names[i]));
             if (xml_at(&x, path))
@@ -8180,7 +8260,7 @@ s3_read_error(struct store *st)
 }
 
 /* Is the collected reply the element that the call must get, whole and closed? A 200 may
- * still carry an error: that was decided after its head had been sent. */
+ * still carry an error, or break off: that was decided after its head had been sent. */
 static bool
 s3_reply_is(struct store *st, const char *root)
 {
@@ -8194,7 +8274,8 @@ s3_reply_is(struct store *st, const char *root)
     return right && event == XML_END;
 }
 
-/* The verdict on a reply whose head has come. */
+/* The verdict on a reply whose head has come. A reply that was cut is worth another
+ * attempt, and no more than that: whether the store did what was asked is not known. */
 static enum s3_verdict
 s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
 {
@@ -8211,6 +8292,7 @@ s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
         *f = (struct fail){S3UP_OK,
                            ""}; /* the page of an error was cut: the status is there */
     }
+    /* Where no element is expected, anything will do that is not an error. */
     if (good && (call->root ? s3_reply_is(st, call->root) : !s3_reply_is(st, "Error")))
         return S3_DONE;
     s3_read_error(st);
@@ -8254,6 +8336,8 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
             http_watch(&st->conn, st->origin.limit, HTTP_LEAST);
         if (rc == 0)
             return s3_read_reply(st, call, f);
+        /* The server had closed it while our request was under way. After the first byte
+         * of a reply, or on a new connection, it is a failure like any other. */
         rc = st->conn.reused && !st->conn.heard && f->code == S3UP_LATER;
         http_close(&st->conn);
         if (!rc)
@@ -8262,10 +8346,19 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
     }
 }
 
-/* ---- again and again ---- */
+/* ---- again and again ----
+ *
+ * Who decides whether a call is made once more is s3_again. Three limits hold at once:
+ * the attempts of one call (config.retries); the purse, from which all calls pay, so that
+ * a store that fails for everybody is not asked at the full rate, times the retries; and
+ * S3_STRANGER attempts at a store that has never answered, since a mistyped name does not
+ * get better. A wrong clock, another region, a damaged body and keys that were refused
+ * have one more chance each.
+ */
 
 /* Between nothing and all of a time that doubles: so a thousand clients that failed at
- * once do not come back at once. */
+ * once do not come back at once. A store may ask for longer with Retry-After, though not
+ * for more than S3_PAUSE_MOST: such a wish is passed over. */
 static void
 s3_pause(const struct store *st, unsigned attempt, bool slower)
 {
@@ -8278,13 +8371,16 @@ s3_pause(const struct store *st, unsigned attempt, bool slower)
     most = most < S3_PAUSE_MOST ? most : S3_PAUSE_MOST;
     (void)os_random(&dice, sizeof dice); /* without chance the longest pause is taken */
     wait = most * dice >> 32;
+    /* Without an answer there is no head that could say so. */
     if (st->conn.answered && num_parse(asked, S3_PAUSE_MOST / 1000, &seconds) &&
         wait < seconds * 1000)
         wait = seconds * 1000;
     os_sleep((int)wait);
 }
 
-/* Sets our idea of the store's clock by its Date. False if that explains nothing. */
+/* Sets our idea of the store's clock by its Date. False if that explains nothing: no date
+ * was said, or it is ours. Only signatures use it; a store that lies about the time harms
+ * itself. */
 static bool
 s3_set_clock(struct store *st)
 {
@@ -8301,6 +8397,7 @@ s3_set_clock(struct store *st)
     return true;
 }
 
+/* A call with nothing in it yet but its name, method and target. */
 static struct s3_call
 s3_to(const char *what, const char *method, struct span bucket, struct span key)
 {
@@ -8350,11 +8447,14 @@ s3_find_region(struct store *st, struct span bucket)
                                http_value(&st->conn.head, "x-amz-bucket-region"))) ||
               (s3_attempt(st, &where, &unread2) != S3_DONE && st->conn.answered &&
                s3_learn_region(st, bucket, span_of(st->error.region)));
+    /* What the user is told is the refusal that began it, not what came of the
+     * questions. */
     st->error = error;
     return learned;
 }
 
-/* Was it the keys? Then newer ones may do. */
+/* Was it the keys? Then newer ones may do. What a store says to a key that was withdrawn
+ * is the same as to one that was mistyped: asking costs little. */
 static bool
 s3_wants_keys(const struct s3_error *e)
 {
@@ -8369,7 +8469,8 @@ s3_wants_keys(const struct s3_error *e)
 }
 
 /* Asks for newer keys: because a store refused these, or because they expire soon. A
- * source that has none is not asked again at once. */
+ * source that has none is not asked again at once, but after a while, or when a store
+ * refuses. True: st->config has others than before. */
 static bool
 s3_renew(struct store *st, bool refused)
 {
@@ -8392,7 +8493,8 @@ struct s3_chances {
     bool clock, region, damaged, keys;
 };
 
-/* Whether the call deserves another attempt; pauses before it where that is due. */
+/* Whether the call deserves another attempt; pauses before it where that is due. A stop
+ * ends it, also during the pause. */
 static bool
 s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
          struct s3_chances *had)
@@ -8410,6 +8512,8 @@ s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
         return false;
     if (once)
         *once = true;
+    /* These two cost no attempt and no pause: something was learned, so it is another
+     * request. */
     if (v == S3_CLOCK)
         return s3_set_clock(st);
     if (v == S3_REGION)
@@ -8423,7 +8527,9 @@ s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
 }
 
 /* Makes a call, as often as it takes. 0: done, and the head of the reply is in conn.head
- * until the next call. A reply's body is in st->reply, or is read from conn if asked. */
+ * until the next call. A reply's body is in st->reply, or is read from conn if asked. -1:
+ * the reason is that of the last attempt, and st->error tells what the store has refused,
+ * if it was a refusal. */
 static int
 s3_run(struct store *st, const struct s3_call *call, struct fail *f)
 {
@@ -8443,6 +8549,8 @@ s3_run(struct store *st, const struct s3_call *call, struct fail *f)
             continue;
         if (os_stop)
             return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+        /* Once for each call: a source that always has other keys would never let it
+         * end. */
         if (!had.keys && s3_wants_keys(&st->error) && s3_renew(st, true)) {
             had.keys = true;
             continue;
@@ -8473,6 +8581,8 @@ s3_environment(struct s3_config *c, bool https)
         c->no_proxy = os_env("NO_PROXY");
 }
 
+/* Sets up a store; nothing is sent, and no file is read, before the first call. s3_close
+ * is right also after -1. */
 static int
 s3_open(struct store *st, const struct s3_config *config, struct fail *f)
 {
@@ -8491,6 +8601,8 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
     http_init(&st->conn);
     if (!config->region)
         st->config.region = "us-east-1";
+    /* On AWS the region becomes part of a host's name; elsewhere it is only signed, and
+     * may have whatever name the store gives it. */
     if (config->endpoint ? !ini_is_name(span_of(st->config.region))
                          : !s3_is_label(span_of(st->config.region), false))
         return fail_set(f, S3UP_USAGE, "\"%s\" is no name of a region",
@@ -8527,6 +8639,8 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
     return 0;
 }
 
+/* Ends the connection and frees what the store owns. The texts of the config, and the
+ * keys, stay with whoever gave them. */
 static void
 s3_close(struct store *st)
 {
@@ -8540,7 +8654,12 @@ s3_close(struct store *st)
     explicit_bzero(&st->origin.session, sizeof st->origin.session);
 }
 
-/* ---- the calls ---- */
+/* ---- the calls ----
+ *
+ * 0: the store did it, or has said what was asked for; -1: the reason is in f, and
+ * st->error.status is 0 if no refusal came. What the reply says is found with s3_value,
+ * for a field, and s3_reply_text, for an element.
+ */
 
 /* The value of a field of the last reply. */
 static struct span
@@ -8573,8 +8692,9 @@ s3_reply_text(const struct store *st, const char *path, struct buf *out)
     return false;
 }
 
-/* Calls get their bucket, key, further headers and body from the caller, in a call made
- * by s3_to; these functions add the rest. */
+/* Stores an object in one request. Calls like this one get their bucket, key, further
+ * headers and body from the caller, in a call made by s3_to; these functions add the
+ * rest. */
 static int
 s3_put_object(struct store *st, struct s3_call *call, struct fail *f)
 {
@@ -8582,7 +8702,8 @@ s3_put_object(struct store *st, struct s3_call *call, struct fail *f)
     return s3_run(st, call, f);
 }
 
-/* The body is left to be read with http_read from st->conn. */
+/* Asks for an object. The body is left to be read with http_read from st->conn; where it
+ * is not read to its end, the next call begins with another connection. */
 static int
 s3_get_object(struct store *st, struct s3_call *call, struct fail *f)
 {
@@ -8590,6 +8711,7 @@ s3_get_object(struct store *st, struct s3_call *call, struct fail *f)
     return s3_run(st, call, f);
 }
 
+/* Asks what an object is, without its bytes. The answer is in st->conn.head. */
 static int
 s3_head_object(struct store *st, struct span bucket, struct span key, struct fail *f)
 {
@@ -8699,7 +8821,8 @@ s3_copy_object(struct store *st, struct s3_call *call, struct span source, struc
     return s3_run(st, call, f);
 }
 
-/* us-east-1 must not be named when a bucket is made there; every other region must. */
+/* us-east-1 must not be named when a bucket is made there; every other region must.
+ * Stores other than Amazon's have one region, and are not told. */
 static int
 s3_create_bucket(struct store *st, struct span bucket, struct fail *f)
 {
@@ -8773,6 +8896,7 @@ s3_delete_objects(struct store *st, struct span bucket, const struct span *keys,
     call.has_body = true;
     call.body.memory = buf_span(&body);
     call.root = "DeleteResult";
+    /* A buffer that went bad reads as empty, and no list is not what was meant. */
     rc = body.bad ? fail_set(f, S3UP_LATER, "no memory for a list of keys to delete")
                   : s3_run(st, &call, f);
     buf_free(&body);
@@ -8801,7 +8925,8 @@ s3_next_undeleted(struct xml *x, struct buf *key, struct buf *code)
     return 0;
 }
 
-/* A URL that gives the right to one request for so many seconds. */
+/* A URL that gives the right to one request for so many seconds. Nothing is sent. The
+ * keys in it must outlive it: those of a session end earlier than it may say. */
 static int
 s3_presign(struct store *st, struct s3_call *call, uint64_t seconds, struct buf *url,
            struct fail *f)
@@ -8828,8 +8953,17 @@ s3_presign(struct store *st, struct s3_call *call, uint64_t seconds, struct buf 
     return url->bad ? fail_set(f, S3UP_USAGE, "the URL is too long") : 0;
 }
 
-/* ---- multipart ---- */
+/* ---- multipart ----
+ *
+ * An upload is created and gets an id; its parts are sent, in any order, by anybody, and
+ * each has an ETag; then the list of numbers and ETags completes it, or it is aborted. A
+ * part that is sent again replaces the one of the same number. What is neither completed
+ * nor aborted stays in the store, and costs money, until somebody aborts it. If the reply
+ * to the creation is lost, so is its id: the next attempt makes another upload, and the
+ * first one is seen only in a list of uploads.
+ */
 
+/* Begins an upload; id gets what all further calls must name. */
 static int
 s3_create_upload(struct store *st, struct s3_call *call, struct buf *id, struct fail *f)
 {
@@ -8868,6 +9002,8 @@ s3_upload_part(struct store *st, struct s3_call *call, struct buf *etag, struct 
     return 0;
 }
 
+/* The same, of bytes that the store has already. source is BUCKET/KEY, percent-encoded;
+ * the call says which of its bytes. */
 static int
 s3_copy_part(struct store *st, struct s3_call *call, struct span source, struct buf *etag,
              struct fail *f)
@@ -8906,8 +9042,10 @@ s3_put_part(struct buf *list, unsigned number, struct span etag, struct s3_pair 
     buf_str(list, "</Part>");
 }
 
-/* The call's body is the list of parts, without its end. Success is a whole result
- * element and nothing less. */
+/* Joins the parts. list is what s3_put_part made, without its end; it becomes the call's
+ * body. Success is a whole result element and nothing less: stores answer 200 at once and
+ * decide while they join. After a lost reply a second attempt is told that there is no
+ * such upload, though the object may be there: the caller finds out. */
 static int
 s3_complete_upload(struct store *st, struct s3_call *call, struct span id,
                    struct buf *list, struct fail *f)
@@ -8924,6 +9062,7 @@ s3_complete_upload(struct store *st, struct s3_call *call, struct span id,
     return s3_run(st, call, f);
 }
 
+/* Gives an upload up: the store forgets its parts. */
 static int
 s3_abort_upload(struct store *st, struct span bucket, struct span key, struct span id,
                 struct fail *f)
@@ -8937,7 +9076,18 @@ s3_abort_upload(struct store *st, struct span bucket, struct span key, struct sp
     return s3_delete(st, &call, f);
 }
 
-/* ---- lists ---- */
+/* ---- lists ----
+ *
+ * s3_list_begin, then s3_list_next until it says 0 or -1, then s3_list_end. Between begin
+ * and the first next, the caller says what of prefix, delimiter, key and id applies.
+ *
+ * Stores differ. Some know only the first version of the list of objects, which goes on
+ * behind a key instead of a token; some cannot encode keys; some say that there is more,
+ * but not where; some return the same page again, or a page from before. A wrong end
+ * would make a missing object look deleted, and a list without end would keep us for
+ * ever: so a page must be proper XML to its end, one that says there is more must lead
+ * somewhere new, and else the list fails.
+ */
 
 enum s3_list_kind { S3_BUCKETS, S3_OBJECTS, S3_UPLOADS, S3_PARTS };
 
@@ -8975,6 +9125,8 @@ struct s3_list {
     struct s3_entry entry;
 };
 
+/* An empty list. Encoded, a key has three times its bytes and more, so eight times is the
+ * ceiling of each text; a mark is two of them. */
 static void
 s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
 {
@@ -9039,7 +9191,8 @@ s3_list_call(const struct store *st, const struct s3_list *l)
     return call;
 }
 
-/* Decodes a key or prefix as the page wrote it. */
+/* Decodes a key or prefix as the page wrote it. Two layers: XML, and percent-encoding
+ * where the page says so. False if either is malformed. */
 static bool
 s3_list_name(const struct s3_list *l, struct span raw, struct buf *out)
 {
@@ -9054,7 +9207,9 @@ s3_list_name(const struct s3_list *l, struct span raw, struct buf *out)
     return good;
 }
 
-/* What a page says about itself; it may stand before or behind its entries. */
+/* What a page says about itself; it may stand before or behind its entries, so the page
+ * is read twice: here, and entry by entry. Fills l->next and l->next_id, where the next
+ * page begins. */
 static void
 s3_list_page(struct s3_list *l, struct span page)
 {
@@ -9098,13 +9253,15 @@ s3_list_page(struct s3_list *l, struct span page)
     }
     buf_clear(&l->next);
     buf_put(&l->next, buf_span(&next));
+    /* The list of buckets has no other way to say so. */
     l->is_truncated |= l->kind == S3_BUCKETS && next.n;
     buf_free(&next);
     buf_free(&raw);
 }
 
 /* Fetches the page that begins at l->next. A store that refuses the second version of the
- * list of objects is asked in the first from then on. */
+ * list of objects is asked in the first from then on; only at the first page, since a
+ * token of the one means nothing to the other. */
 static int
 s3_list_fetch(struct store *st, struct s3_list *l, struct fail *f)
 {
@@ -9173,6 +9330,8 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
 
     if (l->has_page && !l->is_truncated)
         return 0;
+    /* The first version names where it goes on only if there is a delimiter; else that is
+     * the last key that was read. */
     if (l->has_page && !l->next.n && l->kind == S3_OBJECTS && l->last.n) {
         st->old_lists = true; /* no token: what it speaks is the first version */
         buf_put(&l->next, buf_span(&l->last));
@@ -9190,6 +9349,8 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
             return -1;
         s3_list_page(l, buf_span(&st->reply));
         st->old_lists |= l->is_old;
+        /* If it does, l->next is again what was asked for: the same page is fetched
+         * anew. */
         if (!s3_list_repeats(l))
             break;
         st->plain_lists = true;
@@ -9214,7 +9375,9 @@ s3_list_clear(struct s3_entry *e)
     e->is_prefix = false;
 }
 
-/* A leaf of an entry. False if it is malformed. */
+/* A leaf of an entry. False if it is malformed: a key or size that was guessed could have
+ * the wrong object removed, or taken for stored. Names that we have no use for are passed
+ * over. */
 static bool
 s3_list_leaf(struct s3_list *l, struct span name, struct span text)
 {
@@ -9261,6 +9424,9 @@ s3_list_note(struct s3_list *l)
     }
     if (order == 0)
         return 0;
+    /* The next page of an old store begins behind this. Keys and prefixes are listed one
+     * kind after the other, so between the kinds the greater counts; among keys alone it
+     * is the last, for a store that does not sort by bytes goes on behind that one. */
     if (order > 0 || (!prefix && !l->last_is_prefix)) {
         buf_clear(&l->last);
         buf_put(&l->last, name);
@@ -9269,8 +9435,9 @@ s3_list_note(struct s3_list *l)
     return 1;
 }
 
-/* The next entry, into l->entry. 1: there is one, 2: the page is at its end, 0: the list
- * is, -1: failed. */
+/* The next entry, into l->entry, which holds until the next call. 1: there is one, 2: the
+ * page is at its end, 0: the list is, -1: failed. 2 is said only to callers that set
+ * l->stops, once for each page: then they may make other calls before they go on. */
 static int
 s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
 {
@@ -9297,6 +9464,8 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
             return fail_set(f, S3UP_LATER, "the store's list is not proper XML: %s",
                             l->x.why);
         local = xml_local(l->x.open[l->x.depth - 1]);
+        /* At `depth` entries begin and end, one below it their leaves. What else stands
+         * at these depths begins an entry, too, that is thrown away. */
         if (l->x.depth == depth && event == XML_ENTER) {
             s3_list_clear(&l->entry);
             l->entry.is_prefix = span_is(local, "CommonPrefixes");
