@@ -4410,7 +4410,7 @@ net_outcome(int fd)
 }
 
 /* Small pieces leave at once. A silent wait for a reply notices a peer that has gone
- * without a word, as after a power cut: a silence is asked about after half a minute, and
+ * without a word, as after a power cut: it is probed after half a minute of silence, and
  * given up two minutes later. */
 static void
 net_tune(int fd)
@@ -4639,6 +4639,8 @@ net_stalled(struct net_watch *w, uint64_t moved, int64_t waited)
  * tls_explain.
  */
 
+/* ---- trusted roots ---- */
+
 /* One trusted root: its name, and its certificate or (built in) its bare key. */
 struct tls_root {
     uint32_t name_at, name_n; /* the subject, as DER, in tls_roots.der */
@@ -4676,6 +4678,7 @@ tls_der(struct span *s, unsigned tag, struct span *content)
         for (n = 0; head < 2 + bytes; head++)
             n = n << 8 | u[head];
     }
+    /* head is at most s->n here, so this cannot wrap. */
     if (n > s->n - head)
         return false;
     *content = span_at(s->p + head, n);
@@ -4973,6 +4976,16 @@ tls_load_roots(struct tls_roots *roots, const char *asked, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
+/* ---- chains of certificates ----
+ *
+ * BearSSL takes a chain in pieces, the server's own certificate first, each signed by the
+ * next. It wants all trusted roots at hand before it begins; we have too many for that,
+ * and each chain needs one. So each certificate is held back until it is whole, its
+ * issuer's root, if we have it, is decoded into a slot, and only then does
+ * br_x509_minimal see the certificate. Whether the root has signed it is minimal's
+ * verdict alone: a root that is offered in vain does no harm.
+ */
+
 /* Stands in front of br_x509_minimal. BearSSL gets a pointer to the first field and calls
  * us through it, so that field must stay the first. */
 struct tls_x509 {
@@ -5093,8 +5106,8 @@ tls_names_ip(const struct tls_x509 *x, struct span list)
 }
 
 /* The six methods of br_x509_class, in the order in which they are called: a chain is
- * begun; each of its certificates is begun, comes in pieces, and ends; the chain ends, and
- * with it the verdict is there; then the key is asked for. */
+ * begun; each of its certificates is begun, comes in pieces, and ends; the chain ends,
+ * which gives the verdict; then the key is asked for. */
 static struct tls_x509 *
 tls_x509_of(const br_x509_class **at)
 {
@@ -5119,6 +5132,7 @@ tls_start_certificate(const br_x509_class **at, uint32_t length)
     struct tls_x509 *x = tls_x509_of(at);
 
     x->n = 0;
+    /* Noted, and told at the end of the chain: no method before that can refuse. */
     x->too_long |= length > sizeof x->certificate;
     x->inner.vtable->start_cert(&x->inner.vtable, length);
 }
@@ -5191,6 +5205,8 @@ static const br_x509_class tls_x509_class = {sizeof(struct tls_x509),
                                              tls_end_certificate,
                                              tls_end_chain,
                                              tls_get_key};
+
+/* ---- a connection, plain or TLS ---- */
 
 /* What a connection needs; about 70 KiB, allocated once for each. There is a buffer for
  * each direction, so that a store can be heard while its request is still being sent. */
@@ -5429,6 +5445,8 @@ wire_close(struct wire *w)
     *w = (struct wire){.fd = -1};
 }
 
+/* ---- the handshake ---- */
+
 /* Says in a person's words why the handshake failed. Always -1. What will be the same the
  * next time is S3UP_DENIED, and is not tried again. */
 static int
@@ -5658,6 +5676,8 @@ http_keep(struct request *r, struct span s)
     return span_at(at, s.n);
 }
 
+/* Appends a name and a value, both copied. A request that is bad takes no more, so that
+ * one look at the end is enough. */
 static void
 http_add(struct request *r, struct fields *to, struct span name, struct span value)
 {
@@ -5773,7 +5793,7 @@ struct head {
     struct field at[HEAD_FIELDS]; /* names in their writer's case */
 };
 
-/* The first field of this name, which is in lower case; or NULL. */
+/* The first field of this name, in whatever case; or NULL. */
 static const struct field *
 http_head_find(const struct head *h, const char *name)
 {
@@ -6385,7 +6405,8 @@ http_send(struct conn *c, const void *p, size_t n, struct fail *f)
 
     if (os_stop) /* a network that never makes us wait is no reason to go on */
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
-    /* A small piece goes along with the head, in one packet; a large one is not copied. */
+    /* A small piece goes along with the head, in one packet; a large one is not
+     * copied. */
     if (c->out.n && n <= HTTP_WINDOW) {
         buf_add(&c->out, p, n);
         left = 0;
@@ -6791,6 +6812,7 @@ sig_put_names(const struct request *r, struct buf *out)
 static void
 sig_put_value(struct span value, struct buf *out)
 {
+    /* The store does this to what arrives, since proxies may have done it before. */
     value = span_trim(value);
     for (size_t i = 0; i < value.n; i++)
         if (!span_blank(value.p[i]))
@@ -6878,9 +6900,9 @@ sig_put_canonical(const struct request *r, const struct signer *who, const char 
     buf_str(out, payload);
 }
 
-/* The key of a day, a region and a service: secret, date, region, service, end. Each is the
- * key of the next, so whoever learns this one cannot get back to the secret. False when
- * the secret is longer than any; the key is then of no use. */
+/* The key of a day, a region and a service: secret, date, region, service, end. Each is
+ * the key of the next, so whoever learns this one cannot get back to the secret. False
+ * when the secret is longer than any; the key is then of no use. */
 static bool
 sig_key(const struct signer *who, const char *stamp, unsigned char key[SHA256_SIZE])
 {
@@ -7033,6 +7055,8 @@ sig_policy(const struct signer *who, struct span policy, struct buf *out,
  * To add a place where keys come from, add a function and its line in cred_load; to add a
  * setting, a struct buf in struct profile and its line in cred_settings.
  */
+
+/* ---- the shared files ---- */
 
 /* What the files say of one profile; empty where they say nothing. */
 struct profile {
@@ -7191,7 +7215,8 @@ cred_read(struct profile *p, const char *path, bool config, struct fail *f)
         if (event == INI_SECTION) {
             ours = cred_is_section(p, &i, config);
             /* The section [services NAME] has the endpoints of single services. Its name
-             * stands in the profile, which may come behind it: hence the second reading. */
+             * stands in the profile, which may come behind it: hence the second
+             * reading. */
             services = config && span_is(i.kind, "services") && p->services.n &&
                        span_eq(i.name, buf_span(&p->services));
             p->found |= ours;
@@ -7281,6 +7306,13 @@ cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
     return rc;
 }
 
+/* ---- a program that prints keys ----
+ *
+ * credential_process is a command line of the user's own. It is run without a shell, with
+ * nothing to read, and its output must be one JSON object within CRED_PATIENCE. What it
+ * prints are secrets: they pass through memory that is wiped, and through no message.
+ */
+
 /* Splits a command line as a shell would, but nothing in it is ever expanded. The words
  * are NUL-terminated in `words`; argv points to them. False if a quote is not closed, or
  * there are too many words. */
@@ -7358,6 +7390,7 @@ cred_run(char **argv, struct buf *out, struct fail *f)
     if (child == 0)
         cred_child(argv, pipes[1]);
     (void)close(pipes[1]);
+    /* Until its output ends, there is too much of it, or the time is over. */
     while (child > 0 && did > 0 && !out->bad && net_wait_one(pipes[0], POLLIN, until)) {
         did = read(pipes[0], piece, sizeof piece);
         if (did > 0)
@@ -7452,6 +7485,8 @@ cred_from_process(const struct profile *p, struct creds *c, struct fail *f)
     buf_free(&out);
     return rc;
 }
+
+/* ---- where the keys come from ---- */
 
 /* Keys in the environment: 1 found, 0 none, -1 half of a pair. A variable that is empty
  * counts as none. An expiry that cannot be read is none: the keys may still be good. */
@@ -7584,6 +7619,8 @@ cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
  * the code to s3_by_code, and to s3_advice if there is something to say.
  */
 
+/* ---- a call, and what a store is to us ---- */
+
 /* A parameter of the query, or a header field, as a call has it. */
 struct s3_pair {
     const char *name; /* in lower case for a header */
@@ -7660,8 +7697,8 @@ struct s3_config {
 };
 
 /* A store, and one connection to it, which is opened when it is needed and kept. It is
- * large, because of the window and the request: not one for a stack. A forked worker has a
- * copy, and opens a connection of its own. */
+ * large, because of the window and the request: not one for a stack. A forked worker has
+ * a copy, and opens a connection of its own. */
 struct store {
     struct s3_config config;
     struct buf endpoint; /* holds what url points into */
@@ -7694,6 +7731,14 @@ struct store {
     uint64_t owed;          /* bytes that have moved, and are not in that yet */
     char window[S3_WINDOW]; /* a file's bytes on their way to the wire */
 };
+
+/* ---- what an answer means ----
+ *
+ * A store says what is wrong with a code, in XML, and with a status. Codes are looked up
+ * first, because they say more; many stores have only some of them, and proxies in
+ * between none. What has no known code goes by its status, and what is in neither table
+ * by its hundreds.
+ */
 
 /* What to do after an attempt. */
 enum s3_verdict {
@@ -8331,6 +8376,7 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
         if (rc >= 0)
             rc = http_reply(&st->conn, is_head,
                             call->slow ? S3_PATIENCE : st->origin.limit, f);
+        /* Whatever it says, it is something that answers. */
         st->met |= rc == 0;
         if (rc == 0 && !call->slow) /* a body must come at some rate, blanks need not */
             http_watch(&st->conn, st->origin.limit, HTTP_LEAST);
@@ -8404,6 +8450,7 @@ s3_to(const char *what, const char *method, struct span bucket, struct span key)
     return (struct s3_call){.what = what, .method = method, .bucket = bucket, .key = key};
 }
 
+/* A parameter of the query. No call has nearly as many as there is room for. */
 static void
 s3_query(struct s3_call *call, const char *name, struct span value)
 {
@@ -8426,7 +8473,8 @@ s3_header(struct s3_call *call, const char *name, struct span value)
 
 /* Finds out where a bucket is: from the refusal itself, else by asking for the bucket's
  * head, which says it even to strangers; else by a question that is refused in words, as
- * a HEAD cannot be. */
+ * a HEAD cannot be. True when it learned something, so that another attempt goes
+ * elsewhere. */
 static bool
 s3_find_region(struct store *st, struct span bucket)
 {
@@ -8744,6 +8792,7 @@ s3_head_sums(struct store *st, struct span bucket, struct span key, struct fail 
     if (!refused && st->error.status != 403)
         return fail_set(f, now.code, "%s", now.text);
     rc = s3_head_object(st, bucket, key, f);
+    /* If the plain question is refused as well, it was not the other one's fault. */
     st->plain_heads = refused && rc == 0;
     return rc;
 }
@@ -8843,6 +8892,7 @@ s3_create_bucket(struct store *st, struct span bucket, struct fail *f)
     return rc;
 }
 
+/* The store refuses if anything is in it. */
 static int
 s3_delete_bucket(struct store *st, struct span bucket, struct fail *f)
 {
@@ -8882,6 +8932,7 @@ s3_delete_objects(struct store *st, struct span bucket, const struct span *keys,
     struct buf body = buf_upto(S3_REPLY), md5 = buf_upto(64);
     int rc;
 
+    /* Quiet: only what was not deleted is told. */
     buf_str(&body, "<Delete xmlns=\"" S3_XMLNS "\"><Quiet>true</Quiet>");
     for (unsigned i = 0; i < n; i++) {
         buf_str(&body, "<Object><Key>");
@@ -9089,6 +9140,7 @@ s3_abort_upload(struct store *st, struct span bucket, struct span key, struct sp
  * somewhere new, and else the list fails.
  */
 
+/* In the order of the tables in s3_list_call and s3_list_next. */
 enum s3_list_kind { S3_BUCKETS, S3_OBJECTS, S3_UPLOADS, S3_PARTS };
 
 /* One line of a list, of whatever kind: what does not apply is empty or 0. */
@@ -9213,6 +9265,7 @@ s3_list_name(const struct s3_list *l, struct span raw, struct buf *out)
 static void
 s3_list_page(struct s3_list *l, struct span page)
 {
+    /* Where the next page begins, in the words of each kind of list. */
     static const char *const nexts[] = {"NextContinuationToken", "ContinuationToken",
                                         "NextKeyMarker", "NextPartNumberMarker",
                                         "NextMarker"};
@@ -9237,6 +9290,9 @@ s3_list_page(struct s3_list *l, struct span page)
             (void)xml_text(x.text, &l->next_id);
         }
         for (size_t i = 0; i < sizeof nexts / sizeof *nexts; i++)
+            /* The tokens of ListObjectsV2 and ListBuckets, and the number of a part, go
+             * into next; keys go into raw, and are decoded at the end, when it is known
+             * whether keys are encoded. A token beats a key. */
             if (span_is(local, nexts[i]) && x.text.n &&
                 (i != 1 ||
                  l->kind == S3_BUCKETS)) { /* in objects it echoes the question */
@@ -9340,6 +9396,7 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
     if (l->has_page && !l->next.n)
         return fail_set(f, S3UP_LATER,
                         "the store says that its list goes on, but not where");
+    /* From here on the page that begins here is the one at hand. */
     s3_list_mark(l, &l->asked);
     stuck |= s3_list_circles(l);
     while (!stuck) {
@@ -9452,6 +9509,7 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         int turned;
 
         if (event == XML_END) {
+            /* Said once: the next call comes by with stopped set, and turns the page. */
             l->stopped = l->has_page && l->stops && !l->stopped;
             if (l->stopped)
                 return 2;
