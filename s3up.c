@@ -7981,8 +7981,8 @@ s3_ends(struct span s, const char *tail)
     return s.n > n && span_is_nocase(span_after(s, s.n - n), tail);
 }
 
-/* Only there may a bucket's name and another region be put into the host's name; the dot
- * keeps notamazonaws.com out. */
+/* Only there does a bucket go in front of the host unasked, and another region into its
+ * name; the dot keeps notamazonaws.com out. */
 static bool
 s3_is_aws(struct span host)
 {
@@ -8063,9 +8063,10 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
     bool ahead = label && !st->numeric && c->addressing != S3_PATH &&
                  (c->addressing == S3_VIRTUAL || st->aws);
 
-    /* label and ahead: a dot in a bucket's name is one level more than a certificate's *
-     * covers: behind TLS such a bucket goes into the path, unless virtual hosts were
-     * asked for. A name that is no label goes there in any case. */
+    /* label and ahead: the star of a certificate covers one level, and a dot in a
+     * bucket's name makes a second. So behind TLS such a bucket goes into the path,
+     * unless virtual hosts were asked for. A name that is no label goes there in any
+     * case. */
     while (base.n && base.p[base.n - 1] == '/')
         base.n--;
     if (ahead) {
@@ -8560,8 +8561,8 @@ s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
         return false;
     if (once)
         *once = true;
-    /* These two cost no attempt and no pause: something was learned, so it is another
-     * request. */
+    /* These two cost no attempt and no pause: when something was learned, the next
+     * request is another one. */
     if (v == S3_CLOCK)
         return s3_set_clock(st);
     if (v == S3_REGION)
@@ -9134,8 +9135,8 @@ s3_abort_upload(struct store *st, struct span bucket, struct span key, struct sp
  *
  * Stores differ. Some know only the first version of the list of objects, which goes on
  * behind a key instead of a token; some cannot encode keys; some say that there is more,
- * but not where; some return the same page again, or a page from before. A wrong end
- * would make a missing object look deleted, and a list without end would keep us for
+ * but not where; some return the same page again, or a page from before. An early end
+ * would make a stored object look missing, and a list without end would keep us for
  * ever: so a page must be proper XML to its end, one that says there is more must lead
  * somewhere new, and else the list fails.
  */
