@@ -4588,11 +4588,24 @@ jrn_ledger_add(struct jrn_ledger *g, struct span line, struct fail *f)
 /* ===== ROOM 6 socket: names become addresses, addresses become connections =====
  *
  * In: a host name or address, a port, a moment until which to try. Out: a connected
- * socket that never blocks. All waiting is done in net_wait, in slices, so that a stop is
- * seen within a quarter of a second. Progress is counted in bytes that the other side has
- * got, not in bytes that the kernel has buffered: a slow link is no stall, a dead one is.
+ * socket that never blocks; it belongs to whoever gets it. net_open is the way through:
+ * the name is looked up in a child (net_lookup), the two families of addresses take turns
+ * (net_interleave), and they are tried side by side (net_connect). All three share one
+ * deadline.
+ *
+ * All waiting is done in net_wait, in slices of NET_SLICE, so that a stop is seen within
+ * a quarter of a second. Whatever is added here that can take time must wait there, too.
+ * Progress is counted in bytes that the other side has got, not in bytes that the kernel
+ * has buffered: a slow link is no stall, a dead one is. What a socket should be told once
+ * it is connected stands in net_tune.
+ *
+ * Refuses nothing that a resolver finds, but uses only the first NET_ADDRESSES of it. A
+ * name that cannot be looked up and a host that cannot be reached are both worth another
+ * run (S3UP_LATER): on a box that has just started, the network comes later than we
+ * do.
  */
 
+/* One address, with its port, as connect wants it. */
 struct net_address {
     union {
         struct sockaddr any;
@@ -4601,9 +4614,10 @@ struct net_address {
     } at;
 };
 
+/* What a lookup found. It has no pointers, since it comes through a pipe as it is. */
 struct net_addresses {
     struct net_address at[NET_ADDRESSES];
-    int32_t n;
+    int32_t n;     /* how many of at are in use */
     int32_t error; /* of getaddrinfo; 0 when there are addresses */
 };
 
@@ -4614,7 +4628,8 @@ net_length(const struct net_address *a)
 }
 
 /* Waits for one of the events of poll. 1: ready, 0: the time is over, -1: asked to stop,
- * or the wait failed. until is in ticks; -1 waits for ever. */
+ * or the wait failed. until is in ticks; -1 waits for ever. A moment that has passed
+ * already gets one look, without a wait: so callers ask what is there right now. */
 static int
 net_wait(struct pollfd *fds, nfds_t n, int64_t until)
 {
@@ -4622,6 +4637,8 @@ net_wait(struct pollfd *fds, nfds_t n, int64_t until)
         int64_t left = until < 0 ? NET_SLICE : until - os_ticks();
         int ready;
 
+        /* Here, and not only when poll is interrupted: a signal that comes between this
+         * look and the poll does not end the poll. The slice does. */
         if (os_stop) {
             errno = EINTR;
             return -1;
@@ -4632,11 +4649,15 @@ net_wait(struct pollfd *fds, nfds_t n, int64_t until)
             return 1;
         if (ready < 0 && errno != EINTR)
             return -1;
+        /* left was measured before the poll: 0 or less says that this was the last look.
+         * A signal that is no stop goes round once more. */
         if (ready == 0 && until >= 0 && left <= 0)
             return 0;
     }
 }
 
+/* The same for one descriptor. True when an event came, which may be that it broke; else
+ * errno says why not: ETIMEDOUT, EINTR for a stop, or what poll said. */
 static bool
 net_wait_one(int fd, short events, int64_t until)
 {
@@ -4648,6 +4669,8 @@ net_wait_one(int fd, short events, int64_t until)
     return ready == 1;
 }
 
+/* Appends an address, with this port. False when the list is full, or the family is none
+ * that we connect to. The family is set first, because it decides how much is copied. */
 static bool
 net_add(struct net_addresses *list, const struct sockaddr *a, unsigned port)
 {
@@ -4665,6 +4688,8 @@ net_add(struct net_addresses *list, const struct sockaddr *a, unsigned port)
     return true;
 }
 
+/* Is the host an address, written out? Then it is appended and needs no lookup. Others
+ * ask this of a list that they throw away. */
 static bool
 net_literal(const char *host, unsigned port, struct net_addresses *list)
 {
@@ -4678,8 +4703,9 @@ net_literal(const char *host, unsigned port, struct net_addresses *list)
     return false;
 }
 
-/* The resolver of the C library cannot be given a deadline, so a child runs it and its
- * answer comes through a pipe, in one piece because it is smaller than PIPE_BUF. */
+/* The resolver of the C library cannot be given a deadline, and does not return when a
+ * signal asks it to. So a child runs it, which can be killed, and its answer comes
+ * through a pipe, in one piece because it is smaller than PIPE_BUF. */
 static void
 net_lookup_child(const char *host, unsigned port, int to)
 {
@@ -4689,10 +4715,13 @@ net_lookup_child(const char *host, unsigned port, int to)
     list.error = getaddrinfo(host, NULL, &want, &found);
     for (struct addrinfo *a = found; a && !list.error; a = a->ai_next)
         (void)net_add(&list, a->ai_addr, port);
+    /* Nobody is left to be told if this fails: the parent reads too little, and knows. */
     (void)os_write(to, &list, sizeof list);
     _exit(S3UP_OK); /* without the exit handlers of the process that we are a copy of */
 }
 
+/* The addresses of a host, at least one, each with the port. 0, or -1 and the reason. No
+ * child is left behind, whatever happens. */
 static int
 net_lookup(const char *host, unsigned port, int64_t until, struct net_addresses *list,
            struct fail *f)
@@ -4708,6 +4737,8 @@ net_lookup(const char *host, unsigned port, int64_t until, struct net_addresses 
     child = fork();
     if (child == 0)
         net_lookup_child(host, port, pipes[1]);
+    /* With this end closed, the death of the child is the end of the pipe, not a
+     * silence. */
     (void)close(pipes[1]);
     if (child < 0)
         (void)fail_sys(f, "look up", host);
@@ -4741,6 +4772,8 @@ net_interleave(struct net_addresses *list)
     for (int32_t n = 0; n < in.n; n++) {
         int32_t pick = -1;
 
+        /* Backwards, so that what stays picked is the first of the family whose turn it
+         * is; or the first of all, when that family has no more. */
         for (int32_t i = in.n - 1; i >= 0; i--)
             if (!used[i] && (pick < 0 || in.at[i].at.any.sa_family == turn ||
                              in.at[pick].at.any.sa_family != turn))
@@ -4751,7 +4784,8 @@ net_interleave(struct net_addresses *list)
     }
 }
 
-/* A socket that is on its way to the address, or -1. */
+/* A socket that is on its way to the address; or -1 and errno, as when this machine has
+ * no route for the family at all. */
 static int
 net_start(const struct net_address *a)
 {
@@ -4775,7 +4809,9 @@ net_outcome(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 ? error : errno;
 }
 
-/* Small pieces leave at once, and a silent wait for a reply notices a dead peer. */
+/* Small pieces leave at once. A silent wait for a reply notices a peer that has gone
+ * without a word, as after a power cut: it is probed after half a minute of silence, and
+ * given up two minutes later. */
 static void
 net_tune(int fd)
 {
@@ -4795,13 +4831,13 @@ net_tune(int fd)
 /* All attempts of one connect, open at the same time. */
 struct net_race {
     struct pollfd fds[NET_ADDRESSES];
-    nfds_t n;
+    nfds_t n;        /* attempts under way: the first n of fds */
     int32_t next;    /* the address to try next */
     int64_t next_at; /* and when, in ticks: at once when an attempt failed */
     int error;       /* why the last one failed */
 };
 
-/* Drops attempt i, which lost or failed. */
+/* Drops attempt i, which lost or failed. The last one takes its place. */
 static void
 net_drop(struct net_race *r, nfds_t i)
 {
@@ -4809,7 +4845,8 @@ net_drop(struct net_race *r, nfds_t i)
     r->fds[i] = r->fds[--r->n];
 }
 
-/* The first attempt that is through, or -1. Those that failed are dropped. */
+/* The first attempt that is through, or -1. It is taken out of the race, so that the end
+ * of the race does not close it. Those that failed are dropped. */
 static int
 net_winner(struct net_race *r)
 {
@@ -4825,6 +4862,8 @@ net_winner(struct net_race *r)
             r->fds[i] = r->fds[--r->n];
             return fd;
         }
+        /* i stays: another attempt stands there now. What was refused is not waited for:
+         * the next address is due at once. */
         net_drop(r, i);
         r->error = error;
         r->next_at = 0;
@@ -4832,8 +4871,9 @@ net_winner(struct net_race *r)
     return -1;
 }
 
-/* Tries all addresses, one more every quarter of a second while none has answered. A
- * connected socket, or -1 with errno. */
+/* Tries all addresses, one more after each NET_STAGGER while none has answered. The first
+ * that is through wins, and the others are closed. A connected socket, or -1 with errno:
+ * of the attempt that was the last to fail, ETIMEDOUT, or EINTR for a stop. */
 static int
 net_connect(const struct net_addresses *list, int64_t until)
 {
@@ -4843,6 +4883,8 @@ net_connect(const struct net_addresses *list, int64_t until)
     while (fd < 0 && (r.n || r.next < list->n)) {
         int64_t now = os_ticks(), wake;
 
+        /* With nothing under way there is nothing to wait for: the next one starts
+         * now. */
         if (r.next < list->n && (now >= r.next_at || !r.n)) {
             int started = net_start(&list->at[r.next++]);
 
@@ -4858,6 +4900,8 @@ net_connect(const struct net_addresses *list, int64_t until)
             r.error = errno;
             break;
         }
+        /* A look at the attempts comes before a look at the clock: one that came through
+         * in the last moment counts. */
         fd = net_winner(&r);
         if (fd < 0 && os_ticks() >= until) {
             r.error = ETIMEDOUT;
@@ -4872,7 +4916,7 @@ net_connect(const struct net_addresses *list, int64_t until)
     return fd;
 }
 
-/* Looks up and connects; the socket, or -1. */
+/* Looks up and connects; a socket that the caller closes, or -1. */
 static int
 net_open(const char *host, unsigned port, int64_t until, struct fail *f)
 {
@@ -4890,9 +4934,13 @@ net_open(const char *host, unsigned port, int64_t until, struct fail *f)
     return fd;
 }
 
-/* What send and recv may say besides a number of bytes. */
+/* What send and recv may say besides a number of bytes. END: the other side will send
+ * nothing more. DEAD: the connection is broken, for good. LATER: nothing can be moved at
+ * this moment; net_wait tells when to ask again. */
 enum { NET_END = 0, NET_DEAD = -1, NET_LATER = -2 };
 
+/* Gives the kernel what it takes at once. A peer that went away is an answer here, not a
+ * signal, also in a program that has SIGPIPE kill it. */
 static ssize_t
 net_send(int fd, const void *p, size_t n)
 {
@@ -4929,7 +4977,8 @@ net_acknowledge(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
 }
 
-/* Bytes that were given to the kernel and not yet acknowledged by the other side. */
+/* Bytes that were given to the kernel and not yet acknowledged by the other side. 0 where
+ * the kernel does not tell: then what it has buffered counts as moved. */
 static uint64_t
 net_unsent(int fd)
 {
@@ -4948,7 +4997,9 @@ struct net_watch {
     uint64_t least; /* bytes */
 };
 
-/* After a wait of so many milliseconds. */
+/* To be told after each wait how many milliseconds it took, and how many bytes have moved
+ * in all. True when too little has moved for too long. A stretch ends as soon as enough
+ * has moved, so that a slow but steady link never adds up to a stall. */
 static bool
 net_stalled(struct net_watch *w, uint64_t moved, int64_t waited)
 {
@@ -4964,32 +5015,50 @@ net_stalled(struct net_watch *w, uint64_t moved, int64_t waited)
  *
  * In: a connected socket, the name of the host, trusted roots. Out: a struct wire that
  * sends and receives bytes, plain or through BearSSL; the rooms above see no difference.
- * TLS 1.2 with forward secrecy and authenticated encryption only; RSA keys of 2048 bits
- * and more; no renegotiation. There is no way to switch verification off: a private
- * authority is a file. The random numbers of BearSSL are always mixed with the kernel's.
+ * TLS 1.2 with forward secrecy and authenticated encryption only; RSA keys of
+ * TLS_RSA_LEAST bits and more; no renegotiation. There is no way to switch verification
+ * off: a private authority is a file. The random numbers of BearSSL are always mixed with
+ * the kernel's.
  *
  * Roots are found lazily. A bundle of 150 is read into one block of DER with an index of
  * subject names; only the one or two that a chain asks for are decoded. BearSSL verifies
  * chains with br_x509_minimal; tls_x509 stands in front of it, hands over each
  * certificate as it came, puts the root before it that it names as its issuer, and does
  * what minimal does not: match IP addresses, and tell "expired" from "not yet valid".
+ *
+ * A wire begins with a socket. tls_start makes it a TLS connection, or fails; it never
+ * goes on in plain. wire_send, wire_recv and wire_wait then work until one of them says
+ * END or DEAD, and wire_close ends it and frees what it holds. An end of TLS that the
+ * peer did not announce sets `cut`: somebody on the way may have ended it, to make us
+ * believe that a body is shorter than it is.
+ *
+ * What can be decided only by a person (an unknown issuer, another host's certificate, no
+ * cipher in common) is S3UP_DENIED; what may be a broken connection or a wrong clock is
+ * S3UP_LATER. To add a place where bundles lie, add it in tls_load_roots; a root that is
+ * always there, to tls_builtin; a cipher, in tls_profile; words for an error, in
+ * tls_explain.
  */
+
+/* ---- trusted roots ---- */
 
 /* One trusted root: its name, and its certificate or (built in) its bare key. */
 struct tls_root {
     uint32_t name_at, name_n; /* the subject, as DER, in tls_roots.der */
-    uint32_t at, n;           /* the certificate or key */
+    uint32_t at, n;           /* the certificate or key, in the same place */
     uint32_t is_key;          /* 1: an RSA modulus or an EC point */
 };
 
+/* All trusted roots of a store. Filled once, before its first https connection; then only
+ * read. tls_free_roots frees what it holds. */
 struct tls_roots {
     struct buf der;   /* names and certificates */
     struct buf index; /* struct tls_root, one behind the other */
-    const char *from; /* where they came from, for messages */
+    const char *from; /* where they came from, for messages; not ours to free */
 };
 
 /* Takes one element with this tag off the front of s (any tag if 0). Lengths above three
- * bytes are of no certificate and are refused, as is what reaches beyond s. */
+ * bytes are of no certificate and are refused, as is what reaches beyond s; s is left as
+ * it was then. The content may be empty. */
 static bool
 tls_der(struct span *s, unsigned tag, struct span *content)
 {
@@ -5000,6 +5069,8 @@ tls_der(struct span *s, unsigned tag, struct span *content)
         return false;
     n = u[1];
     if (n & 0x80) {
+        /* So many bytes of length follow. None would mean "until an end is marked", which
+         * DER does not have. */
         size_t bytes = n & 0x7f;
 
         if (bytes < 1 || bytes > 3 || s->n < 2 + bytes)
@@ -5007,6 +5078,7 @@ tls_der(struct span *s, unsigned tag, struct span *content)
         for (n = 0; head < 2 + bytes; head++)
             n = n << 8 | u[head];
     }
+    /* head is at most s->n here, so this cannot wrap. */
     if (n > s->n - head)
         return false;
     *content = span_at(s->p + head, n);
@@ -5021,7 +5093,9 @@ struct tls_names {
     int64_t from, until;         /* seconds since 1970 */
 };
 
-/* UTCTime (YYMMDDHHMMSSZ) or GeneralizedTime (YYYYMMDDHHMMSSZ). */
+/* UTCTime (YYMMDDHHMMSSZ, of the years 1950 to 2049) or GeneralizedTime
+ * (YYYYMMDDHHMMSSZ). Certificates may use no other spelling of these two (RFC 5280), so
+ * the length tells. */
 static bool
 tls_date(struct span *s, int64_t *t)
 {
@@ -5040,6 +5114,8 @@ tls_date(struct span *s, int64_t *t)
     return date_time(v, t);
 }
 
+/* Takes a sequence off the front of s, as it is written, with its tag and length: names
+ * are the same when their bytes are. */
 static bool
 tls_take_whole(struct span *s, struct span *whole)
 {
@@ -5052,6 +5128,10 @@ tls_take_whole(struct span *s, struct span *whole)
     return true;
 }
 
+/* Walks through a certificate in the fixed order of its fields. False when that is not
+ * its order; nothing else is checked here, the signature least of all, since BearSSL does
+ * that. What it finds points into der. It must be safe on any bytes: a server we do not
+ * trust yet sent them. */
 static bool
 tls_read_names(struct span der, struct tls_names *names)
 {
@@ -5067,6 +5147,7 @@ tls_read_names(struct span der, struct tls_names *names)
         !tls_take_whole(&tbs, &names->issuer) || !tls_der(&tbs, 0x30, &validity) ||
         !tls_take_whole(&tbs, &names->subject) || !tls_der(&tbs, 0x30, &skip)) /* key */
         return false;
+    /* What is left is optional: two old kinds of identifiers, and the extensions. */
     while (tbs.n) {
         bool is_list = span_starts(tbs, "\xa3");
 
@@ -5092,6 +5173,9 @@ tls_root_count(const struct tls_roots *roots)
     return roots->index.n / sizeof(struct tls_root);
 }
 
+/* Appends a root. Places, not pointers, are kept, because the block moves as it grows;
+ * they fit 32 bits, since TLS_BUNDLE bounds it. What did not fit shows in .bad of the
+ * buffers, which tls_load_roots looks at. */
 static void
 tls_add_root(struct tls_roots *roots, struct span name, struct span body, bool is_key)
 {
@@ -5105,7 +5189,8 @@ tls_add_root(struct tls_roots *roots, struct span name, struct span body, bool i
     buf_add(&roots->index, &root, sizeof root);
 }
 
-/* Base64 with line ends in it. False on anything else. */
+/* Base64 with line ends in it. False on anything else, also on header lines inside of the
+ * block: certificates have none. Twice the size leaves room for base64's third. */
 static bool
 tls_unpem(struct span s, struct buf *out)
 {
@@ -5132,6 +5217,9 @@ tls_add_pem(struct tls_roots *roots, struct span pem)
         struct buf der = buf_upto(TLS_CERT);
         struct span rest = pem;
 
+        /* rest is behind the mark, of eight bytes: the base64 ends before it. A block
+         * whose end is missing runs into the next one's begin, which is no base64: it is
+         * passed over. */
         if (xml_skip_to(&rest, 0, "-----END") &&
             tls_unpem(span_first(pem, pem.n - rest.n - 8), &der) &&
             tls_read_names(buf_span(&der), &names))
@@ -5246,7 +5334,9 @@ tls_free_roots(struct tls_roots *roots)
 }
 
 /* From the file that was asked for, else the first place where systems keep them, else
- * the built-in ones. A file that was asked for and has none is an error. */
+ * the built-in ones. A file that was asked for and has none is an error: whoever names an
+ * authority does not mean "or any other". A system's file that cannot be read, or has
+ * none, is like one that is not there. `asked` must live as long as the roots. */
 static int
 tls_load_roots(struct tls_roots *roots, const char *asked, struct fail *f)
 {
@@ -5286,23 +5376,33 @@ tls_load_roots(struct tls_roots *roots, const char *asked, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
+/* ---- chains of certificates ----
+ *
+ * BearSSL takes a chain in pieces, the server's own certificate first, each signed by the
+ * next. It wants all trusted roots at hand before it begins; we have too many for that,
+ * and each chain needs one. So each certificate is held back until it is whole, its
+ * issuer's root, if we have it, is decoded into a slot, and only then does
+ * br_x509_minimal see the certificate. Whether the root has signed it is minimal's
+ * verdict alone: a root that is offered in vain does no harm.
+ */
+
 /* Stands in front of br_x509_minimal. BearSSL gets a pointer to the first field and calls
  * us through it, so that field must stay the first. */
 struct tls_x509 {
     const br_x509_class *vtable;
-    br_x509_minimal_context inner;
-    const struct tls_roots *roots;
+    br_x509_minimal_context inner; /* does the verification */
+    const struct tls_roots *roots; /* of the store; it outlives the connection */
     br_x509_trust_anchor anchors[TLS_ANCHORS]; /* what inner may trust; filled as asked */
-    unsigned char keys[TLS_ANCHORS][TLS_KEY];
+    unsigned char keys[TLS_ANCHORS][TLS_KEY];  /* what the anchors' keys point into */
     unsigned char ip[16]; /* the address that the certificate must name */
     size_t ip_n;          /* 0: a name is checked, by inner */
-    bool ip_named;
-    int64_t now;
-    bool early, late; /* a certificate of the chain is not valid yet, not any more */
-    int64_t edge;     /* the date that makes it so */
-    bool too_long;
-    unsigned count; /* certificates seen */
-    size_t n;
+    bool ip_named;        /* and it does */
+    int64_t now;          /* the time that certificates are held against: see tls_init */
+    bool early, late;     /* a certificate of the chain is not valid yet, not any more */
+    int64_t edge;         /* the date that makes it so */
+    bool too_long;        /* a certificate has more than TLS_CERT bytes */
+    unsigned count;       /* certificates seen; the server's own is the first */
+    size_t n;             /* bytes of the one that is coming, in certificate */
     unsigned char certificate[TLS_CERT];
 };
 
@@ -5317,6 +5417,7 @@ tls_use_root(struct tls_x509 *x, const struct tls_root *root, unsigned slot)
     const br_x509_pkey *pkey;
     br_x509_pkey bare = {.key_type = BR_KEYTYPE_RSA};
 
+    /* A built-in key: a point of P-256 has 65 bytes, one of P-384 has 97. */
     if (root->is_key && body[0] == 4) { /* an uncompressed point */
         bare.key_type = BR_KEYTYPE_EC;
         bare.key.ec.curve = root->n == 65 ? BR_EC_secp256r1 : BR_EC_secp384r1;
@@ -5336,8 +5437,11 @@ tls_use_root(struct tls_x509 *x, const struct tls_root *root, unsigned slot)
         if (!pkey)
             return false;
     }
+    /* A certificate that is no authority's stands for itself alone: a server that shows
+     * its name and key is believed. So a self-signed one can be given with --ca-file. */
     *a = (br_x509_trust_anchor){.dn = {der + root->name_at, root->name_n}, .pkey = *pkey};
     a->flags = root->is_key || br_x509_decoder_isCA(&decoder) ? BR_X509_TA_CA : 0;
+    /* The key is copied: what the decoder holds of it ends with this function. */
     if (pkey->key_type == BR_KEYTYPE_EC) {
         if (pkey->key.ec.qlen > TLS_KEY)
             return false;
@@ -5354,7 +5458,9 @@ tls_use_root(struct tls_x509 *x, const struct tls_root *root, unsigned slot)
     return true;
 }
 
-/* Lets inner trust the roots of this name, and no others. */
+/* Lets inner trust the roots of this name, and no others. Several may share a name, as
+ * when an authority renews its key; a slot that stays empty has an empty name, and
+ * nothing is issued by that. */
 static void
 tls_find_roots(struct tls_x509 *x, struct span issuer)
 {
@@ -5370,13 +5476,16 @@ tls_find_roots(struct tls_x509 *x, struct span issuer)
     }
 }
 
-/* Does the extension list name our IP address among the subject's alternative names? */
+/* Does the extension list name our IP address among the subject's alternative names? As
+ * its bytes, all 4 or 16 of them; an address that is written out as a name counts for
+ * nothing. */
 static bool
 tls_names_ip(const struct tls_x509 *x, struct span list)
 {
     struct span one, id, names, address, skip;
 
     while (tls_der(&list, 0x30, &one)) {
+        /* The object identifier 2.5.29.17 is subjectAltName. */
         if (!tls_der(&one, 0x06, &id) || !span_is(id, "\x55\x1d\x11"))
             continue;
         if (span_starts(one, "\x01") && !tls_der(&one, 0x01, &skip)) /* critical */
@@ -5384,6 +5493,7 @@ tls_names_ip(const struct tls_x509 *x, struct span list)
         if (!tls_der(&one, 0x04, &skip) || !tls_der(&skip, 0x30, &names))
             continue;
         while (names.n) {
+            /* The tag [7] is iPAddress. */
             bool is_ip = span_starts(names, "\x87");
 
             if (!tls_der(&names, 0, &address))
@@ -5395,7 +5505,9 @@ tls_names_ip(const struct tls_x509 *x, struct span list)
     return false;
 }
 
-/* The six methods of br_x509_class, in the order in which they are called. */
+/* The six methods of br_x509_class, in the order in which they are called: a chain is
+ * begun; each of its certificates is begun, comes in pieces, and ends; the chain ends,
+ * which gives the verdict; then the key is asked for. */
 static struct tls_x509 *
 tls_x509_of(const br_x509_class **at)
 {
@@ -5409,6 +5521,8 @@ tls_start_chain(const br_x509_class **at, const char *name)
 
     x->count = 0;
     x->ip_named = x->early = x->late = x->too_long = false;
+    /* Without a name inner leaves the names alone: it would look for the digits of an IP
+     * address among the names of hosts. */
     x->inner.vtable->start_chain(&x->inner.vtable, x->ip_n ? NULL : name);
 }
 
@@ -5418,10 +5532,13 @@ tls_start_certificate(const br_x509_class **at, uint32_t length)
     struct tls_x509 *x = tls_x509_of(at);
 
     x->n = 0;
+    /* Noted, and told at the end of the chain: no method before that can refuse. */
     x->too_long |= length > sizeof x->certificate;
     x->inner.vtable->start_cert(&x->inner.vtable, length);
 }
 
+/* Inner gets nothing yet: the root must be in its place before the first byte, and which
+ * root that is, the whole certificate tells. */
 static void
 tls_append(const br_x509_class **at, const unsigned char *p, size_t n)
 {
@@ -5441,10 +5558,13 @@ tls_end_certificate(const br_x509_class **at)
     struct tls_x509 *x = tls_x509_of(at);
     struct tls_names names;
 
+    /* One that we cannot read brings no root of its own; inner is the judge of it all the
+     * same. */
     if (!x->too_long && tls_read_names(span_at(x->certificate, x->n), &names)) {
         tls_find_roots(x, names.issuer);
         if (x->count == 0 && x->ip_n)
             x->ip_named = tls_names_ip(x, names.extensions);
+        /* The first date that is wrong is the one that is told. */
         if (!x->early && !x->late) {
             x->early = x->now < names.from;
             x->late = x->now > names.until;
@@ -5457,6 +5577,8 @@ tls_end_certificate(const br_x509_class **at)
     x->inner.vtable->end_cert(&x->inner.vtable);
 }
 
+/* 0 when the chain is good, else BearSSL's error. What inner does not know of can only
+ * turn a good verdict into a bad one, never the other way round. */
 static unsigned
 tls_end_chain(const br_x509_class **at)
 {
@@ -5484,17 +5606,21 @@ static const br_x509_class tls_x509_class = {sizeof(struct tls_x509),
                                              tls_end_chain,
                                              tls_get_key};
 
-/* What a connection needs; about 70 KiB, allocated once for each. */
+/* ---- a connection, plain or TLS ---- */
+
+/* What a connection needs; about 70 KiB, allocated once for each. There is a buffer for
+ * each direction, so that a store can be heard while its request is still being sent. */
 struct tls {
     br_ssl_client_context client;
     struct tls_x509 x;
     unsigned char in[BR_SSL_BUFSIZE_INPUT];
-    unsigned char out[BR_SSL_BUFSIZE_OUTPUT + 2 * TLS_ALIGN];
+    unsigned char out[BR_SSL_BUFSIZE_OUTPUT + 2 * TLS_ALIGN]; /* aligned by tls_start */
 };
 
 /* TLS 1.2, ECDHE, AES-GCM and ChaCha20-Poly1305: the strongest that BearSSL has, and
- * nothing that needs an excuse. Without AES instructions ChaCha20 is three times
- * faster. */
+ * nothing that needs an excuse. What is not set here is not there: no CBC, no key
+ * exchange by RSA, no signature with SHA-1. Without AES instructions ChaCha20 is three
+ * times faster. */
 static void
 tls_profile(struct tls *t)
 {
@@ -5549,9 +5675,10 @@ struct wire {
     bool cut;          /* the peer ended a TLS connection without saying so */
 };
 
-/* What two connections to one host can share, so that the second costs an eighth. */
+/* What two connections to one host can share, so that the second costs an eighth. It is a
+ * secret, and of one host only: whoever turns to another forgets it. */
 struct tls_session {
-    bool known;
+    bool known; /* the server has given it a name, so it may be asked for */
     br_ssl_session_parameters parameters;
 };
 
@@ -5599,11 +5726,15 @@ wire_send(struct wire *w, const void *data, size_t n)
             memcpy(to, p + taken, room);
             br_ssl_engine_sendapp_ack(e, room);
             taken += room;
+            /* A record leaves when it is full, or when there is no more to fill it
+             * with. */
             if (taken == n)
                 br_ssl_engine_flush(e, 0);
         } else if (!(br_ssl_engine_current_state(e) & BR_SSL_SENDREC)) {
             return NET_DEAD; /* closed: it will never take any */
         }
+        /* What the socket does not take now stays in the engine, and counts as taken: it
+         * leaves with the next call, or in wire_wait. */
         rc = wire_flush(w);
     }
     if (rc == NET_DEAD)
@@ -5611,7 +5742,8 @@ wire_send(struct wire *w, const void *data, size_t n)
     return taken ? (ssize_t)taken : NET_LATER;
 }
 
-/* Feeds the engine from the socket: bytes, NET_END, NET_LATER or NET_DEAD. */
+/* Feeds the engine from the socket: bytes, NET_END, NET_LATER or NET_DEAD. Also NET_LATER
+ * while the engine wants nothing, because what it has must be read first. */
 static ssize_t
 wire_feed(struct wire *w)
 {
@@ -5626,7 +5758,8 @@ wire_feed(struct wire *w)
     return did;
 }
 
-/* Bytes, NET_END, NET_LATER or NET_DEAD. */
+/* Bytes, NET_END, NET_LATER or NET_DEAD. NET_END without `cut` is the peer's own word
+ * that it is done. */
 static ssize_t
 wire_recv(struct wire *w, void *data, size_t room)
 {
@@ -5653,12 +5786,15 @@ wire_recv(struct wire *w, void *data, size_t room)
         (void)wire_flush(w); /* what was said before nothing could be sent is heard */
         did = wire_feed(w);
     }
+    /* The socket has ended, and no goodbye came before that. */
     w->cut |= did == NET_END;
     return did;
 }
 
 /* Waits until it can be read, or also written: bit POLLIN and POLLOUT of what is so; 0
- * when the time is over, -1 when asked to stop. Records that wait to be sent are sent. */
+ * when the time is over, -1 when asked to stop. Records that wait to be sent are sent.
+ * What is decrypted already is ready at once: the socket may never become readable for
+ * it. */
 static int
 wire_wait(struct wire *w, short events, int64_t until)
 {
@@ -5678,7 +5814,8 @@ wire_wait(struct wire *w, short events, int64_t until)
     return one.revents & (POLLERR | POLLHUP) ? one.revents | POLLIN : one.revents;
 }
 
-/* Bytes that moved for the other side too; what sits in the kernel has not. */
+/* Bytes that moved for the other side too; what sits in the kernel has not. For
+ * net_stalled, and so only differences mean something. */
 static uint64_t
 wire_moved(const struct wire *w)
 {
@@ -5686,7 +5823,8 @@ wire_moved(const struct wire *w)
 }
 
 /* Says goodbye if that is possible without waiting: a server keeps a session for later
- * only when the connection was ended properly. */
+ * only when the connection was ended properly. Frees the engine, wipes its keys, closes
+ * the socket; the wire can be used for another. */
 static void
 wire_close(struct wire *w)
 {
@@ -5707,7 +5845,10 @@ wire_close(struct wire *w)
     *w = (struct wire){.fd = -1};
 }
 
-/* Says in a person's words why the handshake failed. */
+/* ---- the handshake ---- */
+
+/* Says in a person's words why the handshake failed. Always -1. What will be the same the
+ * next time is S3UP_DENIED, and is not tried again. */
 static int
 tls_explain(const struct tls *t, const char *host, struct fail *f)
 {
@@ -5718,6 +5859,8 @@ tls_explain(const struct tls *t, const char *host, struct fail *f)
     date_stamp(t->x.now, now);
     switch (error) {
     case BR_ERR_X509_EXPIRED:
+        /* The time was moved up to our release (see tls_init), so the clock is wrong for
+         * sure. A box that has no battery sets it later: another run may succeed. */
         if (t->x.early && t->x.now <= S3UP_RELEASED)
             return fail_set(
                 f, S3UP_LATER,
@@ -5765,6 +5908,8 @@ tls_explain(const struct tls *t, const char *host, struct fail *f)
                         "the certificate of %s is not acceptable (BearSSL "
                         "error %d)",
                         host, error);
+    /* BearSSL adds the number of an alert to a multiple of 256, which says who sent
+     * it. */
     if (error >= BR_ERR_RECV_FATAL_ALERT)
         return fail_set(f, S3UP_DENIED, "%s refused the TLS connection (alert %d)", host,
                         error & 255);
@@ -5778,9 +5923,11 @@ tls_explain(const struct tls *t, const char *host, struct fail *f)
 struct tls_peer {
     const char *host; /* name, or address without brackets */
     const struct tls_roots *roots;
-    struct tls_session *session; /* kept between connections; may be NULL */
+    struct tls_session *session; /* read and written; may be NULL */
 };
 
+/* Sets up an engine for this peer. An address is matched by us, a name by BearSSL; and
+ * the time is settled, once for the whole handshake. */
 static void
 tls_init(struct tls *t, const struct tls_peer *peer)
 {
@@ -5794,12 +5941,15 @@ tls_init(struct tls *t, const struct tls_peer *peer)
         t->x.ip_n = 16;
     /* A box without a clock wakes up in 1970: it is at least as late as this source. */
     t->x.now = now > S3UP_RELEASED ? now : S3UP_RELEASED;
+    /* BearSSL counts days from the year 0 on; 1970 began so many days after it. */
     days = t->x.now / 86400;
     br_x509_minimal_set_time(&t->x.inner, (uint32_t)(days + 719528),
                              (uint32_t)(t->x.now - days * 86400));
 }
 
-/* Shakes hands over w->fd; when this returns 0 the peer is verified. */
+/* Shakes hands over w->fd; when this returns 0 the peer is verified, and everything that
+ * is sent is encrypted for it alone. After -1 the wire must be closed: it may hold the
+ * engine already, which wire_close frees. */
 static int
 tls_start(struct wire *w, const struct tls_peer *peer, int64_t until, struct fail *f)
 {
@@ -5815,8 +5965,9 @@ tls_start(struct wire *w, const struct tls_peer *peer, int64_t until, struct fai
     tls_init(t, peer);
     w->tls = t;
     e = &t->client.eng;
-    /* A record's payload begins 13 bytes into the buffer; copies to it are ten times
-     * slower on some CPUs when that place is not aligned. */
+    /* With AES-GCM a record's payload begins 13 bytes into the buffer, behind its header
+     * and nonce; copies to it are ten times slower on some CPUs when that place is not
+     * aligned. */
     out = t->out + TLS_ALIGN - ((uintptr_t)t->out + 13) % TLS_ALIGN;
     br_ssl_engine_set_buffers_bidi(e, t->in, sizeof t->in, out, BR_SSL_BUFSIZE_OUTPUT);
     br_ssl_engine_inject_entropy(e, seed, sizeof seed);
@@ -5839,10 +5990,13 @@ tls_start(struct wire *w, const struct tls_peer *peer, int64_t until, struct fai
         if (did == NET_END || did == NET_DEAD)
             return fail_set(f, S3UP_LATER, "%s ended the connection in the TLS handshake",
                             peer->host);
+        /* Each turn moves bytes, ends, or waits here; wire_wait also sends what could not
+         * leave above. */
         if (did == NET_LATER && wire_wait(w, POLLIN, until) <= 0)
             return fail_set(f, os_stop ? S3UP_INTERRUPTED : S3UP_LATER,
                             "%s did not finish the TLS handshake in time", peer->host);
     }
+    /* A server that keeps no sessions gives no id; offering it one would only cost. */
     if (peer->session) {
         br_ssl_engine_get_session_parameters(e, &peer->session->parameters);
         peer->session->known = peer->session->parameters.session_id_len > 0;
@@ -5855,15 +6009,27 @@ tls_start(struct wire *w, const struct tls_peer *peer, int64_t until, struct fai
  * In: names and values from the rooms above, and bytes from the wire. Out: a struct
  * request, plain data that the signature and the wire both read, so that what is signed
  * is what is sent; and a reply, its head taken apart, its body byte by byte. One parser
- * reads the heads of replies and of requests. Refuses whatever could be read in two ways,
- * and everything without a bound. What goes out is refused too when a CR, LF or NUL could
- * make a field break out of its line.
+ * reads the heads of replies and of requests: what we write can be read back by it.
+ * Refuses whatever could be read in two ways, and everything without a bound. What goes
+ * out is refused too when a CR, LF or NUL could make a field break out of its line.
  *
  * A connection goes through start (the head is written), send (the body, in pieces),
  * reply (the head of the answer) and read (its body) to finish; then it is idle, or
  * closed. The store may answer at any time: send then says so, and the caller goes on to
  * reply. No redirect is ever followed here, because a redirect cannot be trusted with a
  * signature.
+ *
+ * What the world does to it, and who notices: a peer that is silent, or dribbles, stalls
+ * (http_wait); one that closes an idle connection is found out before it is used again
+ * (http_alive), or, when its goodbye crosses our request, by s3_attempt, to which
+ * `reused` and `heard` say that nothing is lost; one that ends in the middle of a body
+ * has cut it (http_read); one that says 200 before it has the whole body is not believed
+ * (http_reply). After any failure the connection is closed, by the caller or by
+ * http_finish: where the next reply begins in it, nobody could tell.
+ *
+ * Failures of the wire are S3UP_LATER, and are tried again by the room of the store. A
+ * field that must not be shown with -v belongs into http_is_secret; one that decides how
+ * long a body is, into http_framing.
  */
 
 /* A header field, or a parameter of the query. */
@@ -5872,24 +6038,27 @@ struct field {
     struct span value; /* a header's as it is sent, a parameter's percent-encoded */
 };
 
+/* A list of them, in the order in which they were added; http_sort finds another. */
 struct fields {
     struct field at[REQ_FIELDS];
     unsigned n;
     unsigned own; /* how many the caller put there; the signature's follow */
 };
 
+/* Its spans point into its own text: it must not be copied or moved. */
 struct request {
-    const char *method;
-    struct span path; /* percent-encoded, as it is sent */
+    const char *method; /* not ours; a literal, in practice */
+    struct span path;   /* percent-encoded, as it is sent */
     struct fields head, query;
-    bool is_signed;
-    bool bad;    /* it did not fit, or a field was malformed */
-    size_t used; /* bytes of text */
-    size_t own;  /* of these, what the caller put there */
+    bool is_signed; /* `own`, here and in the fields, is set: see http_unsign */
+    bool bad;       /* it did not fit, or a field was malformed: it must not be sent */
+    size_t used;    /* bytes of text */
+    size_t own;     /* of these, what the caller put there */
     char text[REQ_TEXT];
 };
 
-/* Copies s into the request; fields live as long as it does. */
+/* Copies s into the request; fields live as long as it does. Bytes that would end a line
+ * are refused, and not mended: what is sent would not be what was asked for. */
 static struct span
 http_keep(struct request *r, struct span s)
 {
@@ -5907,6 +6076,8 @@ http_keep(struct request *r, struct span s)
     return span_at(at, s.n);
 }
 
+/* Appends a name and a value, both copied. A request that is bad takes no more, so that
+ * one look at the end is enough. */
 static void
 http_add(struct request *r, struct fields *to, struct span name, struct span value)
 {
@@ -5940,7 +6111,8 @@ http_query(struct request *r, const char *name, struct span value)
     buf_free(&v);
 }
 
-/* path is percent-encoded already; host is as it stands in the Host header. */
+/* Empties the request and begins it anew. path is percent-encoded already; host is as it
+ * stands in the Host header. */
 static void
 http_begin(struct request *r, const char *method, struct span host, struct span path)
 {
@@ -5968,8 +6140,9 @@ http_unsign(struct request *r)
     r->is_signed = true;
 }
 
-/* The numbers of the fields in the order of their names, of their values where those
- * are equal and by_value is asked, and else as they came. */
+/* The numbers of the fields in the order of their names, of their values where those are
+ * equal and by_value is asked, and else as they came. REQ_FIELDS numbers fit a byte, and
+ * are few enough to be inserted one by one. */
 static void
 http_sort(const struct fields *f, bool by_value, unsigned char numbers[REQ_FIELDS])
 {
@@ -6020,6 +6193,7 @@ struct head {
     struct field at[HEAD_FIELDS]; /* names in their writer's case */
 };
 
+/* The first field of this name, in whatever case; or NULL. */
 static const struct field *
 http_head_find(const struct head *h, const char *name)
 {
@@ -6038,10 +6212,13 @@ http_value(const struct head *h, const char *name)
     return f ? f->value : (struct span){NULL, 0};
 }
 
+/* A name as RFC 9110 has it: letters, digits and these marks, at least one. No blank, so
+ * that "Content-Length :" is no other field to us than to a proxy. */
 static bool
 http_is_token(struct span s)
 {
     for (size_t i = 0; i < s.n; i++)
+        /* strchr would find a NUL, too: at the end. */
         if (!url_unreserved(s.p[i]) && (!s.p[i] || !strchr("!#$%&'*+^`|", s.p[i])))
             return false;
     return s.n > 0;
@@ -6082,6 +6259,7 @@ http_first_line(struct head *h, struct span line)
 
     if (span_starts(line, "HTTP/")) {
         span_cut(&line, ' ', &version);
+        /* Behind the number stands a reason, or a blank, or nothing at all. */
         status = span_first(line, 3);
         if (!num_parse(status, 599, &number) || number < 100 ||
             (line.n > 3 && line.p[3] != ' '))
@@ -6099,7 +6277,10 @@ http_first_line(struct head *h, struct span line)
     return NULL;
 }
 
-/* Takes a whole head apart, of a reply or a request. NULL, or what is wrong with it. */
+/* Takes a whole head apart, of a reply or a request. NULL, or what is wrong with it.
+ * Lines may end in LF alone, as some gateways write them. A CR elsewhere is refused like
+ * any other control character, and so is a line that continues the one before it: others
+ * read both in another way, and would see other fields than we do. */
 static const char *
 http_parse(struct span text, struct head *h)
 {
@@ -6134,6 +6315,7 @@ http_parse(struct span text, struct head *h)
         if (why)
             return why;
     }
+    /* HTTP/1.0 closes unless it says otherwise; HTTP/1.1 stays unless it does. */
     h->close |= h->old && !h->keep;
     return first ? "an empty head" : NULL;
 }
@@ -6142,17 +6324,19 @@ http_parse(struct span text, struct head *h)
 
 /* A server, and the proxy on the way to it. */
 struct origin {
-    bool https;
+    bool https;     /* of the origin; a proxy is always spoken to in plain */
     char host[256]; /* name, or address without brackets */
     unsigned port;
-    char proxy[256]; /* empty: none */
+    char proxy[256]; /* its name or address, as above; empty: none */
     unsigned proxy_port;
     struct buf proxy_auth; /* what Proxy-Authorization says; a secret */
     const struct tls_roots *roots;
-    struct tls_session session;
-    int64_t limit; /* milliseconds that a connect, or a silence, may last */
+    struct tls_session session; /* of this host, for its next connection */
+    int64_t limit;              /* milliseconds that a connect, or a silence, may last */
 };
 
+/* A host's name, in lower case and with a NUL; false if there is no room for it. Case
+ * means nothing in such names, and so they can be compared. */
 static bool
 http_copy_name(char out[256], struct span s)
 {
@@ -6164,7 +6348,8 @@ http_copy_name(char out[256], struct span s)
     return true;
 }
 
-/* Do the first `bits` bits of two addresses agree? */
+/* Do the first `bits` bits of two addresses agree? The byte in which they end is looked
+ * at even if none of its bits counts, so there must be one. */
 static bool
 http_same_net(const unsigned char *a, const unsigned char *b, uint64_t bits)
 {
@@ -6226,8 +6411,10 @@ http_bypasses(struct span list, const char *host)
         while (word.n && word.p[word.n - 1] == '.')
             word.n--;
         n = word.n;
+        /* An item that is empty would be the end of every name. */
         if (!n || n > h.n || literal || !http_copy_name(name, word))
             continue;
+        /* At a dot only: what holds for example.com does not hold for badexample.com. */
         if (span_is_nocase(span_after(h, h.n - n), name) &&
             (n == h.n || h.p[h.n - n - 1] == '.'))
             return true;
@@ -6235,7 +6422,8 @@ http_bypasses(struct span list, const char *host)
     return false;
 }
 
-/* Takes [http://][user:password@]host[:port]; NULL, or what is wrong with it. */
+/* Takes [http://][user:password@]host[:port]; NULL, or what is wrong with it. The text is
+ * never repeated in a message, because of the password. */
 static const char *
 http_set_proxy(struct origin *o, struct span text)
 {
@@ -6248,6 +6436,7 @@ http_set_proxy(struct origin *o, struct span text)
         text = span_after(text, 7);
     else if (span_cut(&rest, ':', &scheme) && span_starts(rest, "//"))
         return "a proxy is spoken to in plain HTTP only: http://HOST:PORT";
+    /* The last @: a password may have one that nobody encoded. */
     at = text.n ? memrchr(text.p, '@', text.n) : NULL;
     if (at) {
         struct span who = span_first(text, (size_t)(at - text.p));
@@ -6273,7 +6462,9 @@ http_set_proxy(struct origin *o, struct span text)
     return why;
 }
 
-/* host:port as it stands in Host, with brackets and without a port that goes unsaid. */
+/* host:port as it stands in Host, with brackets and without a port that goes unsaid. It
+ * is signed, so it must be what a server makes of its own name: the usual port never
+ * stands in it. */
 static void
 http_put_host(const struct origin *o, bool always_port, struct buf *out)
 {
@@ -6288,8 +6479,19 @@ http_put_host(const struct origin *o, bool always_port, struct buf *out)
     }
 }
 
-/* ---- connections ---- */
+/* ---- connections ----
+ *
+ * A struct conn is made once, by http_init, and used for many connections, one after the
+ * other. http_connect opens one, http_close ends it and frees what it held; both may be
+ * called in any state. Bytes come through a window, `in`, in which the head and small
+ * bodies are found; larger pieces of a body go past it, straight to the caller.
+ *
+ * The spans of conn.head point into conn.text. They hold until the next http_start, or
+ * until the connection is closed.
+ */
 
+/* What ends the body of a reply: its head, its length, its last chunk, or the
+ * connection. */
 enum http_body { BODY_NONE, BODY_LENGTH, BODY_CHUNKS, BODY_CLOSE };
 
 /* A connection and the reply that is being read from it. */
@@ -6314,6 +6516,8 @@ struct conn {
     char in[HTTP_WINDOW];
 };
 
+/* No connection yet. The ceiling of out is that of a request, with what stands between
+ * its fields, and a first piece of the body that goes along. */
 static void
 http_init(struct conn *c)
 {
@@ -6322,6 +6526,8 @@ http_init(struct conn *c)
     c->text = buf_upto(HEAD_MAX);
 }
 
+/* Ends the connection, in whatever state it is. What was read of the last reply is gone
+ * with it. */
 static void
 http_close(struct conn *c)
 {
@@ -6334,6 +6540,8 @@ http_close(struct conn *c)
     c->answered = c->reused = c->broken = false;
 }
 
+/* From here on, at least so many bytes must move in each stretch of `limit` milliseconds
+ * that is spent waiting. */
 static void
 http_watch(struct conn *c, int64_t limit, uint64_t least)
 {
@@ -6466,6 +6674,8 @@ http_take_head(struct conn *c, struct fail *f)
             c->passed++;
             continue;
         }
+        /* All of the window is taken, for it is not known where the head ends; what turns
+         * out to be of the body is given back. */
         buf_add(&c->text, c->in + c->at, c->n - c->at);
         if (c->text.bad)
             break;
@@ -6475,6 +6685,7 @@ http_take_head(struct conn *c, struct fail *f)
         if (!end)
             continue;
         why = http_parse(span_first(buf_span(&c->text), end), &c->head);
+        /* 101 answers a question that we never ask, and would change the protocol. */
         if (why || !c->head.status || c->head.status == 101)
             return fail_set(f, S3UP_LATER, "the store's reply is not proper HTTP: %s",
                             why ? why : "an unexpected kind of message");
@@ -6492,7 +6703,9 @@ http_take_head(struct conn *c, struct fail *f)
 }
 
 /* Sends from memory; looks at what the store says meanwhile. 0: all taken, 1: stop, the
- * reply is there or the connection takes no more, -1: stalled or malformed. */
+ * reply is there or the connection takes no more, -1: stalled or malformed. A connection
+ * that takes no more is no failure yet: why the store closed it often stands in what it
+ * said before that, and the caller goes on to read it. */
 static int
 http_push(struct conn *c, struct span data, struct fail *f)
 {
@@ -6508,6 +6721,7 @@ http_push(struct conn *c, struct span data, struct fail *f)
         ready = http_wait(c, POLLIN | POLLOUT, f);
         if (ready < 0)
             return -1;
+        /* What is in the window already must not be overwritten: http_reply uses it. */
         if (!(ready & POLLIN) || c->at < c->n)
             continue;
         did = http_fill(c);
@@ -6531,8 +6745,10 @@ http_forget(struct conn *c)
     c->passed = 0;
 }
 
-/* Gives a request's head, and says how long its body will be (-1: it has none). Nothing
- * is sent yet: the head leaves together with the first of the body. */
+/* Gives a request's head, and says how long its body will be (-1: it has none, and no
+ * length is sent). Nothing is sent yet: the head leaves together with the first of the
+ * body. A proxy that is no tunnel gets the whole address, and the credentials that are
+ * its own. */
 static int
 http_start(struct conn *c, const struct origin *o, const struct request *r,
            int64_t length, struct fail *f)
@@ -6578,7 +6794,8 @@ http_start(struct conn *c, const struct origin *o, const struct request *r,
     return 0;
 }
 
-/* Sends a piece of the body. 0: taken, 1: stop and read the reply, -1: failed. */
+/* Sends a piece of the body; all pieces together must have the length that http_start was
+ * told. 0: taken, 1: stop and read the reply, -1: failed. */
 static int
 http_send(struct conn *c, const void *p, size_t n, struct fail *f)
 {
@@ -6588,6 +6805,8 @@ http_send(struct conn *c, const void *p, size_t n, struct fail *f)
 
     if (os_stop) /* a network that never makes us wait is no reason to go on */
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    /* A small piece goes along with the head, in one packet; a large one is not
+     * copied. */
     if (c->out.n && n <= HTTP_WINDOW) {
         buf_add(&c->out, p, n);
         left = 0;
@@ -6615,7 +6834,9 @@ http_send(struct conn *c, const void *p, size_t n, struct fail *f)
     return rc;
 }
 
-/* Waits for the reply's head. The silence before and in it may last `limit`. */
+/* Waits for the reply's head. The silence before and in it may last `limit`. 0: it is in
+ * c->head, and its body can be read; what the status says is for the caller to judge. -1:
+ * no reply has come, or none that is proper and can be true. */
 static int
 http_reply(struct conn *c, bool is_head, int64_t limit, struct fail *f)
 {
@@ -6634,6 +6855,8 @@ http_reply(struct conn *c, bool is_head, int64_t limit, struct fail *f)
         if (!c->answered && c->at == c->n && http_wait(c, POLLIN, f) < 0)
             return -1;
     }
+    /* A refusal in the middle of a body is an answer; a success is not, for nobody can
+     * have understood what was not sent. */
     if (c->head.status < 300 && (c->to_send > 0 || c->broken))
         return fail_set(f, S3UP_LATER, "the store said %u before it had the whole body",
                         c->head.status);
@@ -6657,6 +6880,7 @@ http_raw(struct conn *c, void *p, size_t n, struct fail *f)
         }
         if (os_stop)
             return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+        /* The window is empty: what comes need not pass through it. */
         did = wire_recv(&c->wire, p, n);
         if (did >= 0)
             return did;
@@ -6699,8 +6923,9 @@ http_line(struct conn *c, char line[HTTP_LINE], struct fail *f)
     }
 }
 
-/* 1a2b;extension: the length of the next chunk. The last, of 0 bytes, is followed by
- * fields, which are passed over, and an empty line. */
+/* 1a2b;extension: the length of the next chunk, in c->left. The last, of 0 bytes, is
+ * followed by fields, which are passed over, and an empty line. Fifteen digits are more
+ * than any chunk has and stay below 2^63. */
 static int
 http_next_chunk(struct conn *c, struct fail *f)
 {
@@ -6726,7 +6951,9 @@ http_next_chunk(struct conn *c, struct fail *f)
     return 0;
 }
 
-/* Bytes of the reply's body: at least one; 0 at its end, -1 when it failed or was cut. */
+/* Bytes of the reply's body: at least one; 0 at its end, -1 when it failed or was cut. A
+ * body that ends with a plain connection may have been cut without a trace: who knows how
+ * long it must be has to compare. */
 static ssize_t
 http_read(struct conn *c, void *p, size_t n, struct fail *f)
 {
@@ -6743,6 +6970,8 @@ http_read(struct conn *c, void *p, size_t n, struct fail *f)
     if (did < 0)
         return -1;
     if (did == 0) {
+        /* The end of the connection counts only where nothing else was promised, and over
+         * TLS only if the peer itself has said so. */
         if (c->body != BODY_CLOSE || c->wire.cut)
             return fail_set(f, S3UP_LATER, "the reply was cut off before its end");
         c->body_done = true;
@@ -6781,6 +7010,8 @@ http_finish(struct conn *c)
             break;
         most -= (size_t)did;
     }
+    /* Otherwise bytes of this exchange would be taken for the next one's, on either
+     * side. */
     if (c->answered && c->body_done && c->body != BODY_CLOSE && !c->head.close &&
         c->to_send <= 0 && !c->broken && c->at == c->n) {
         c->reused = true;
@@ -6790,7 +7021,8 @@ http_finish(struct conn *c)
 }
 
 /* Whether an idle connection can be used once more: a server that has closed it, or says
- * something unasked, has made it readable. */
+ * something unasked, has made it readable. It is closed if not. True is no promise: the
+ * server's goodbye may be under way. */
 static bool
 http_alive(struct conn *c)
 {
@@ -6803,7 +7035,8 @@ http_alive(struct conn *c)
     return false;
 }
 
-/* Asks the proxy for a tunnel to the origin. Only the proxy's credentials go to it. */
+/* Asks the proxy for a tunnel to the origin. Only the proxy's credentials go to it. A
+ * proxy that keeps us busy with a little now and then must come to an end by `until`. */
 static int
 http_tunnel(struct conn *c, const struct origin *o, int64_t until, struct fail *f)
 {
@@ -6834,12 +7067,16 @@ http_tunnel(struct conn *c, const struct origin *o, int64_t until, struct fail *
                         o->proxy, o->proxy_port, o->host, c->head.status,
                         c->head.status == 407 ? " (it asks for a user and password)"
                                               : "");
+    /* Bytes behind the reply would be read as the origin's first, and it has been asked
+     * for nothing yet. */
     if (c->at < c->n)
         return fail_set(f, S3UP_LATER, "the proxy %s sent more than its reply", o->proxy);
     return 0;
 }
 
-/* Makes a connection on which a request can be sent: verified, if it is https. */
+/* Makes a connection on which a request can be sent: verified, if it is https. The name,
+ * the connection, the tunnel and the handshake share one deadline. -1: there is none, and
+ * nothing is left open. */
 static int
 http_connect(struct conn *c, struct origin *o, struct fail *f)
 {
@@ -6864,11 +7101,21 @@ http_connect(struct conn *c, struct origin *o, struct fail *f)
  * In: a request, keys, a scope, the time. Out: the same request with the header fields or
  * the parameters that prove who sent it, or the signature of a form's policy. No clock,
  * no I/O, no state: the same input gives the same output, so published examples can be
- * held against it. The steps have the names that the specification gives them. All header
- * fields are signed but those that proxies change on the way.
+ * held against it.
+ *
+ * The steps have the names that the specification gives them: the canonical request, all
+ * that is signed as one text (sig_put_canonical); the string to sign, its digest with the
+ * date and scope (sig_request); the key of a day, made from the secret (sig_key); the
+ * signature (sig_sign). The store does the same with what has arrived, so each byte
+ * counts: both sides read the one struct request, and nothing may be added to it after it
+ * was signed, but the proof itself.
+ *
+ * All header fields are signed but those that proxies change on the way; one more of
+ * these goes into sig_skips. Refuses to sign what did not fit: r->bad stays set, and such
+ * a request is never sent. Keys that are made on the way are wiped.
  */
 
-/* Who signs, for which service and place, when. */
+/* Who signs, for which service and place, when. The spans are the caller's. */
 struct signer {
     struct span id, secret, token; /* token is empty for keys that do not expire */
     struct span region, service;   /* "us-east-1", "s3" */
@@ -6892,7 +7139,8 @@ sig_hex(const unsigned char digest[SHA256_SIZE], char out[SIG_HEX])
     out[2 * SHA256_SIZE] = 0;
 }
 
-/* What a proxy or server may alter or strip without doing wrong. */
+/* What a proxy or server may alter or strip without doing wrong. If one of them were
+ * signed, the request would be refused for what happened to it on the way. */
 static bool
 sig_skips(struct span name)
 {
@@ -6916,7 +7164,9 @@ sig_skips(struct span name)
     return false;
 }
 
-/* 20130524/us-east-1/s3/aws4_request */
+/* 20130524/us-east-1/s3/aws4_request: a signature is good for one day, region and
+ * service, so it cannot be taken elsewhere. stamp is the date and time, of which the day
+ * is the first part. */
 static void
 sig_put_scope(const struct signer *who, const char *stamp, struct buf *out)
 {
@@ -6928,6 +7178,7 @@ sig_put_scope(const struct signer *who, const char *stamp, struct buf *out)
     buf_str(out, "/aws4_request");
 }
 
+/* The key's id, which is no secret, and the scope: by it the store finds the secret. */
 static void
 sig_put_credential(const struct signer *who, const char *stamp, struct buf *out)
 {
@@ -6936,7 +7187,8 @@ sig_put_credential(const struct signer *who, const char *stamp, struct buf *out)
     sig_put_scope(who, stamp, out);
 }
 
-/* host;x-amz-date;... */
+/* host;x-amz-date;...: the names of what is signed, sorted, each once. The store signs
+ * these and no others, and refuses a request whose host is not among them. */
 static void
 sig_put_names(const struct request *r, struct buf *out)
 {
@@ -6960,6 +7212,7 @@ sig_put_names(const struct request *r, struct buf *out)
 static void
 sig_put_value(struct span value, struct buf *out)
 {
+    /* The store does this to what arrives, since proxies may have done it before. */
     value = span_trim(value);
     for (size_t i = 0; i < value.n; i++)
         if (!span_blank(value.p[i]))
@@ -6968,6 +7221,8 @@ sig_put_value(struct span value, struct buf *out)
             buf_char(out, ' ');
 }
 
+/* One line for each name, sorted: name:value. The values of fields of the same name stand
+ * in one line, with commas, in the order in which they are sent. */
 static void
 sig_put_headers(const struct request *r, struct buf *out)
 {
@@ -7006,6 +7261,7 @@ sig_put_tidy_path(struct span path, struct buf *out)
     while (span_cut(&path, '/', &segment)) {
         if (!segment.n || span_is(segment, "."))
             continue;
+        /* Takes the segment before it away; at the top there is none to take. */
         if (span_is(segment, "..")) {
             while (tidy.n && tidy.p[--tidy.n] != '/')
                 continue;
@@ -7022,6 +7278,8 @@ sig_put_tidy_path(struct span path, struct buf *out)
     buf_free(&tidy);
 }
 
+/* The canonical request. payload is the digest of the body in hex, or what stands for
+ * it. */
 static void
 sig_put_canonical(const struct request *r, const struct signer *who, const char *payload,
                   struct buf *out)
@@ -7042,7 +7300,9 @@ sig_put_canonical(const struct request *r, const struct signer *who, const char 
     buf_str(out, payload);
 }
 
-/* The key of a day, a region and a service: secret, date, region, service, end. */
+/* The key of a day, a region and a service: secret, date, region, service, end. Each is
+ * the key of the next, so whoever learns this one cannot get back to the secret. False
+ * when the secret is longer than any; the key is then of no use. */
 static bool
 sig_key(const struct signer *who, const char *stamp, unsigned char key[SHA256_SIZE])
 {
@@ -7073,7 +7333,8 @@ sig_sign(const struct signer *who, const char *stamp, struct span text, char out
     return good;
 }
 
-/* The signature of the request as it stands; its date is stamp. */
+/* The signature of the request as it stands; its date is stamp. A failure is left in
+ * r->bad, since a signature of half a request looks like any other. */
 static void
 sig_request(struct request *r, const struct signer *who, const char *stamp,
             const char *payload, char out[SIG_HEX])
@@ -7110,6 +7371,7 @@ sig_headers(struct request *r, const struct signer *who, const char *payload)
         http_header(r, "x-amz-content-sha256", span_of(payload));
     if (who->token.n)
         http_header(r, "x-amz-security-token", who->token);
+    /* Here the request is complete: what is added below is not signed, and cannot be. */
     sig_request(r, who, stamp, payload, signature);
     buf_str(&value, "AWS4-HMAC-SHA256 Credential=");
     sig_put_credential(who, stamp, &value);
@@ -7124,7 +7386,9 @@ sig_headers(struct request *r, const struct signer *who, const char *payload)
 }
 
 /* Signs with parameters: the URL alone then gives the right to the request, for so many
- * seconds. Whoever uses it must send the header fields that stand in it as they are. */
+ * seconds. Whoever uses it must send the header fields that stand in it as they are.
+ * False as in sig_headers, or when no store allows that time: none, or more than
+ * PRESIGN_MAX. */
 static bool
 sig_url(struct request *r, const struct signer *who, uint64_t seconds,
         const char *payload)
@@ -7156,7 +7420,8 @@ sig_url(struct request *r, const struct signer *who, uint64_t seconds,
 }
 
 /* Signs the policy of a form, a JSON text. out gets its base64, which is what is signed
- * and what the form carries in its field "policy". */
+ * and what the form carries in its field "policy". out must be empty. False when it is
+ * not to be used: the policy did not fit, or the secret is longer than any. */
 static bool
 sig_policy(const struct signer *who, struct span policy, struct buf *out,
            char hex[SIG_HEX])
@@ -7174,13 +7439,30 @@ sig_policy(const struct signer *who, struct span policy, struct buf *out,
  * Out: one set of keys, taken together from one place, and the settings of one profile.
  * Owns the memory of both, and wipes it. Refuses keys that are half there, a file it
  * cannot read exactly, and a profile that needs what s3up does not do; always by name.
- * To add a place where keys come from, add a function and its line in cred_load.
+ *
+ * cred_read_profile reads the files, cred_load finds the keys; they are called again when
+ * a store says that keys have expired, with a new profile and new keys, so that whoever
+ * replaces the files, or the program behind credential_process, need not restart us. The
+ * order is that of the AWS tools: keys of a profile that was asked for on the command
+ * line; keys in the environment; keys in the credentials file, then in the config file;
+ * the program. Keys of two places are never mixed: a token that belongs to other keys is
+ * refused by every store, in words that help nobody.
+ *
+ * A file that is not there is none; one that is there and cannot be read, or has a line
+ * that cannot be understood, is an error, because the line might have been the one that
+ * counts. No key is ever part of a message.
+ *
+ * To add a place where keys come from, add a function and its line in cred_load; to add a
+ * setting, a struct buf in struct profile and its line in cred_settings.
  */
+
+/* ---- the shared files ---- */
 
 /* What the files say of one profile; empty where they say nothing. */
 struct profile {
     struct buf name;
-    bool found, strong; /* strong: from [profile default], which beats [default] */
+    bool found, strong; /* a section of it was seen; strong: it was [profile default],
+                         * which beats [default] */
     struct buf id, secret, token;
     struct buf process; /* credential_process: a command line */
     struct buf region, endpoint, ca_bundle, addressing;
@@ -7189,9 +7471,10 @@ struct profile {
     struct buf foreign;     /* a setting that would need a service we do not speak to */
 };
 
+/* One set of keys. cred_free wipes it. */
 struct creds {
-    struct buf id, secret, token;
-    int64_t until;    /* when they expire, or 0 */
+    struct buf id, secret, token; /* token: empty for keys that do not expire */
+    int64_t until;    /* when they expire, or 0: never, or nobody has said so */
     const char *from; /* for messages */
 };
 
@@ -7210,7 +7493,10 @@ cred_free(struct creds *c)
     buf_free(&c->token);
 }
 
-/* Settings that are kept, and where. */
+/* Settings that are kept, and where. Those that share a place are known only so that they
+ * can be named: what is kept is which of them there was. The one without a name is filled
+ * by cred_read, from another section; it stands here to be made, looked at and freed like
+ * the others. */
 static const struct {
     const char *key;
     size_t at; /* of a struct buf in struct profile */
@@ -7230,12 +7516,14 @@ static const struct {
     {"web_identity_token_file", offsetof(struct profile, foreign)},
 };
 
+/* The buffer of setting number i. */
 static struct buf *
 cred_setting(struct profile *p, size_t i)
 {
     return (struct buf *)(void *)((char *)p + cred_settings[i].at);
 }
 
+/* No setting yet. profile_free must follow, also when reading it fails. */
 static void
 profile_init(struct profile *p, const char *name)
 {
@@ -7262,7 +7550,8 @@ cred_set(struct buf *to, struct span value)
 }
 
 /* Does the section that i has reached speak of the profile? The config file writes
- * [profile NAME] and [default], the credentials file [NAME]. */
+ * [profile NAME] and [default], the credentials file [NAME]. Once [profile default] was
+ * seen, a [default] that follows counts for nothing. */
 static bool
 cred_is_section(struct profile *p, const struct ini *i, bool config)
 {
@@ -7280,7 +7569,8 @@ cred_is_section(struct profile *p, const struct ini *i, bool config)
     return is_default && !i->kind.n && !p->strong;
 }
 
-/* One setting of the profile, or of a block below one of its settings. */
+/* One setting of the profile, or of a block below one of its settings. Of a setting that
+ * stands twice the last counts. */
 static void
 cred_take(struct profile *p, const struct ini *i, enum ini_event event)
 {
@@ -7290,6 +7580,8 @@ cred_take(struct profile *p, const struct ini *i, enum ini_event event)
         return;
     }
     for (size_t k = 0; k < sizeof cred_settings / sizeof *cred_settings; k++) {
+        /* role_arn is kept against all others of its kind: it alone also says that the
+         * keys beside it are not to be used as they are. */
         bool foreign = cred_settings[k].at == offsetof(struct profile, foreign);
 
         /* As in other tools, AWS_ACCESS_KEY_ID = ... copied out of a script will do. */
@@ -7299,6 +7591,8 @@ cred_take(struct profile *p, const struct ini *i, enum ini_event event)
     }
 }
 
+/* Reads one file into the profile. Later settings replace earlier ones, so the order of
+ * calls is the order of precedence. 0, also when there is no such file; or -1. */
 static int
 cred_read(struct profile *p, const char *path, bool config, struct fail *f)
 {
@@ -7320,6 +7614,9 @@ cred_read(struct profile *p, const char *path, bool config, struct fail *f)
     while ((event = ini_next(&i)) != INI_END && event != INI_BAD) {
         if (event == INI_SECTION) {
             ours = cred_is_section(p, &i, config);
+            /* The section [services NAME] has the endpoints of single services. Its name
+             * stands in the profile, which may come behind it: hence the second
+             * reading. */
             services = config && span_is(i.kind, "services") && p->services.n &&
                        span_eq(i.name, buf_span(&p->services));
             p->found |= ours;
@@ -7336,7 +7633,8 @@ cred_read(struct profile *p, const char *path, bool config, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* $HOME/.aws/FILE, or what the variable says instead. Empty when there is no home. */
+/* $HOME/.aws/FILE, or what the variable says instead. out stays empty when there is no
+ * home. */
 static void
 cred_path(const char *variable, const char *file, struct buf *out)
 {
@@ -7355,7 +7653,8 @@ cred_path(const char *variable, const char *file, struct buf *out)
 }
 
 /* Reads the credentials file. If it has keys, all of them are taken from it: a token that
- * the config file has belongs to other keys. */
+ * the config file has belongs to other keys. So those of the config file are laid aside,
+ * and put back if the file has none. */
 static int
 cred_read_keys(struct profile *p, const char *path, struct fail *f)
 {
@@ -7376,7 +7675,8 @@ cred_read_keys(struct profile *p, const char *path, struct fail *f)
     return rc;
 }
 
-/* Reads a profile out of both files. The credentials file is read last, so it wins. */
+/* Reads a profile out of both files. The credentials file is read last, so it wins. 0,
+ * also when neither file has the profile and it need not exist. */
 static int
 cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
 {
@@ -7406,6 +7706,13 @@ cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
     return rc;
 }
 
+/* ---- a program that prints keys ----
+ *
+ * credential_process is a command line of the user's own. It is run without a shell, with
+ * nothing to read, and its output must be one JSON object within CRED_PATIENCE. What it
+ * prints are secrets: they pass through memory that is wiped, and through no message.
+ */
+
 /* Splits a command line as a shell would, but nothing in it is ever expanded. The words
  * are NUL-terminated in `words`; argv points to them. False if a quote is not closed, or
  * there are too many words. */
@@ -7426,11 +7733,14 @@ cred_split(struct span line, struct buf *words, char *argv[CRED_WORDS])
             continue;
         }
         if (!in_word) {
+            /* One place is for the NULL that execvp needs at the end. */
             if (n == CRED_WORDS - 1)
                 return false;
             at[n++] = words->n;
             in_word = true;
         }
+        /* A backslash takes the next character as it is: any one outside of quotes, these
+         * four between double quotes, none between single ones. */
         if (c == '\\' && i + 1 < line.n &&
             (!quote || (quote == '"' && strchr("\"\\$`", line.p[i + 1]))))
             buf_char(words, line.p[++i]);
@@ -7440,13 +7750,15 @@ cred_split(struct span line, struct buf *words, char *argv[CRED_WORDS])
             buf_char(words, c);
     }
     buf_char(words, 0);
+    /* Only now: the buffer may have moved while it grew. */
     for (size_t i = 0; i < n; i++)
         argv[i] = words->p + at[i];
     argv[n] = NULL;
     return !quote && n && !words->bad;
 }
 
-/* Becomes the program, with its output in our hand. Its complaints go to our stderr. */
+/* Becomes the program, with its output in our hand. Its complaints go to our stderr. What
+ * we have open does not reach it, for all of it is opened so that exec closes it. */
 static void
 cred_child(char **argv, int output)
 {
@@ -7460,14 +7772,16 @@ cred_child(char **argv, int output)
     _exit(CRED_NO_EXEC);
 }
 
-/* Runs a program and collects what it prints. */
+/* Runs a program and collects what it prints, to its end and its exit status, for no
+ * longer than CRED_PATIENCE. Nothing of it is left behind, though what it has started
+ * itself may be. */
 static int
 cred_run(char **argv, struct buf *out, struct fail *f)
 {
     int pipes[2], status = -1;
     int64_t until = os_ticks() + CRED_PATIENCE;
     char piece[1024];
-    ssize_t did = 1;
+    ssize_t did = 1; /* 0: its output has ended; else it is to be killed */
     pid_t child;
 
     if (pipe2(pipes, O_CLOEXEC) != 0)
@@ -7476,12 +7790,13 @@ cred_run(char **argv, struct buf *out, struct fail *f)
     if (child == 0)
         cred_child(argv, pipes[1]);
     (void)close(pipes[1]);
+    /* Until its output ends, there is too much of it, or the time is over. */
     while (child > 0 && did > 0 && !out->bad && net_wait_one(pipes[0], POLLIN, until)) {
         did = read(pipes[0], piece, sizeof piece);
         if (did > 0)
             buf_add(out, piece, (size_t)did);
     }
-    explicit_bzero(piece, sizeof piece);
+    explicit_bzero(piece, sizeof piece); /* a secret was in it */
     (void)close(pipes[0]);
     if (child < 0)
         return fail_sys(f, "run", argv[0]);
@@ -7509,7 +7824,8 @@ cred_run(char **argv, struct buf *out, struct fail *f)
 }
 
 /* {"Version": 1, "AccessKeyId": ..., "SecretAccessKey": ..., "SessionToken": ...,
- * "Expiration": "2026-11-21T00:00:00Z"} */
+ * "Expiration": "2026-11-21T00:00:00Z"}. Members of other names, and what stands deeper,
+ * are passed over. Neither the text nor a part of it is ever shown. */
 static int
 cred_parse_keys(struct span text, struct creds *c, struct fail *f)
 {
@@ -7570,7 +7886,10 @@ cred_from_process(const struct profile *p, struct creds *c, struct fail *f)
     return rc;
 }
 
-/* Keys in the environment: 1 found, 0 none, -1 half of a pair. */
+/* ---- where the keys come from ---- */
+
+/* Keys in the environment: 1 found, 0 none, -1 half of a pair. A variable that is empty
+ * counts as none. An expiry that cannot be read is none: the keys may still be good. */
 static int
 cred_from_environment(struct creds *c, struct fail *f)
 {
@@ -7593,6 +7912,8 @@ cred_from_environment(struct creds *c, struct fail *f)
     return 1;
 }
 
+/* The profile's keys, or those that its credential_process prints. -1: it has none, and
+ * the reason says what it has instead; `asked` is for the wording. */
 static int
 cred_from_profile(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 {
@@ -7631,7 +7952,8 @@ cred_from_profile(const struct profile *p, bool asked, struct creds *c, struct f
                     os_env("HOME") ? "" : " (HOME is not set)");
 }
 
-/* Which profile, and whether it was asked for in so many words. */
+/* Which profile: the one on the command line, else the environment's, else "default". Not
+ * ours to free. */
 static const char *
 cred_profile_name(const char *flag)
 {
@@ -7645,7 +7967,8 @@ cred_profile_name(const char *flag)
 }
 
 /* The keys. A profile that was asked for on the command line beats keys in the
- * environment; one that the environment names does not. */
+ * environment; one that the environment names does not. c must be fresh from cred_init,
+ * and is to be freed also after a failure. */
 static int
 cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
 {
@@ -7676,11 +7999,29 @@ cred_load(const struct profile *p, bool asked, struct creds *c, struct fail *f)
  * is none. A call is described by plain data (struct s3_call); s3_run builds the request,
  * signs it, sends it, reads the answer, and decides: done, once more, or failed. Every
  * attempt is built and signed anew. What is tried again, and what is not, stands in two
- * tables. A redirect to another region is worked out here, from the region's name alone;
- * an address in a reply is never followed. To add a call, write a function that fills a
- * struct s3_call, and name the element that its reply must consist of.
+ * tables, s3_by_code and s3_by_status. A redirect to another region is worked out here,
+ * from the region's name alone; an address in a reply is never followed.
+ *
+ * A store may be wrong, slow, overloaded, old or not a store at all. So a 200 counts only
+ * with the reply that belongs to it; a reply has a ceiling; a list that goes in circles
+ * is found out; and what a store cannot do is remembered, so that it is asked only once
+ * (old_lists, plain_lists, plain_heads).
+ *
+ * A reply can be lost after the store did what it was asked for, and then the call is
+ * made again. Most calls mean the same when they are made twice. Where that is not so (a
+ * condition that our own first attempt has made false, an upload that was completed) the
+ * room of transfers looks at what is stored before it believes the refusal.
+ *
+ * Owns one connection, its keys only by reference, and the answer to the last call:
+ * reply, error and conn.head hold until the next. Nothing here is shared between
+ * processes but struct s3_meter. To add a call, write a function that fills a struct
+ * s3_call, and name the element that its reply must consist of; to teach it an error, add
+ * the code to s3_by_code, and to s3_advice if there is something to say.
  */
 
+/* ---- a call, and what a store is to us ---- */
+
+/* A parameter of the query, or a header field, as a call has it. */
 struct s3_pair {
     const char *name; /* in lower case for a header */
     struct span value;
@@ -7689,15 +8030,18 @@ struct s3_pair {
 /* What is sent: bytes in memory, or what a reader gives, piece by piece. */
 struct s3_body {
     struct span memory;
-    int64_t length; /* used if memory is empty */
-    /* Gives n bytes from a place of the body. It must refuse the last of them if the
-     * whole is not what it was: what it has not got to its end, a store does not keep. */
+    int64_t length; /* of the body; used if memory is empty */
+    /* Gives n bytes from a place of the body, or -1 and the reason. It must refuse the
+     * last of them if the whole is not what it was: what it has not got to its end, a
+     * store does not keep. Each attempt begins at place 0 again. */
     int (*read)(const void *from, char *out, size_t n, int64_t at, struct fail *f);
     const void *from;
 };
 
 /* What one client moves, for others to see, and how fast it may. It can lie in memory
- * that processes share: each word has one writer, and words are written at once. */
+ * that processes share: each word has one writer at a time (rate is the parent's, the
+ * others are the worker's while it works), and words are written at once. Counters wrap:
+ * readers take differences. */
 struct s3_meter {
     volatile uint32_t rate;  /* bytes a second; 0: as fast as it goes */
     volatile uint32_t moved; /* bytes in all, modulo 2^32 */
@@ -7706,6 +8050,8 @@ struct s3_meter {
     volatile uint32_t slow; /* how often the store asked for less, or something stalled */
 };
 
+/* One call, as data. It owns nothing: all that it points to must live until the call is
+ * over, through all attempts. Functions that take a pointer to one add to it. */
 struct s3_call {
     const char *what;   /* PutObject, for messages */
     const char *method; /* PUT */
@@ -7714,7 +8060,8 @@ struct s3_call {
     unsigned queries, heads;
     bool has_body; /* even if it is empty: a Content-Length is sent */
     struct s3_body body;
-    const char *payload; /* SHA-256 of the body in hex; NULL: of memory, computed here */
+    const char *payload; /* SHA-256 of the body in hex; NULL: of memory, computed here. A
+                          * body that is not in memory needs one, or SIG_UNSIGNED */
     const char *root;    /* the reply must be this XML element, and is collected */
     bool stream;         /* the reply's body is left for the caller to read */
     bool slow;           /* the store may think for a quarter of an hour */
@@ -7723,13 +8070,16 @@ struct s3_call {
 /* What a store said when it refused. Cut to size, since it is for people and for
  * tables. */
 struct s3_error {
-    unsigned status;
+    unsigned status; /* of HTTP; 0: it has not refused; 500: a 200 that was none */
     char code[64], message[256], request[96], region[64];
 };
 
+/* Where the bucket's name goes: as s3_address finds best, into the path, or in front of
+ * the host. */
 enum s3_addressing { S3_AUTO, S3_PATH, S3_VIRTUAL };
 
-/* Everything that does not change from call to call; filled by whoever opens a store. */
+/* Everything that does not change from call to call; filled by whoever opens a store. The
+ * texts stay the caller's, and must outlive the store; renew may replace the keys. */
 struct s3_config {
     const char *endpoint; /* http[s]://HOST[:PORT][/BASE]; NULL: AWS in this region */
     const char *region;   /* NULL: us-east-1 */
@@ -7746,6 +8096,9 @@ struct s3_config {
     void *owner; /* of both */
 };
 
+/* A store, and one connection to it, which is opened when it is needed and kept. It is
+ * large, because of the window and the request: not one for a stack. A forked worker has
+ * a copy, and opens a connection of its own. */
 struct store {
     struct s3_config config;
     struct buf endpoint; /* holds what url points into */
@@ -7779,6 +8132,14 @@ struct store {
     char window[S3_WINDOW]; /* a file's bytes on their way to the wire */
 };
 
+/* ---- what an answer means ----
+ *
+ * A store says what is wrong with a code, in XML, and with a status. Codes are looked up
+ * first, because they say more; many stores have only some of them, and proxies in
+ * between none. What has no known code goes by its status, and what is in neither table
+ * by its hundreds.
+ */
+
 /* What to do after an attempt. */
 enum s3_verdict {
     S3_DONE,
@@ -7795,27 +8156,32 @@ static const struct {
     const char *code;
     enum s3_verdict verdict;
 } s3_by_code[] = {
+    /* It is there, and has too much to do. */
     {"SlowDown*", S3_SLOWER},
     {"Throttl*", S3_SLOWER},
     {"TooManyRequests*", S3_SLOWER},
     {"RequestLimitExceeded", S3_SLOWER},
     {"BandwidthLimitExceeded", S3_SLOWER},
     {"ServiceUnavailable", S3_SLOWER},
+    /* It stumbled, or our bytes did not arrive in time. */
     {"RequestTimeout*", S3_AGAIN},
     {"PriorRequestNotComplete", S3_AGAIN},
     {"InternalError", S3_AGAIN},
     {"OperationAborted", S3_AGAIN},
     {"XMinioServerNotInitialized", S3_AGAIN},
     {"IncompleteBody", S3_AGAIN},
+    /* Other bytes arrived than were signed. Twice, and it is no accident on the way. */
     {"BadDigest", S3_ONCE},
     {"XAmzContentSHA256Mismatch", S3_ONCE},
     {"XAmzContentChecksumMismatch", S3_ONCE},
+    /* A signature may be refused for its date alone; the date of the reply tells. */
     {"RequestTimeTooSkewed", S3_CLOCK},
     {"RequestExpired", S3_CLOCK},
     {"RequestInTheFuture", S3_CLOCK},
     {"InvalidSignatureException", S3_CLOCK},
     {"SignatureDoesNotMatch", S3_CLOCK},
     {"AuthFailure", S3_CLOCK},
+    /* The bucket is in another region than the one that was signed for. */
     {"AuthorizationHeaderMalformed", S3_REGION},
     {"AuthorizationQueryParametersError", S3_REGION},
     {"PermanentRedirect", S3_REGION},
@@ -7882,7 +8248,11 @@ s3_code_is(struct span code, const char *pattern)
     return span_is(code, pattern);
 }
 
-/* The answer to a HEAD has no body: a region there, or the date, is all that it says. */
+/* What a refusal means, by its code if that is known, else by its status. The answer to a
+ * HEAD has no body: a region there, or the date, is all that it says. So a 400 without a
+ * code may be about the region, and a 403 without one about the clock; each is looked
+ * into once. A status that nobody has heard of is the store's fault from 500 on, and ours
+ * below that. */
 static enum s3_verdict
 s3_judge(const struct s3_error *e)
 {
@@ -7897,6 +8267,7 @@ s3_judge(const struct s3_error *e)
     return e->status >= 500 ? S3_AGAIN : S3_FINAL;
 }
 
+/* What was asked for, of whom, as messages begin: PutObject s3://bucket/key */
 static void
 s3_put_target(const struct s3_call *call, struct buf *out)
 {
@@ -7911,7 +8282,8 @@ s3_put_target(const struct s3_call *call, struct buf *out)
     }
 }
 
-/* Only then can a condition have failed: Swift says 412 to strangers, too. */
+/* Does the call set a condition? Only then can one have failed: Swift says 412 to
+ * strangers, too. */
 static bool
 s3_is_conditional(const struct s3_call *call)
 {
@@ -7922,7 +8294,9 @@ s3_is_conditional(const struct s3_call *call)
     return false;
 }
 
-/* One good line: what was asked, what the store said, and what may help. */
+/* One good line: what was asked, what the store said, and what may help. Always -1. The
+ * exit code is that of the status, unless another attempt could help or the code of the
+ * error says more. */
 static int
 s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
 {
@@ -7952,6 +8326,7 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
         advice = "are the keys right, and may they do this?";
     s3_put_target(call, &line);
     buf_str(&line, ": the store answered ");
+    /* What it has said; error.status is what we make of it. */
     buf_num(&line, st->conn.head.status);
     if (e->code[0])
         buf_char(&line, ' ');
@@ -7975,7 +8350,14 @@ s3_refused(const struct store *st, const struct s3_call *call, struct fail *f)
     return -1;
 }
 
-/* ---- where a bucket is, and how it is addressed ---- */
+/* ---- where a bucket is, and how it is addressed ----
+ *
+ * Amazon has a host for each region, and wants the bucket's name in front of it; the
+ * signature is good for one region only. Nobody need know where a bucket is: a store that
+ * is asked in the wrong region says so, and what was learned is kept for S3_REGIONS
+ * buckets. All other stores have one host, and the bucket goes into the path unless it is
+ * asked for otherwise: so they need no certificate and no DNS entry for each bucket.
+ */
 
 /* A name that can stand before the host: 3 to 63 of a-z 0-9 - and, if allowed, dots. */
 static bool
@@ -7990,6 +8372,7 @@ s3_is_label(struct span s, bool dots)
     return true;
 }
 
+/* Does something stand before this tail? ASCII case does not matter in a host's name. */
 static bool
 s3_ends(struct span s, const char *tail)
 {
@@ -7998,6 +8381,8 @@ s3_ends(struct span s, const char *tail)
     return s.n > n && span_is_nocase(span_after(s, s.n - n), tail);
 }
 
+/* Only there does a bucket go in front of the host unasked, and another region into its
+ * name; the dot keeps notamazonaws.com out. */
 static bool
 s3_is_aws(struct span host)
 {
@@ -8005,6 +8390,7 @@ s3_is_aws(struct span host)
            s3_ends(host, ".amazonaws.eu");
 }
 
+/* The region to sign for: where the bucket was found to be, else the configured one. */
 static const char *
 s3_region_of(const struct store *st, struct span bucket)
 {
@@ -8014,6 +8400,7 @@ s3_region_of(const struct store *st, struct span bucket)
     return st->config.region;
 }
 
+/* As much of s as fits, and a NUL. */
 static void
 s3_copy_name(char *out, size_t room, struct span s)
 {
@@ -8024,7 +8411,8 @@ s3_copy_name(char *out, size_t room, struct span s)
 }
 
 /* Remembers where a bucket is. The name came from the network: only a label will do,
- * because on AWS it becomes part of a host's name. */
+ * because on AWS it becomes part of a host's name. False when that is nothing new;
+ * whoever asked must not try again then. */
 static bool
 s3_learn_region(struct store *st, struct span bucket, struct span region)
 {
@@ -8033,6 +8421,7 @@ s3_learn_region(struct store *st, struct span bucket, struct span region)
     if (!s3_is_label(region, false) || bucket.n >= S3_NAME || !bucket.n ||
         span_is(region, s3_region_of(st, bucket)))
         return false; /* nothing new: trying again would go round in circles */
+    /* A bucket has one place in the table, which is a ring; else the oldest one goes. */
     for (unsigned k = 0; k < st->known && k < S3_REGIONS; k++)
         if (span_is(bucket, st->regions[k].bucket))
             i = k;
@@ -8074,6 +8463,10 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
     bool ahead = label && !st->numeric && c->addressing != S3_PATH &&
                  (c->addressing == S3_VIRTUAL || st->aws);
 
+    /* label and ahead: the star of a certificate covers one level, and a dot in a
+     * bucket's name makes a second. So behind TLS such a bucket goes into the path,
+     * unless virtual hosts were asked for. A name that is no label goes there in any
+     * case. */
     while (base.n && base.p[base.n - 1] == '/')
         base.n--;
     if (ahead) {
@@ -8088,13 +8481,20 @@ s3_address(const struct store *st, const struct s3_call *call, struct buf *host,
         if (call->key.n)
             buf_char(path, '/');
     }
+    /* Slashes stay as they are: also one that a key begins with, and two in a row. */
     url_put(path, call->key, "/");
 }
 
-/* ---- one attempt ---- */
+/* ---- one attempt ----
+ *
+ * One request and its reply, on a connection that is there or a new one. All that goes
+ * wrong becomes a verdict; a struct fail has the words for it.
+ */
 
 /* Makes origin what this call must speak to. A new host means a new connection; one that
- * cannot be reached in the way that was asked for is no host at all. */
+ * cannot be reached in the way that was asked for is no host at all. Trusted roots are
+ * loaded here, when the first https host is met. Nothing is kept of a failure: the next
+ * call tries everything once more. */
 static int
 s3_aim(struct store *st, struct span host, struct fail *f)
 {
@@ -8125,6 +8525,9 @@ s3_aim(struct store *st, struct span host, struct fail *f)
     return rc;
 }
 
+/* Makes st->request what the call says, signed unless there are no keys. It is done for
+ * each attempt: the clock, the region and the keys may have changed since the last
+ * one. */
 static int
 s3_build(struct store *st, const struct s3_call *call, struct fail *f)
 {
@@ -8138,6 +8541,7 @@ s3_build(struct store *st, const struct s3_call *call, struct fail *f)
 
     s3_address(st, call, &host, &path);
     rc = s3_aim(st, buf_span(&host), f);
+    /* Goes on after a failure: what is built is not sent then, and rc tells. */
     http_put_host(&st->origin, false, &named);
     http_begin(r, call->method, buf_span(&named), buf_span(&path));
     for (unsigned i = 0; i < call->queries; i++)
@@ -8163,7 +8567,9 @@ s3_build(struct store *st, const struct s3_call *call, struct fail *f)
 }
 
 /* How much may be moved now: a piece that fits the window, and not more than an eighth of
- * what a second allows. Waits until it is due. */
+ * what a second allows, so that a low rate is a trickle and not bursts. Waits until it is
+ * due. What was moved since the last time is turned into a time here, by the rate that
+ * holds now: it may change while a body is under way. */
 static size_t
 s3_piece(struct store *st, int64_t left)
 {
@@ -8175,6 +8581,7 @@ s3_piece(struct store *st, int64_t left)
         most = rate / 8 < S3_TRICKLE ? S3_TRICKLE : rate / 8 < most ? rate / 8 : most;
         now = os_ticks();
         st->due += (int64_t)(st->owed * 1000 / rate);
+        /* What is less than a millisecond's worth is owed on. */
         st->owed -= st->owed * 1000 / rate * rate / 1000;
         if (st->due - now >= S3_NAP)
             os_sleep((int)(st->due - now));
@@ -8184,7 +8591,9 @@ s3_piece(struct store *st, int64_t left)
     return left < (int64_t)most ? (size_t)left : most;
 }
 
-/* Bytes have moved: what counts, since a read may give less than was asked for. */
+/* To be told that n bytes have moved, the last of them at place `body`. What counts is
+ * what has moved, since a read may give less than was asked for. With a rate of 0 nothing
+ * is owed. */
 static void
 s3_moved(struct store *st, size_t n, int64_t body)
 {
@@ -8195,7 +8604,8 @@ s3_moved(struct store *st, size_t n, int64_t body)
     os_beat();
 }
 
-/* Sends the body in pieces. 0: all, 1: the store wants no more, -1: failed. */
+/* Sends the body in pieces. 0: all, 1: the store wants no more, -1: failed, which may be
+ * because the reader refused to go on. */
 static int
 s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
 {
@@ -8218,7 +8628,8 @@ s3_send_body(struct store *st, const struct s3_body *b, struct fail *f)
     return rc;
 }
 
-/* Reads the whole body of the reply, up to the ceiling of a reply. */
+/* Reads the whole body of the reply into st->reply, up to the ceiling that it has at that
+ * moment. */
 static int
 s3_collect(struct store *st, struct fail *f)
 {
@@ -8246,7 +8657,9 @@ s3_leaf(const struct xml *x, char *out, size_t room)
     buf_free(&text);
 }
 
-/* Reads an error out of the collected reply: XML, possibly wrapped, HTML, or nothing. */
+/* Reads an error out of the collected reply: XML, possibly wrapped, HTML, or nothing. It
+ * goes on until the first thing that is no XML, and keeps what it had found by then: an
+ * error that was cut off still has its code. */
 static void
 s3_read_error(struct store *st)
 {
@@ -8277,6 +8690,7 @@ s3_read_error(struct store *st)
         for (unsigned i = 0; i < 4; i++) {
             static const char *const names[] = {"Code", "Message", "RequestId", "Region"};
 
+            /* Each of the four is as Error/Code, or as ErrorResponse/Error/Code. */
             s3_copy_name(path, sizeof path, leaf);
             s3_copy_name(path + leaf.n, sizeof path - leaf.n, span_of(names[i]));
             if (xml_at(&x, path))
@@ -8292,7 +8706,7 @@ s3_read_error(struct store *st)
 }
 
 /* Is the collected reply the element that the call must get, whole and closed? A 200 may
- * still carry an error: that was decided after its head had been sent. */
+ * still carry an error, or break off: that was decided after its head had been sent. */
 static bool
 s3_reply_is(struct store *st, const char *root)
 {
@@ -8306,7 +8720,8 @@ s3_reply_is(struct store *st, const char *root)
     return right && event == XML_END;
 }
 
-/* The verdict on a reply whose head has come. */
+/* The verdict on a reply whose head has come. A reply that was cut is worth another
+ * attempt, and no more than that: whether the store did what was asked is not known. */
 static enum s3_verdict
 s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
 {
@@ -8323,6 +8738,7 @@ s3_read_reply(struct store *st, const struct s3_call *call, struct fail *f)
         *f = (struct fail){S3UP_OK,
                            ""}; /* the page of an error was cut: the status is there */
     }
+    /* Where no element is expected, anything will do that is not an error. */
     if (good && (call->root ? s3_reply_is(st, call->root) : !s3_reply_is(st, "Error")))
         return S3_DONE;
     s3_read_error(st);
@@ -8361,11 +8777,14 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
         if (rc >= 0)
             rc = http_reply(&st->conn, is_head,
                             call->slow ? S3_PATIENCE : st->origin.limit, f);
+        /* Whatever it says, it is something that answers. */
         st->met |= rc == 0;
         if (rc == 0 && !call->slow) /* a body must come at some rate, blanks need not */
             http_watch(&st->conn, st->origin.limit, HTTP_LEAST);
         if (rc == 0)
             return s3_read_reply(st, call, f);
+        /* The server had closed it while our request was under way. After the first byte
+         * of a reply, or on a new connection, it is a failure like any other. */
         rc = st->conn.reused && !st->conn.heard && f->code == S3UP_LATER;
         http_close(&st->conn);
         if (!rc)
@@ -8374,10 +8793,19 @@ s3_attempt(struct store *st, const struct s3_call *call, struct fail *f)
     }
 }
 
-/* ---- again and again ---- */
+/* ---- again and again ----
+ *
+ * Who decides whether a call is made once more is s3_again. Three limits hold at once:
+ * the attempts of one call (config.retries); the purse, from which all calls pay, so that
+ * a store that fails for everybody is not asked at the full rate, times the retries; and
+ * S3_STRANGER attempts at a store that has never answered, since a mistyped name does not
+ * get better. A wrong clock, another region, a damaged body and keys that were refused
+ * have one more chance each.
+ */
 
 /* Between nothing and all of a time that doubles: so a thousand clients that failed at
- * once do not come back at once. */
+ * once do not come back at once. A store may ask for longer with Retry-After, though not
+ * for more than S3_PAUSE_MOST: such a wish is passed over. */
 static void
 s3_pause(const struct store *st, unsigned attempt, bool slower)
 {
@@ -8390,13 +8818,16 @@ s3_pause(const struct store *st, unsigned attempt, bool slower)
     most = most < S3_PAUSE_MOST ? most : S3_PAUSE_MOST;
     (void)os_random(&dice, sizeof dice); /* without chance the longest pause is taken */
     wait = most * dice >> 32;
+    /* Without an answer there is no head that could say so. */
     if (st->conn.answered && num_parse(asked, S3_PAUSE_MOST / 1000, &seconds) &&
         wait < seconds * 1000)
         wait = seconds * 1000;
     os_sleep((int)wait);
 }
 
-/* Sets our idea of the store's clock by its Date. False if that explains nothing. */
+/* Sets our idea of the store's clock by its Date. False if that explains nothing: no date
+ * was said, or it is ours. Only signatures use it; a store that lies about the time harms
+ * itself. */
 static bool
 s3_set_clock(struct store *st)
 {
@@ -8413,12 +8844,14 @@ s3_set_clock(struct store *st)
     return true;
 }
 
+/* A call with nothing in it yet but its name, method and target. */
 static struct s3_call
 s3_to(const char *what, const char *method, struct span bucket, struct span key)
 {
     return (struct s3_call){.what = what, .method = method, .bucket = bucket, .key = key};
 }
 
+/* A parameter of the query. No call has nearly as many as there is room for. */
 static void
 s3_query(struct s3_call *call, const char *name, struct span value)
 {
@@ -8441,7 +8874,8 @@ s3_header(struct s3_call *call, const char *name, struct span value)
 
 /* Finds out where a bucket is: from the refusal itself, else by asking for the bucket's
  * head, which says it even to strangers; else by a question that is refused in words, as
- * a HEAD cannot be. */
+ * a HEAD cannot be. True when it learned something, so that another attempt goes
+ * elsewhere. */
 static bool
 s3_find_region(struct store *st, struct span bucket)
 {
@@ -8462,11 +8896,14 @@ s3_find_region(struct store *st, struct span bucket)
                                http_value(&st->conn.head, "x-amz-bucket-region"))) ||
               (s3_attempt(st, &where, &unread2) != S3_DONE && st->conn.answered &&
                s3_learn_region(st, bucket, span_of(st->error.region)));
+    /* What the user is told is the refusal that began it, not what came of the
+     * questions. */
     st->error = error;
     return learned;
 }
 
-/* Was it the keys? Then newer ones may do. */
+/* Was it the keys? Then newer ones may do. What a store says to a key that was withdrawn
+ * is the same as to one that was mistyped: asking costs little. */
 static bool
 s3_wants_keys(const struct s3_error *e)
 {
@@ -8481,7 +8918,8 @@ s3_wants_keys(const struct s3_error *e)
 }
 
 /* Asks for newer keys: because a store refused these, or because they expire soon. A
- * source that has none is not asked again at once. */
+ * source that has none is not asked again at once, but after a while, or when a store
+ * refuses. True: st->config has others than before. */
 static bool
 s3_renew(struct store *st, bool refused)
 {
@@ -8504,7 +8942,8 @@ struct s3_chances {
     bool clock, region, damaged, keys;
 };
 
-/* Whether the call deserves another attempt; pauses before it where that is due. */
+/* Whether the call deserves another attempt; pauses before it where that is due. A stop
+ * ends it, also during the pause. */
 static bool
 s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
          struct s3_chances *had)
@@ -8522,6 +8961,8 @@ s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
         return false;
     if (once)
         *once = true;
+    /* These two cost no attempt and no pause: when something was learned, the next
+     * request is another one. */
     if (v == S3_CLOCK)
         return s3_set_clock(st);
     if (v == S3_REGION)
@@ -8535,7 +8976,9 @@ s3_again(struct store *st, const struct s3_call *call, enum s3_verdict v,
 }
 
 /* Makes a call, as often as it takes. 0: done, and the head of the reply is in conn.head
- * until the next call. A reply's body is in st->reply, or is read from conn if asked. */
+ * until the next call. A reply's body is in st->reply, or is read from conn if asked. -1:
+ * the reason is that of the last attempt, and st->error tells what the store has refused,
+ * if it was a refusal. */
 static int
 s3_run(struct store *st, const struct s3_call *call, struct fail *f)
 {
@@ -8555,6 +8998,8 @@ s3_run(struct store *st, const struct s3_call *call, struct fail *f)
             continue;
         if (os_stop)
             return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+        /* Once for each call: a source that always has other keys would never let it
+         * end. */
         if (!had.keys && s3_wants_keys(&st->error) && s3_renew(st, true)) {
             had.keys = true;
             continue;
@@ -8585,6 +9030,8 @@ s3_environment(struct s3_config *c, bool https)
         c->no_proxy = os_env("NO_PROXY");
 }
 
+/* Sets up a store; nothing is sent, and no file is read, before the first call. s3_close
+ * is right also after -1. */
 static int
 s3_open(struct store *st, const struct s3_config *config, struct fail *f)
 {
@@ -8603,6 +9050,8 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
     http_init(&st->conn);
     if (!config->region)
         st->config.region = "us-east-1";
+    /* On AWS the region becomes part of a host's name; elsewhere it is only signed, and
+     * may have whatever name the store gives it. */
     if (config->endpoint ? !ini_is_name(span_of(st->config.region))
                          : !s3_is_label(span_of(st->config.region), false))
         return fail_set(f, S3UP_USAGE, "\"%s\" is no name of a region",
@@ -8639,6 +9088,8 @@ s3_open(struct store *st, const struct s3_config *config, struct fail *f)
     return 0;
 }
 
+/* Ends the connection and frees what the store owns. The texts of the config, and the
+ * keys, stay with whoever gave them. */
 static void
 s3_close(struct store *st)
 {
@@ -8652,7 +9103,12 @@ s3_close(struct store *st)
     explicit_bzero(&st->origin.session, sizeof st->origin.session);
 }
 
-/* ---- the calls ---- */
+/* ---- the calls ----
+ *
+ * 0: the store did it, or has said what was asked for; -1: the reason is in f, and
+ * st->error.status is 0 if no refusal came. What the reply says is found with s3_value,
+ * for a field, and s3_reply_text, for an element.
+ */
 
 /* The value of a field of the last reply. */
 static struct span
@@ -8685,8 +9141,9 @@ s3_reply_text(const struct store *st, const char *path, struct buf *out)
     return false;
 }
 
-/* Calls get their bucket, key, further headers and body from the caller, in a call made
- * by s3_to; these functions add the rest. */
+/* Stores an object in one request. Calls like this one get their bucket, key, further
+ * headers and body from the caller, in a call made by s3_to; these functions add the
+ * rest. */
 static int
 s3_put_object(struct store *st, struct s3_call *call, struct fail *f)
 {
@@ -8694,7 +9151,8 @@ s3_put_object(struct store *st, struct s3_call *call, struct fail *f)
     return s3_run(st, call, f);
 }
 
-/* The body is left to be read with http_read from st->conn. */
+/* Asks for an object. The body is left to be read with http_read from st->conn; where it
+ * is not read to its end, the next call begins with another connection. */
 static int
 s3_get_object(struct store *st, struct s3_call *call, struct fail *f)
 {
@@ -8702,6 +9160,7 @@ s3_get_object(struct store *st, struct s3_call *call, struct fail *f)
     return s3_run(st, call, f);
 }
 
+/* Asks what an object is, without its bytes. The answer is in st->conn.head. */
 static int
 s3_head_object(struct store *st, struct span bucket, struct span key, struct fail *f)
 {
@@ -8734,6 +9193,7 @@ s3_head_sums(struct store *st, struct span bucket, struct span key, struct fail 
     if (!refused && st->error.status != 403)
         return fail_set(f, now.code, "%s", now.text);
     rc = s3_head_object(st, bucket, key, f);
+    /* If the plain question is refused as well, it was not the other one's fault. */
     st->plain_heads = refused && rc == 0;
     return rc;
 }
@@ -8811,7 +9271,8 @@ s3_copy_object(struct store *st, struct s3_call *call, struct span source, struc
     return s3_run(st, call, f);
 }
 
-/* us-east-1 must not be named when a bucket is made there; every other region must. */
+/* us-east-1 must not be named when a bucket is made there; every other region must.
+ * Stores other than Amazon's have one region, and are not told. */
 static int
 s3_create_bucket(struct store *st, struct span bucket, struct fail *f)
 {
@@ -8832,6 +9293,7 @@ s3_create_bucket(struct store *st, struct span bucket, struct fail *f)
     return rc;
 }
 
+/* The store refuses if anything is in it. */
 static int
 s3_delete_bucket(struct store *st, struct span bucket, struct fail *f)
 {
@@ -8871,6 +9333,7 @@ s3_delete_objects(struct store *st, struct span bucket, const struct span *keys,
     struct buf body = buf_upto(S3_REPLY), md5 = buf_upto(64);
     int rc;
 
+    /* Quiet: only what was not deleted is told. */
     buf_str(&body, "<Delete xmlns=\"" S3_XMLNS "\"><Quiet>true</Quiet>");
     for (unsigned i = 0; i < n; i++) {
         buf_str(&body, "<Object><Key>");
@@ -8885,6 +9348,7 @@ s3_delete_objects(struct store *st, struct span bucket, const struct span *keys,
     call.has_body = true;
     call.body.memory = buf_span(&body);
     call.root = "DeleteResult";
+    /* A buffer that went bad reads as empty, and no list is not what was meant. */
     rc = body.bad ? fail_set(f, S3UP_LATER, "no memory for a list of keys to delete")
                   : s3_run(st, &call, f);
     buf_free(&body);
@@ -8913,7 +9377,8 @@ s3_next_undeleted(struct xml *x, struct buf *key, struct buf *code)
     return 0;
 }
 
-/* A URL that gives the right to one request for so many seconds. */
+/* A URL that gives the right to one request for so many seconds. Nothing is sent. The
+ * keys in it must outlive it: those of a session end earlier than it may say. */
 static int
 s3_presign(struct store *st, struct s3_call *call, uint64_t seconds, struct buf *url,
            struct fail *f)
@@ -8940,8 +9405,17 @@ s3_presign(struct store *st, struct s3_call *call, uint64_t seconds, struct buf 
     return url->bad ? fail_set(f, S3UP_USAGE, "the URL is too long") : 0;
 }
 
-/* ---- multipart ---- */
+/* ---- multipart ----
+ *
+ * An upload is created and gets an id; its parts are sent, in any order, by anybody, and
+ * each has an ETag; then the list of numbers and ETags completes it, or it is aborted. A
+ * part that is sent again replaces the one of the same number. What is neither completed
+ * nor aborted stays in the store, and costs money, until somebody aborts it. If the reply
+ * to the creation is lost, so is its id: the next attempt makes another upload, and the
+ * first one is seen only in a list of uploads.
+ */
 
+/* Begins an upload; id gets what all further calls must name. */
 static int
 s3_create_upload(struct store *st, struct s3_call *call, struct buf *id, struct fail *f)
 {
@@ -8980,6 +9454,8 @@ s3_upload_part(struct store *st, struct s3_call *call, struct buf *etag, struct 
     return 0;
 }
 
+/* The same, of bytes that the store has already. source is BUCKET/KEY, percent-encoded;
+ * the call says which of its bytes. */
 static int
 s3_copy_part(struct store *st, struct s3_call *call, struct span source, struct buf *etag,
              struct fail *f)
@@ -9018,8 +9494,10 @@ s3_put_part(struct buf *list, unsigned number, struct span etag, struct s3_pair 
     buf_str(list, "</Part>");
 }
 
-/* The call's body is the list of parts, without its end. Success is a whole result
- * element and nothing less. */
+/* Joins the parts. list is what s3_put_part made, without its end; it becomes the call's
+ * body. Success is a whole result element and nothing less: stores answer 200 at once and
+ * decide while they join. After a lost reply a second attempt is told that there is no
+ * such upload, though the object may be there: the caller finds out. */
 static int
 s3_complete_upload(struct store *st, struct s3_call *call, struct span id,
                    struct buf *list, struct fail *f)
@@ -9036,6 +9514,7 @@ s3_complete_upload(struct store *st, struct s3_call *call, struct span id,
     return s3_run(st, call, f);
 }
 
+/* Gives an upload up: the store forgets its parts. */
 static int
 s3_abort_upload(struct store *st, struct span bucket, struct span key, struct span id,
                 struct fail *f)
@@ -9049,8 +9528,20 @@ s3_abort_upload(struct store *st, struct span bucket, struct span key, struct sp
     return s3_delete(st, &call, f);
 }
 
-/* ---- lists ---- */
+/* ---- lists ----
+ *
+ * s3_list_begin, then s3_list_next until it says 0 or -1, then s3_list_end. Between begin
+ * and the first next, the caller says what of prefix, delimiter, key and id applies.
+ *
+ * Stores differ. Some know only the first version of the list of objects, which goes on
+ * behind a key instead of a token; some cannot encode keys; some say that there is more,
+ * but not where; some return the same page again, or a page from before. An early end
+ * would make a stored object look missing, and a list without end would keep us for
+ * ever: so a page must be proper XML to its end, one that says there is more must lead
+ * somewhere new, and else the list fails.
+ */
 
+/* In the order of the tables in s3_list_call and s3_list_next. */
 enum s3_list_kind { S3_BUCKETS, S3_OBJECTS, S3_UPLOADS, S3_PARTS };
 
 /* One line of a list, of whatever kind: what does not apply is empty or 0. */
@@ -9087,6 +9578,8 @@ struct s3_list {
     struct s3_entry entry;
 };
 
+/* An empty list. Encoded, a key has three times its bytes and more, so eight times is the
+ * ceiling of each text; a mark is two of them. */
 static void
 s3_list_begin(struct s3_list *l, enum s3_list_kind kind, struct span bucket)
 {
@@ -9151,7 +9644,8 @@ s3_list_call(const struct store *st, const struct s3_list *l)
     return call;
 }
 
-/* Decodes a key or prefix as the page wrote it. */
+/* Decodes a key or prefix as the page wrote it. Two layers: XML, and percent-encoding
+ * where the page says so. False if either is malformed. */
 static bool
 s3_list_name(const struct s3_list *l, struct span raw, struct buf *out)
 {
@@ -9166,10 +9660,13 @@ s3_list_name(const struct s3_list *l, struct span raw, struct buf *out)
     return good;
 }
 
-/* What a page says about itself; it may stand before or behind its entries. */
+/* What a page says about itself; it may stand before or behind its entries, so the page
+ * is read twice: here, and entry by entry. Fills l->next and l->next_id, where the next
+ * page begins. */
 static void
 s3_list_page(struct s3_list *l, struct span page)
 {
+    /* Where the next page begins, in the words of each kind of list. */
     static const char *const nexts[] = {"NextContinuationToken", "ContinuationToken",
                                         "NextKeyMarker", "NextPartNumberMarker",
                                         "NextMarker"};
@@ -9194,6 +9691,9 @@ s3_list_page(struct s3_list *l, struct span page)
             (void)xml_text(x.text, &l->next_id);
         }
         for (size_t i = 0; i < sizeof nexts / sizeof *nexts; i++)
+            /* The tokens of ListObjectsV2 and ListBuckets, and the number of a part, go
+             * into next; keys go into raw, and are decoded at the end, when it is known
+             * whether keys are encoded. A token beats a key. */
             if (span_is(local, nexts[i]) && x.text.n &&
                 (i != 1 ||
                  l->kind == S3_BUCKETS)) { /* in objects it echoes the question */
@@ -9210,13 +9710,15 @@ s3_list_page(struct s3_list *l, struct span page)
     }
     buf_clear(&l->next);
     buf_put(&l->next, buf_span(&next));
+    /* The list of buckets has no other way to say so. */
     l->is_truncated |= l->kind == S3_BUCKETS && next.n;
     buf_free(&next);
     buf_free(&raw);
 }
 
 /* Fetches the page that begins at l->next. A store that refuses the second version of the
- * list of objects is asked in the first from then on. */
+ * list of objects is asked in the first from then on; only at the first page, since a
+ * token of the one means nothing to the other. */
 static int
 s3_list_fetch(struct store *st, struct s3_list *l, struct fail *f)
 {
@@ -9285,6 +9787,8 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
 
     if (l->has_page && !l->is_truncated)
         return 0;
+    /* The first version names where it goes on only if there is a delimiter; else that is
+     * the last key that was read. */
     if (l->has_page && !l->next.n && l->kind == S3_OBJECTS && l->last.n) {
         st->old_lists = true; /* no token: what it speaks is the first version */
         buf_put(&l->next, buf_span(&l->last));
@@ -9293,6 +9797,7 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
     if (l->has_page && !l->next.n)
         return fail_set(f, S3UP_LATER,
                         "the store says that its list goes on, but not where");
+    /* From here on the page that begins here is the one at hand. */
     s3_list_mark(l, &l->asked);
     stuck |= s3_list_circles(l);
     while (!stuck) {
@@ -9302,6 +9807,8 @@ s3_list_turn(struct store *st, struct s3_list *l, struct fail *f)
             return -1;
         s3_list_page(l, buf_span(&st->reply));
         st->old_lists |= l->is_old;
+        /* If it does, l->next is again what was asked for: the same page is fetched
+         * anew. */
         if (!s3_list_repeats(l))
             break;
         st->plain_lists = true;
@@ -9326,7 +9833,9 @@ s3_list_clear(struct s3_entry *e)
     e->is_prefix = false;
 }
 
-/* A leaf of an entry. False if it is malformed. */
+/* A leaf of an entry. False if it is malformed: a key or size that was guessed could have
+ * the wrong object removed, or taken for stored. Names that we have no use for are passed
+ * over. */
 static bool
 s3_list_leaf(struct s3_list *l, struct span name, struct span text)
 {
@@ -9373,6 +9882,9 @@ s3_list_note(struct s3_list *l)
     }
     if (order == 0)
         return 0;
+    /* The next page of an old store begins behind this. Keys and prefixes are listed one
+     * kind after the other, so between the kinds the greater counts; among keys alone it
+     * is the last, for a store that does not sort by bytes goes on behind that one. */
     if (order > 0 || (!prefix && !l->last_is_prefix)) {
         buf_clear(&l->last);
         buf_put(&l->last, name);
@@ -9381,8 +9893,9 @@ s3_list_note(struct s3_list *l)
     return 1;
 }
 
-/* The next entry, into l->entry. 1: there is one, 2: the page is at its end, 0: the list
- * is, -1: failed. */
+/* The next entry, into l->entry, which holds until the next call. 1: there is one, 2: the
+ * page is at its end, 0: the list is, -1: failed. 2 is said only to callers that set
+ * l->stops, once for each page: then they may make other calls before they go on. */
 static int
 s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
 {
@@ -9397,6 +9910,7 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
         int turned;
 
         if (event == XML_END) {
+            /* Said once: the next call comes by with stopped set, and turns the page. */
             l->stopped = l->has_page && l->stops && !l->stopped;
             if (l->stopped)
                 return 2;
@@ -9409,6 +9923,8 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
             return fail_set(f, S3UP_LATER, "the store's list is not proper XML: %s",
                             l->x.why);
         local = xml_local(l->x.open[l->x.depth - 1]);
+        /* At `depth` entries begin and end, one below it their leaves. What else stands
+         * at these depths begins an entry, too, that is thrown away. */
         if (l->x.depth == depth && event == XML_ENTER) {
             s3_list_clear(&l->entry);
             l->entry.is_prefix = span_is(local, "CommonPrefixes");
