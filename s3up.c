@@ -9034,13 +9034,23 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
  * by which they are cut; the bytes and the sums of any stretch, read through one small
  * window: memory does not grow with the file. Several files in a row can be read as one.
  * A file whose identity changed between two looks is not sent.
+ *
+ * Also in: the names of files that are fetched. Out: a locked temporary file beside each,
+ * and its rename when it is whole. In a tree no link is followed, neither to a file nor
+ * on the way to one.
+ *
+ * Owns nothing between two calls: who opens a part_file closes it with part_close, who
+ * finds a part_place leaves it with part_leave. Refuses folders, FIFOs, devices, and
+ * files that say that they are empty and are not. To read from something else than files,
+ * give part_read another source beside files and memory.
  */
 
+/* A file that is read. */
 struct part_file {
-    int fd; /* -1 when closed */
-    const char *path;
-    struct os_id id; /* as it was when it was opened */
-    bool strict;     /* not even its name may have changed since */
+    int fd;           /* -1 when closed */
+    const char *path; /* for messages; whoever opened it keeps it alive */
+    struct os_id id;  /* as it was when it was opened */
+    bool strict;      /* not even its name may have changed since */
 };
 
 /* How a file is found: by its path, or, in a tree, from the tree's root on and without
@@ -9064,7 +9074,11 @@ part_settled(struct os_time modified, const struct timespec *now)
     return now->tv_sec > modified.s || now->tv_nsec > modified.ns;
 }
 
-/* The identity of a file by which a later change can be told. */
+/* The identity of a file by which a later change can be told. A kernel notes times by a
+ * clock that moves every few milliseconds: of two writes within one such tick, the second
+ * leaves no trace in the file's time. So we wait until that tick is over: whatever is
+ * written from then on gets another time. The coarse clock is the one that the kernel
+ * notes times by. False, and errno: the file cannot be examined. */
 static bool
 part_settle(int fd, struct os_id *id)
 {
@@ -9082,8 +9096,9 @@ part_settle(int fd, struct os_id *id)
     return false;
 }
 
-/* Opens a name for reading. Without O_NONBLOCK that of a FIFO would wait for a writer,
- * maybe for ever. */
+/* Opens a name for reading; -1 and errno if it cannot. Without O_NONBLOCK that of a FIFO
+ * would wait for a writer, maybe for ever; on a plain file it means nothing. Links are
+ * followed if a user named the file, never below the root of a tree. */
 static int
 part_open_name(const struct part_name *name)
 {
@@ -9103,6 +9118,9 @@ part_open_name(const struct part_name *name)
     return fd;
 }
 
+/* Opens a file that is to be sent, and notes what it is. -1: p is closed, and f says why.
+ * In a tree, what was there when its folder was read and is not there any more is passed
+ * over: it is no fault of this command. */
 static int
 part_open(struct part_file *p, const struct part_name *name, struct fail *f)
 {
@@ -9130,7 +9148,7 @@ part_open(struct part_file *p, const struct part_name *name, struct fail *f)
         (void)fail_sys(f, "examine", path);
     else if (!info.st_size && (did = os_read(p->fd, &byte, 1, 0)) < 0)
         (void)fail_sys(f, "read", path);
-    else if (did) /* as files in /proc do */
+    else if (did) /* as files in /proc do: their size is not known before their end */
         (void)fail_set(f, S3UP_USAGE,
                        "%s says that it is empty, but is not: send a copy of it", path);
     if (f->code == S3UP_OK)
@@ -9163,13 +9181,17 @@ part_open_again(struct part_file *p, const struct part_name *name, const struct 
 
 /* ---- the plan ---- */
 
+/* How a file, or an object, is cut. Part N is at (N - 1) * part; the numbers are those of
+ * the store, from 1 to n. */
 struct part_plan {
-    int64_t size, part;
-    unsigned n; /* of parts; the last may be shorter */
+    int64_t size, part; /* bytes of all, and of one part */
+    unsigned n;         /* of parts; the last may be shorter */
 };
 
 /* Parts are equal, and never grow: some stores demand it. They are as large as was asked,
- * or as 10,000 of them must be to hold all. */
+ * or as PARTS_MAX of them must be to hold all: then a whole number of MiB, as other
+ * programs cut, too, so that the cut can be guessed from the object (see xfer_usual). An
+ * empty file has one part. */
 static int
 part_plan(struct part_plan *p, int64_t size, uint64_t asked, struct fail *f)
 {
@@ -9190,6 +9212,7 @@ part_plan(struct part_plan *p, int64_t size, uint64_t asked, struct fail *f)
     return 0;
 }
 
+/* Bytes of a part; of the last, what is left. */
 static int64_t
 part_length(const struct part_plan *p, unsigned number)
 {
@@ -9208,6 +9231,7 @@ struct part_stretch {
     const char *memory; /* used if there are no files */
 };
 
+/* 0 if all files of a stretch are what they were when they were opened. */
 static int
 part_unchanged(const struct part_stretch *s, struct fail *f)
 {
@@ -9221,8 +9245,10 @@ part_unchanged(const struct part_stretch *s, struct fail *f)
     return 0;
 }
 
-/* Reads n bytes of a stretch; it is the reader of a struct s3_body. The last of them are
- * given only if no file has changed. */
+/* Reads n bytes of a stretch, from place `at` of it; it is the reader of a struct
+ * s3_body. The last of them are given only if no file has changed: without them the
+ * request is not whole, and the store keeps nothing of a file that was written to
+ * meanwhile. */
 static int
 part_read(const void *from, char *out, size_t n, int64_t at, struct fail *f)
 {
@@ -9238,7 +9264,7 @@ part_read(const void *from, char *out, size_t n, int64_t at, struct fail *f)
         size_t take = left < (int64_t)n ? (size_t)left : n;
         ssize_t did;
 
-        if (left <= 0) {
+        if (left <= 0) { /* it begins behind this file */
             place -= file->id.size;
             continue;
         }
@@ -9255,10 +9281,12 @@ part_read(const void *from, char *out, size_t n, int64_t at, struct fail *f)
     return is_last ? part_unchanged(s, f) : 0;
 }
 
+/* The sums of one stretch. Three are the most that one request needs: an MD5, the SHA-256
+ * that is signed, and a checksum. The caller sets n and inits the first n of at. */
 struct part_sums {
     unsigned n;
     struct sum at[3];
-    unsigned char digest[3][SHA256_SIZE];
+    unsigned char digest[3][SHA256_SIZE]; /* filled by part_sum */
 };
 
 /* Sums a stretch in one pass, with as many kinds of sum as are wanted. */
@@ -9270,6 +9298,7 @@ part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
 
     if (!window)
         return fail_set(f, S3UP_LATER, "no memory to read a part");
+    /* Reading gigabytes takes minutes: a stop is looked for between two windows. */
     for (int64_t done = 0; done < s->length && !os_stop && f->code == S3UP_OK;) {
         int64_t left = s->length - done;
         size_t n = left < S3_WINDOW ? (size_t)left : room;
@@ -9289,17 +9318,26 @@ part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
     return 0;
 }
 
-/* ---- files that are fetched ---- */
+/* ---- files that are fetched ----
+ *
+ * A file grows under a temporary name in its own folder, so that the rename that ends it
+ * stays within one file system, and nobody sees half of it under its final name. That
+ * name is made of the final one: a later run finds what an earlier one has left, and goes
+ * on with it or removes it. The lock on the temporary file keeps two runs from writing
+ * one file; it ends with the process, so a crash leaves none. Between opening and locking
+ * the file may have been renamed or removed: part_in_place tells, and only while it says
+ * yes is the name touched.
+ */
 
 #define PART_TAIL ".s3up-part" /* behind the name, until the file is whole */
 
 /* Where a fetched file goes: a name in a folder that is held open, and the one that it
  * has until it is whole. */
 struct part_place {
-    int folder; /* -1 when closed */
-    bool in_tree;
-    const char *path;
-    char name[NAME_MAX + 1], temp[NAME_MAX + 1];
+    int folder;       /* -1 when closed */
+    bool in_tree;     /* one of many: what is in its way is passed over, not an error */
+    const char *path; /* of the file, for messages */
+    char name[NAME_MAX + 1], temp[NAME_MAX + 1]; /* within the folder */
 };
 
 static void
@@ -9310,7 +9348,9 @@ part_leave(struct part_place *p)
     p->folder = -1;
 }
 
-/* Finds the place of a name; in a tree, with the folders on the way there. */
+/* Finds the place of a name; in a tree, the folders on the way there are made. -1:
+ * nothing is open. A path that comes from an object's key may end in a slash, or in "..":
+ * such a name is no file's. */
 static int
 part_find(struct part_place *p, const struct part_name *name, struct fail *f)
 {
@@ -9329,7 +9369,7 @@ part_find(struct part_place *p, const struct part_name *name, struct fail *f)
     }
     memcpy(p->name, base.p, base.n + 1);
     if (n > NAME_MAX - tail) /* then a checksum stands for the rest */
-        for (n = NAME_MAX - tail - 9; n && (base.p[n] & 0xc0) == 0x80;)
+        for (n = NAME_MAX - tail - 9; n && (base.p[n] & 0xc0) == 0x80;) /* 9: ".CRC" */
             n--; /* not into the middle of a character */
     buf_put(&temp, span_first(base, n));
     if (n < base.n) {
@@ -9363,13 +9403,15 @@ part_in_place(const struct part_place *p, int fd)
            there.st_ino == info.st_ino && there.st_dev == info.st_dev;
 }
 
+/* Whoever took the name of our temporary file has it: what was fetched goes nowhere. */
 static int
 part_is_replaced(const struct part_place *p, struct fail *f)
 {
     return fail_set(f, S3UP_LATER, "%s: its temporary file was replaced", p->path);
 }
 
-/* Does errno say that a name stands for something that is no plain file? */
+/* Does errno say that a name stands for something that is no plain file? ELOOP is a link,
+ * EISDIR a folder, ENXIO a FIFO that nobody reads, or a socket. */
 static bool
 part_is_strange(void)
 {
@@ -9377,7 +9419,8 @@ part_is_strange(void)
 }
 
 /* Opens the temporary file that is there already and locks it: another run that is at
- * work on it is left alone. -1 and no failure: there is none. */
+ * work on it is left alone. -1 and no failure: there is none, or none any more. Something
+ * that is no plain file was put there by somebody else, and is not touched. */
 static int
 part_take_temp(const struct part_place *p, struct fail *f)
 {
@@ -9403,7 +9446,8 @@ part_take_temp(const struct part_place *p, struct fail *f)
     return -1;
 }
 
-/* Removes what an earlier run left. */
+/* Removes what an earlier run left. Not if another run is at work on it: that has the
+ * lock. */
 static void
 part_drop_temp(const struct part_place *p)
 {
@@ -9416,7 +9460,10 @@ part_drop_temp(const struct part_place *p)
     (void)close(fd);
 }
 
-/* A new temporary file, locked. What an earlier run left is removed. */
+/* A new temporary file, locked. What an earlier run left is removed: the file that is
+ * written is our own, with the mode that was asked for, and no other name leads to it.
+ * Between making and locking it another run may take it for a leftover: while that has
+ * the lock we begin again, and if it has removed the file, part_publish will tell. */
 static int
 part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
 {
@@ -9438,7 +9485,8 @@ part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
                : -1;
 }
 
-/* In a tree that is no mistake of whoever named the path. */
+/* A folder has the final name, and is never replaced. In a tree that is no mistake of
+ * whoever named the path. */
 static int
 part_is_folder(const struct part_place *p, struct fail *f)
 {
@@ -9447,7 +9495,8 @@ part_is_folder(const struct part_place *p, struct fail *f)
 }
 
 /* What is there under the final name, and may it be replaced? *old is what it was, all 0
- * if nothing. */
+ * if nothing. A link is replaced, not what it stands for; a device or a FIFO stays: a
+ * file in its place would break whoever uses it. */
 static int
 part_examine(const struct part_place *p, bool no_clobber, struct stat *old,
              struct fail *f)
@@ -9466,7 +9515,8 @@ part_examine(const struct part_place *p, bool no_clobber, struct stat *old,
     return 0;
 }
 
-/* Opens the file that has the final name already, to look at it. */
+/* Opens the file that has the final name already, to look at it. -1: there is none that
+ * can be read. */
 static int
 part_open_there(const struct part_place *p, struct part_file *there)
 {
@@ -9509,7 +9559,9 @@ part_name_new(int from, const char *old, int to, const char *name)
     return false;
 }
 
-/* Gives a finished temporary file its name, perhaps in place of another's. */
+/* Gives a finished temporary file its name, perhaps in place of another's. With
+ * no_clobber the kernel decides whether the name is free: since part_examine looked,
+ * somebody may have made a file there. */
 static int
 part_publish(const struct part_place *p, int temp, bool no_clobber, struct fail *f)
 {
@@ -9532,57 +9584,77 @@ part_publish(const struct part_place *p, int temp, bool no_clobber, struct fail 
  * died, because its pipe ends. A worker outlives neither its orders' pipe nor its parent,
  * and keeps nothing open that is not its own, so that no lock is held by an orphan. A
  * crew of one has no workers: the parent does the work itself.
+ *
+ * Processes, not threads: a worker that crashes, or that is killed while it waits for a
+ * store, takes nothing with it but its own orders. Nothing is shared but counters and, of
+ * a stream, the parts in memory.
+ *
+ * A hand is a place for a worker. It is
+ *     empty   no worker (pid 0)        crew_give hires one        -> busy
+ *     idle    a worker, busy == 0      crew_give gives it orders  -> busy
+ *     busy    orders not yet answered  its last answer is heard   -> idle
+ *                                      it dies, or is dismissed   -> empty
+ * Orders go to idle hands only: a parent that writes to a worker which itself waits to
+ * write its answers would wait for ever. This room does not know what an order says: to
+ * have another kind of work done, pack another order in room 14. To have a worker tell
+ * more, add a field to struct crew_answer, before its text.
  */
 
+/* What became of one order. It goes through the pipe as it lies in memory: both ends are
+ * the same program. What is said of a failure holds only if code is not S3UP_OK. */
 struct crew_answer {
-    uint32_t number;     /* as in the order */
-    enum s3up_exit code; /* S3UP_OK, or why it failed */
-    bool keys;           /* it failed because of the keys */
-    bool gone;           /* the store does not know the upload */
-    bool stranger;       /* the store has never answered this worker */
-    bool nowhere;        /* there is no bucket for it */
-    bool changed;        /* the object is another than it was */
-    bool same;           /* there was nothing to do: it is there already */
-    bool sure;           /* what the store has is what was sent */
-    bool large;          /* it is to be fetched in parts */
-    bool whole_only;     /* the store does not send parts of it */
-    bool died;           /* no answer: the worker is gone */
-    unsigned tries;      /* attempts after the first */
-    uint64_t size;
-    char etag[CREW_ETAG];
-    char match[CREW_ETAG]; /* of what may be replaced */
-    unsigned char sum[JRN_SUM];
-    char text[FAIL_TEXT]; /* why it failed: sent only then */
+    uint32_t number;            /* as in the order */
+    enum s3up_exit code;        /* S3UP_OK, or why it failed */
+    bool keys;                  /* it failed because of the keys */
+    bool gone;                  /* the store does not know the upload */
+    bool stranger;              /* the store has never answered this worker */
+    bool nowhere;               /* there is no bucket for it */
+    bool changed;               /* the object is another than it was */
+    bool same;                  /* there was nothing to do: it is there already */
+    bool sure;                  /* what the store has is what was sent */
+    bool large;                 /* it is to be fetched in parts */
+    bool whole_only;            /* the store does not send parts of it */
+    bool died;                  /* no answer: the worker is gone */
+    unsigned tries;             /* attempts after the first */
+    uint64_t size;              /* bytes that were sent or fetched */
+    char etag[CREW_ETAG];       /* as it came; empty if the store names none */
+    char match[CREW_ETAG];      /* of what may be replaced */
+    unsigned char sum[JRN_SUM]; /* by which a part is known again */
+    char text[FAIL_TEXT]; /* why it failed: sent only then, so it must be the last */
 };
 
+/* A place for a worker, as the parent sees it. */
 struct crew_hand {
-    pid_t pid; /* 0: there is no worker here */
-    int orders, answers;
-    unsigned busy;  /* orders that it has not answered */
-    unsigned batch; /* how many of them it may get at once */
-    bool turned;    /* away by the store, since the last look */
-    int64_t since;  /* ticks, when it got them */
-    unsigned age;   /* how many renewals of the keys it has seen */
+    pid_t pid;           /* 0: there is no worker here */
+    int orders, answers; /* our ends of its pipes; open while there is a worker */
+    unsigned busy;       /* orders that it has not answered */
+    unsigned batch;      /* how many of them it may get at once */
+    bool turned;         /* away by the store, since the last look */
+    int64_t since;       /* ticks, when it got them */
+    unsigned age;        /* how many renewals of the keys it has seen */
 };
 
-/* How many hands are at work when nobody says how many: found out by trying. */
+/* How many hands are at work when nobody says how many: found out by trying. Time goes in
+ * rounds, see crew_adapt. */
 struct crew_pace {
     bool fixed;       /* somebody has said */
     unsigned limit;   /* hands that may be busy now */
     unsigned best;    /* the number that moved most so far */
     unsigned ceiling; /* more were too many for the store, once */
-    int64_t rate;     /* what the best moved */
+    int64_t rate;     /* what the best moved: bytes a second, and the price of requests */
     bool settling;    /* the number changed: what is moved now tells nothing yet */
     unsigned hold;    /* rounds until another number is tried */
     int64_t slowed;   /* ticks after the store has asked for less */
     bool down;        /* next time fewer are tried */
     int64_t since;    /* ticks at the begin of the round */
-    int64_t moved;    /* in this round, and out of this machine */
+    int64_t moved;    /* bytes in this round, and out of this machine */
     unsigned answers; /* in this round */
 };
 
+/* All workers of a run. The owner sets work, leave, context, age and also, then calls
+ * crew_open; after crew_close only moved is of use. */
 struct crew {
-    unsigned most; /* hands, at most */
+    unsigned most; /* hands, at most; 1: the parent does the work */
     struct crew_pace pace;
     uint64_t moved; /* bytes, of all hands, in all */
     uint32_t last[CREW_MOST], queue[CREW_MOST], slow[CREW_MOST]; /* at the last look */
@@ -9594,12 +9666,15 @@ struct crew {
     struct crew_hand hand[CREW_MOST];
     struct s3_meter *meter; /* one for each hand, shared with it */
     struct crew_answer own; /* of the parent, if it does the work itself */
+    /* Carries out one order, in the worker or, for a crew of one, in the parent. False:
+     * the worker ends, and so dies in the eyes of the parent. */
     bool (*work)(void *context, unsigned hand, struct span order, struct crew_answer *a);
     void (*leave)(void *context); /* in a new worker: closes what is the parent's */
     void *context;
 };
 
-/* fixed: so many hands, whatever comes; else not more than so many. */
+/* fixed: so many hands, whatever comes; else not more than so many. No worker is started
+ * before there is an order for it. */
 static int
 crew_open(struct crew *c, unsigned most, bool fixed, struct fail *f)
 {
@@ -9623,7 +9698,9 @@ crew_read(int fd, void *data, size_t n)
     return os_read(fd, data, n, -1) == (ssize_t)n;
 }
 
-/* Carries out orders that came together. Answers wait for each other a moment. */
+/* Carries out orders that came together, each with its length before it. Answers wait for
+ * each other a moment: for CREW_BRIEF milliseconds, and for the order that is begun
+ * before these are over. False: the parent is gone. */
 static bool
 crew_obey(struct crew *c, unsigned hand, struct span orders, struct buf *out, int answers)
 {
@@ -9652,7 +9729,10 @@ crew_obey(struct crew *c, unsigned hand, struct span orders, struct buf *out, in
     return true;
 }
 
-/* The life of a worker. */
+/* The life of a worker: a length, orders of so many bytes, their answers, and again. It
+ * ends when the parent closes the pipe of orders, or is gone. All orders are read before
+ * the first is begun, so the parent never waits for us while it writes. in has room for
+ * the orders that go along, CREW_ORDER bytes at most, and the one before them. */
 static void
 crew_serve(struct crew *c, unsigned hand, int orders, int answers)
 {
@@ -9678,6 +9758,7 @@ crew_settle(struct crew *c, unsigned hand, pid_t parent)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN}, usual = {.sa_handler = SIG_DFL};
 
+    /* It may have died before we asked to be told of that. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
         _exit(S3UP_LATER);
     (void)sigaction(SIGINT, &ignore, NULL); /* a terminal sends it to all of us */
@@ -9685,6 +9766,7 @@ crew_settle(struct crew *c, unsigned hand, pid_t parent)
     (void)sigaction(SIGUSR1, &ignore, NULL);
     (void)sigaction(SIGTERM, &usual, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
+    /* Another worker sees its orders end only when nobody has the other end open. */
     for (unsigned i = 0; i < c->most; i++)
         if (i != hand && c->hand[i].pid) {
             (void)close(c->hand[i].orders);
@@ -9693,6 +9775,7 @@ crew_settle(struct crew *c, unsigned hand, pid_t parent)
     c->leave(c->context);
 }
 
+/* Starts a worker. -1: none could be, and the hand is empty as before. */
 static int
 crew_hire(struct crew *c, unsigned hand, struct fail *f)
 {
@@ -9709,7 +9792,7 @@ crew_hire(struct crew *c, unsigned hand, struct fail *f)
         return -1;
     }
     h->pid = fork();
-    if (h->pid == 0) {
+    if (h->pid == 0) { /* with its own end of orders open, it would never see it end */
         (void)close(orders[1]);
         (void)close(answers[0]);
         crew_settle(c, hand, parent);
@@ -9732,7 +9815,9 @@ crew_hire(struct crew *c, unsigned hand, struct fail *f)
     return -1;
 }
 
-/* Ends a worker: one that is busy is killed, one that is idle goes home. */
+/* Ends a worker: one that is busy is killed, one that is idle goes home. What it had done
+ * and not yet answered is lost here, not at the store. When this returns, the process is
+ * gone, and with it every lock that it held. */
 static void
 crew_dismiss(struct crew *c, unsigned hand)
 {
@@ -9763,6 +9848,7 @@ crew_close(struct crew *c)
     c->most = 0;
 }
 
+/* How many hands have orders. */
 static unsigned
 crew_busy(const struct crew *c)
 {
@@ -9792,7 +9878,7 @@ crew_idle(struct crew *c)
         place = place == CREW_MOST ? i : place;
     }
     if (c->most > 1 && c->full && crew_busy(c))
-        return CREW_MOST;
+        return CREW_MOST; /* one of those who are at work will be idle in time */
     return place;
 }
 
@@ -9804,7 +9890,8 @@ crew_takes(const struct crew *c, unsigned hand)
     return c->hand[hand].pid && c->adds + 1 < c->hand[hand].batch;
 }
 
-/* The order goes along behind the next that is given. False: no memory. */
+/* The order goes along behind the next that is given. False: there is no room for it, and
+ * what was there before is as it was. */
 static bool
 crew_add(struct crew *c, struct span order)
 {
@@ -9822,7 +9909,8 @@ crew_add(struct crew *c, struct span order)
     return false;
 }
 
-/* Writes an order, and those that go along behind it. */
+/* Writes an order, and those that go along behind it: the length of all, then each with
+ * its own length, as crew_serve and crew_obey read them. False: the worker is dead. */
 static bool
 crew_send(struct crew *c, int fd, struct span order)
 {
@@ -9846,14 +9934,15 @@ crew_give(struct crew *c, unsigned hand, struct span order)
         c->full = true;
         if (crew_busy(c))
             return CREW_MOST;
-        c->most = 1; /* nobody is there */
+        /* Nobody is there, else crew_idle had found him. */
+        c->most = 1;
         hand = 0;
         h = c->hand;
     }
     c->meter[hand].body = 0;
     h->busy = c->adds + 1;
     h->since = os_ticks();
-    if (c->most == 1) {
+    if (c->most == 1) { /* crew_wait will find the answer */
         c->own = (struct crew_answer){.code = S3UP_OK};
         h->age = *c->age;
         (void)c->work(c->context, hand, order, &c->own);
@@ -9866,7 +9955,9 @@ crew_give(struct crew *c, unsigned hand, struct span order)
 }
 
 /* Reads one answer of a hand. When it is the last, that tells how many orders the hand
- * may get next time: more if they took no time, so that nobody waits long behind them. */
+ * may get next time: twice as many if they took less than half of CREW_BRIEF, half as
+ * many if they took more than that, so that nobody waits long behind them. False: the
+ * worker is dead, or died in the middle of a word. */
 static bool
 crew_hear(struct crew *c, unsigned hand, struct crew_answer *a)
 {
@@ -9878,6 +9969,7 @@ crew_hear(struct crew *c, unsigned hand, struct crew_answer *a)
     a->text[0] = 0;
     if (a->code != S3UP_OK && !crew_read(h->answers, a->text, sizeof a->text))
         return false;
+    /* It reads what strangers send: whatever they have made of it, texts end here. */
     a->etag[sizeof a->etag - 1] = a->text[sizeof a->text - 1] = 0;
     c->pace.answers++;
     if (--h->busy)
@@ -9892,7 +9984,8 @@ crew_hear(struct crew *c, unsigned hand, struct crew_answer *a)
 }
 
 /* Waits for an answer, not longer than so many milliseconds. Which hand it came from, or
- * CREW_MOST. A worker that died leaves an answer that says so. */
+ * CREW_MOST. A worker that died leaves an answer that says so. After a stop nobody is
+ * waited for; with 0 milliseconds, answers that are there already can still be had. */
 static unsigned
 crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
 {
@@ -9924,7 +10017,21 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
     return CREW_MOST;
 }
 
-/* Adds up what was moved since the last look. The words that are shared wrap. */
+/* ---- how many are at work ----
+ *
+ * More connections move more, up to a point that nobody knows in advance: the line may be
+ * full, or the store may ask for less. So it is tried, in rounds. A round is over when
+ * the hands have moved CREW_ENOUGH bytes, or given CREW_ANSWERS answers, for each of
+ * them; not before CREW_ROUND milliseconds, nor after CREW_LONG. The number is doubled as
+ * long as that moves a tenth more. If it does not, it is what it was before, for
+ * CREW_HOLD rounds; then the other direction is tried: half as many stay if they move as
+ * much, but for a twentieth. When the store asks for less, the number is halved at once,
+ * and may grow to one below what was too many; each time it gets there, by one more.
+ */
+
+/* Adds up what was moved since the last look. The words that are shared wrap, which their
+ * difference does not mind. What a socket has taken and not yet sent has not left this
+ * machine: counted as moved, it would make every new connection look fast. */
 static void
 crew_look(struct crew *c)
 {
@@ -9939,6 +10046,8 @@ crew_look(struct crew *c)
     }
 }
 
+/* A new round begins, with so many hands. The first one after the number changed tells
+ * nothing: new connections are slow to begin with. */
 static void
 crew_round(struct crew *c, unsigned limit)
 {
@@ -9951,8 +10060,11 @@ crew_round(struct crew *c, unsigned limit)
     p->answers = 0;
 }
 
-/* The store asked for less: half as many, and not soon again as many as that was. Orders
- * that were given before complain for the same reason; that was heard. */
+/* Did the store ask for less? Then half as many, and not soon again as many as that was.
+ * Orders that were given before complain for the same reason; that was heard. Workers
+ * count such answers in a word that they share with us, while they try again by
+ * themselves: we hear of it long before the order is done. True: something was heard,
+ * even if nothing came of it. */
 static bool
 crew_is_slowed(struct crew *c)
 {
@@ -10004,13 +10116,14 @@ crew_adapt(struct crew *c)
     unsigned next;
     int64_t rate;
 
-    crew_look(c);
+    crew_look(c); /* what was moved is shown also where the number is fixed */
     if (p->fixed || crew_is_slowed(c) || took < CREW_ROUND ||
         (p->moved < (int64_t)p->limit * CREW_ENOUGH &&
          p->answers < p->limit * CREW_ANSWERS && took < CREW_LONG))
         return;
     /* A request has a price of its own, as if it carried so many bytes more. */
     rate = (p->moved + (int64_t)p->answers * CREW_PRICE) * 1000 / took;
+    /* Where there is not enough to do for so many, nothing can be learned about them. */
     if (p->settling || crew_busy(c) < p->limit) {
         crew_round(c, p->limit);
         return;
@@ -10044,7 +10157,9 @@ crew_adapt(struct crew *c)
     crew_round(c, next);
 }
 
-/* Deals the rate out to those who are at work. */
+/* Deals the rate out to those who are at work. Idle hands are told the same: whoever
+ * begins next is not faster than the others until it is dealt out anew. However little
+ * there is for each, it is never 0, which would mean no limit. */
 static void
 crew_share(struct crew *c, uint64_t rate)
 {
