@@ -10178,34 +10178,70 @@ crew_share(struct crew *c, uint64_t rate)
  * In: paths, a bucket and keys, what the user wants. Out: the object stored, or the file
  * in its place, whole and checked; or a reason, and nothing half done under a final name.
  * A small file is one request, and needs no journal. A large one is an upload of many
- * parts: what the store has acknowledged stands in the journal, and the same command,
- * run again, goes on behind it. Whoever runs uploads hears of what happens through one
+ * parts: what the store has acknowledged stands in the journal, and the same command, run
+ * again, goes on behind it. Whoever runs uploads hears of what happens through one
  * function, xfer.event.
+ *
+ * A load is whatever is under way: an upload, a download or a copy. It is
+ *     begun    xfer_begin takes it from next(), looks at it, and decides how it goes
+ *     whole    one order, to one worker; its answer ends it
+ *     parts    resumed (xfer_resume, xfer_down_fits) or new (xfer_create, xfer_new_down);
+ *              each part is ordered, answered, and noted by xfer_sent
+ *     joined   all parts are noted, none is under way: xfer_complete, xfer_finish_down
+ *     anew     what it is made of has changed: xfer_over, xfer_over_down; once in a run
+ *     ended    xfer_end: the event, the ledger, the journal's end; then it is freed
+ * Workers send and fetch; the parent alone creates, joins and aborts uploads, and alone
+ * writes journals. So a worker can be killed at any moment.
+ *
+ * What holds after a crash between any two steps, as long as there is a journal (where
+ * none can be written, a transfer goes on without, and begins anew the next time):
+ *  1. What an upload is made of is on disk before the store is asked for the upload.
+ *  2. Its id is on disk before any part is sent. A crash between the two leaves an upload
+ *     that nobody knows: it costs room at the store until it is swept.
+ *  3. A part counts only if it is noted, and the store has the last word on whether it
+ *     is there. A note that was not yet on disk costs a look at the part, or sends it
+ *     again.
+ *  4. "completing" is on disk before the store is asked to join: an upload that is gone
+ *     may then have become the object, and the token in its metadata tells.
+ *  5. A journal goes when its object is stored, or its upload is given up; never before.
+ *  6. A file that is fetched has its final name only when it is whole, checked and
+ *     synced.
+ *
+ * It refuses to replace what it was told not to replace, to mix bytes of two states of a
+ * file or an object, and to call stored what the store has not said that it has. To add a
+ * wish, put it into struct xfer_wish and, if an upload that was begun without it is then
+ * another upload, into xfer_digest. To add a kind of transfer, begin it in xfer_begin,
+ * pack its order in xfer_put_order, and carry it out in xfer_work.
  */
 
 /* What the user wants of all uploads of a run. */
 struct xfer_wish {
     const struct s3_pair *heads; /* header fields for the objects */
     unsigned n;
+    /* AUTO: one if the store is AWS and the connection is TLS, else the signature's. */
     enum xfer_checksum { XFER_AUTO, XFER_NONE, XFER_KIND } checksum;
     enum sum_kind kind; /* if XFER_KIND */
+    /* What is there already stays, and that is a failure; what an earlier run began is
+     * given up. */
     bool no_clobber, restart;
     bool sure; /* never in place of another's; and the store must prove that it has it */
     bool overwrite;  /* but also in place of another's */
     bool if_changed; /* what is there already, the same, is passed over */
     bool replace;    /* a copy gets the header fields alone, not those of its source */
-    uint64_t part_size, threshold; /* from the threshold on, a file is sent in parts */
-    bool jobs_fixed;               /* as many workers as were asked for, not fewer */
-    uint64_t rate;                 /* bytes a second, of all workers; 0: no limit */
-    const char *journal;           /* where it shall be; NULL: in the folder */
-    const char *folder;            /* for the state of transfers; NULL: there is none */
-    bool slice;                    /* of objects only that is fetched: */
-    int64_t from, length;          /* from < 0: the last bytes; length 0: to the end */
+    /* Bytes. Parts are larger only if an upload could not hold the file else; what is
+     * larger than the threshold is sent in parts, see xfer_limit. */
+    uint64_t part_size, threshold;
+    bool jobs_fixed;      /* as many workers as were asked for, not fewer */
+    uint64_t rate;        /* bytes a second, of all workers; 0: no limit */
+    const char *journal;  /* where it shall be; NULL: in the folder */
+    const char *folder;   /* for the state of transfers; NULL: there is none */
+    bool slice;           /* of objects only that is fetched: */
+    int64_t from, length; /* from < 0: the last bytes; length 0: to the end */
 };
 
 #define XFER_MTIME "x-amz-meta-mtime" /* as rclone and others note a file's time */
 
-/* How bytes are summed on their way. */
+/* How bytes are summed on their way; the same for all requests of a run. */
 struct xfer_sums {
     bool is_unsigned; /* the request's signature does not cover the body */
     bool has_md5;     /* so does this one, and the ETag should be the same */
@@ -10228,15 +10264,17 @@ xfer_sums(const struct store *st, const struct xfer_wish *w)
     return s;
 }
 
-/* The sum by which a part is known again. */
+/* The sum by which a part is known again, as the journal has it: one made with another
+ * cannot be compared, so it is part of what identifies an upload. */
 static const char *
 xfer_sum_name(const struct xfer_sums *s)
 {
     return s->has_kind ? sum_kinds[s->kind].name : s->is_unsigned ? "none" : "sha256";
 }
 
-/* What the owner of a run gives: files that become one object, a stream that does, or an
- * object that becomes a file. */
+/* What the owner of a run gives: files that become one object, a stream that does, an
+ * object that becomes a file, or one that becomes another object. All but the stream and
+ * its producer, which pass to us, and the type stay the owner's, and are copied. */
 struct xfer_item {
     const char *const *path;
     unsigned files; /* 0: a stream */
@@ -10247,21 +10285,21 @@ struct xfer_item {
     unsigned below; /* where in its path that begins what is below the root */
     struct span from_bucket,
         from_key;     /* of an object that is to be copied by the store */
-    const char *type; /* the media type, or NULL */
+    const char *type; /* the media type, or NULL; must live as long as the run */
     int fd;           /* of the stream */
     pid_t producer;   /* that must end well before the stream counts as whole; or 0 */
     const struct os_id *was; /* what the file must still be; or NULL */
 };
 
 /* A stream has no size before it ends. What was read stays in memory that workers share
- * until the store has it: part N lies in place N modulo the number of places. */
+ * until the store has it: part N lies in place N - 1 modulo the number of places. */
 struct xfer_stream {
-    int fd;
-    pid_t producer;
-    char *ring;
+    int fd;                /* ours to close */
+    pid_t producer;        /* ours to wait for, or 0: there is none, or it has ended */
+    char *ring;            /* places, each of a part's size */
     unsigned places, full; /* parts that were read to their end */
     int64_t have;          /* bytes of the part that is being read */
-    bool ended, warned;
+    bool ended, warned;    /* nothing more comes; it was said that little more may come */
 };
 
 /* By what it is known that what came is what was stored. */
@@ -10287,15 +10325,15 @@ struct xfer_copy {
 struct xfer_load {
     struct xfer_load *next;
     uint32_t serial;
-    struct jrn_source *file; /* as they are now */
-    unsigned files;
+    struct jrn_source *file; /* as they are now; a stream and a copy have a name here */
+    unsigned files;          /* 0: it is a stream, or a copy */
     struct buf key;
     const char *type; /* the media type, or NULL */
     struct part_plan plan;
     struct jrn_facts facts; /* as the journal has them */
     struct jrn journal;
     struct xfer_stream *stream; /* NULL: it is read from files */
-    unsigned char *given;       /* for each part: is somebody sending it? */
+    unsigned char *given;       /* for each part, from 1 on: is somebody sending it? */
     bool whole;                 /* it goes in one request */
     bool down;                  /* it is a download: the rest is about that */
     int root;                   /* as in struct part_name */
@@ -10313,26 +10351,29 @@ struct xfer_load {
     bool again;              /* it has started over once */
     bool same;               /* the files are what they were when their parts were sent */
     bool kept;               /* there was nothing to do */
-    bool orphan;             /* the store has an upload that no journal tells of */
-    unsigned ahead;          /* the least number that may still have to be given */
-    unsigned flying;         /* orders that are being carried out */
-    unsigned found;          /* parts that were stored by an earlier run */
-    unsigned deaths;         /* of workers that were sending it */
-    int64_t begun;           /* ticks */
+    /* If it fails now, no run can go on with it: no journal tells of it, or what is there
+     * is of no use. Then its upload or its file is removed. */
+    bool orphan;
+    unsigned ahead;  /* the least number that may still have to be given */
+    unsigned flying; /* orders that are being carried out */
+    unsigned found;  /* parts that were stored by an earlier run */
+    unsigned deaths; /* of workers that were sending it */
+    int64_t begun;   /* ticks */
     char etag[CREW_ETAG];
     char match[CREW_ETAG]; /* what is there may be replaced if it is still that */
 };
 
-/* What the owner of a run hears of. */
+/* What the owner of a run hears of. Each load that it gave ends in exactly one of the
+ * last three, and is freed when the owner returns from that. */
 struct xfer_event {
     enum {
-        XFER_START,
-        XFER_RESUME,
-        XFER_PART,
-        XFER_RETRY,
-        XFER_OVER,
+        XFER_START,  /* in parts, from the beginning */
+        XFER_RESUME, /* in parts, behind those that load->found counts */
+        XFER_PART,   /* one is stored, or fetched */
+        XFER_RETRY,  /* an order was not carried out at the first attempt */
+        XFER_OVER,   /* it begins anew */
         XFER_DONE,
-        XFER_SAME,
+        XFER_SAME, /* there was nothing to do */
         XFER_FAILED
     } kind;
     const struct xfer_load *load;
@@ -10341,7 +10382,10 @@ struct xfer_event {
     const struct fail *fail;
 };
 
-/* Everything that both kinds of uploads need; the same in the parent and in workers. */
+/* A run. The owner sets st, wish, bucket, next, event, owner and lock, and may know from
+ * an earlier run what is hopeless or proven; xfer_run fills the rest. A worker has a
+ * copy, as it was when the worker was started: only what does not change may be used
+ * there. */
 struct xfer {
     struct store *st;
     const struct xfer_wish *wish;
@@ -10354,16 +10398,16 @@ struct xfer {
     struct xfer_load *loads; /* under way */
     uint32_t serial;         /* of the last that was begun */
     struct xfer_doing {
-        uint32_t serial, number;
+        uint32_t serial, number;   /* the load, or 0: nothing; and the part of it */
         uint32_t next[CREW_BATCH]; /* serials of whole files that it sends after that */
         unsigned at, n;            /* the first of them, and behind the last */
-    } doing[CREW_MOST];
+    } doing[CREW_MOST];            /* for each hand: what its next answer is about */
     /* The next file to be sent; false when there are no more. */
     bool (*next)(void *owner, struct xfer_item *item);
     void (*event)(void *owner, const struct xfer_event *e);
     void *owner;
-    int lock; /* a file that the caller has locked, or 0: workers must not hold it */
-    bool no_more;
+    int lock;     /* a file that the caller has locked, or 0: workers must not hold it */
+    bool no_more; /* next() is not asked again */
     enum s3up_exit hopeless; /* not S3UP_OK: the rest would fail for the same reason */
     bool proven;             /* the store has taken something */
     bool sumless;            /* it takes no sums in a list of parts */
@@ -10397,14 +10441,15 @@ xfer_checksum_header(struct s3_call *call, enum sum_kind kind,
                   span_of(xfer_names[kind].algorithm));
 }
 
-/* What the sums of a call are written into; it must live as long as the call. */
+/* What the sums of a call are written into, since a call only points to its texts; it
+ * must live as long as the call. */
 struct xfer_seal {
     struct buf text, md5;
     char hex[SIG_HEX];
     unsigned char digest[MD5_SIZE]; /* if there is an MD5 */
 };
 
-/* Puts a failure into an answer. */
+/* Puts a failure into an answer. Always true. */
 static bool
 xfer_answer(struct crew_answer *a, const struct fail *f)
 {
@@ -10413,8 +10458,10 @@ xfer_answer(struct crew_answer *a, const struct fail *f)
     return true;
 }
 
-/* Reads a stretch once, to give the call the sums that it is sent with. The sum by which
- * the stretch is known again goes into the answer. */
+/* Reads a stretch once, to give the call the sums that it is sent with; when it is sent
+ * it is read again, and if a byte is another by then the store refuses it. The sum by
+ * which the stretch is known again goes into the answer: the last of those that are made,
+ * see xfer_known_kind. -1: the answer says why. */
 static int
 xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_call *call,
           struct xfer_seal *seal, struct crew_answer *a)
@@ -10431,7 +10478,7 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
         sum_init(&sums.at[sums.n++], how->kind);
     call->payload = SIG_UNSIGNED;
     call->body = (struct s3_body){.length = s->length, .read = part_read, .from = s};
-    if (!sums.n)
+    if (!sums.n) /* nothing is wanted: then it is read once only */
         return 0;
     if (part_sum(s, &sums, &f) < 0) {
         (void)xfer_answer(a, &f);
@@ -10443,6 +10490,7 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
         xfer_checksum_header(call, how->kind, digest, &seal->text);
     if (how->has_md5)
         memcpy(seal->digest, sums.digest[0], MD5_SIZE);
+    /* Not a second time, if it is the checksum that was asked for. */
     if (how->has_md5 && !(how->has_kind && how->kind == SUM_MD5))
         xfer_checksum_header(call, SUM_MD5, seal->digest, &seal->md5);
     if (!how->is_unsigned) {
@@ -10452,7 +10500,8 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
     return 0;
 }
 
-/* The time of a file, for the object's metadata. False if it cannot be told so. */
+/* The time of a file, for the object's metadata: seconds, and a fraction without zeros at
+ * its end. False if it cannot be told so, being before 1970. */
 static bool
 xfer_put_mtime(struct buf *out, struct os_time t)
 {
@@ -10477,7 +10526,8 @@ xfer_fail(struct fail *f, enum s3up_exit code, struct span bucket, struct span k
                     key.p, why);
 }
 
-/* 0 if the key is free. */
+/* 0 if the key is free. What it says may be over by the time the object is sent: it only
+ * spares the sending, and is all there is at stores that know no conditions. */
 static int
 xfer_taken(struct store *st, struct span bucket, struct span key, struct fail *f)
 {
@@ -10501,6 +10551,7 @@ xfer_is_ours(struct store *st, struct span bucket, struct span key, struct span 
     return span_eq(s3_value(st, "x-amz-meta-s3up-id"), token);
 }
 
+/* The store refused a condition that had held when we looked. */
 static int
 xfer_was_taken(const struct s3_call *call, struct fail *f)
 {
@@ -10516,7 +10567,8 @@ xfer_warn_race(void)
                       "between");
 }
 
-/* A token, in hex. */
+/* A token, in hex: it goes into an object's metadata, and tells it from any that another
+ * run or program has written. */
 static int
 xfer_token(char out[2 * JRN_ID + 1], struct fail *f)
 {
@@ -10532,7 +10584,8 @@ xfer_token(char out[2 * JRN_ID + 1], struct fail *f)
 }
 
 /* Sends the call of a PutObject, only where no object is. What stores say to a condition
- * is told apart: taken, by us or by others; come again; never heard of it. */
+ * is told apart: taken, by us or by others (412); somebody is writing there, come again
+ * (ConditionalRequestConflict); never heard of it (501), and then it goes without. */
 static int
 xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
 {
@@ -10576,7 +10629,9 @@ xfer_is_md5(const struct store *st, struct span etag)
            !s3_value(st, "x-amz-server-side-encryption-customer-algorithm").n;
 }
 
-/* Does the reply to what was sent tell, by MD5 or checksum, that the store has it? */
+/* Does the reply to what was sent tell, by MD5 or checksum, that the store has it? Only
+ * where proof is wanted (has_md5): a Content-MD5 had the store compare what arrived
+ * before it named the sum. If it does not tell, the object is asked for what it is. */
 static bool
 xfer_is_echo(const struct store *st, const struct xfer_sums *how,
              const struct xfer_seal *seal, const struct crew_answer *a)
@@ -10604,7 +10659,9 @@ xfer_guards(const struct xfer_wish *w)
 }
 
 /* Sends the call of a PutObject in place of the object that has this ETag. Ceph knows it
- * only without its quotation marks. */
+ * only without its quotation marks. If another object is there by now, it stays. Of a
+ * reply that was lost, the next attempt is refused by what the first has stored: the
+ * caller looks again, and finds it to be the same. */
 static int
 xfer_put_match(struct store *st, struct s3_call *call, const char *match, struct fail *f)
 {
@@ -10627,7 +10684,8 @@ xfer_put_match(struct store *st, struct s3_call *call, const char *match, struct
 }
 
 /* Uploads a stretch in one request. match: the object may replace the one that has this
- * ETag; or it is empty. */
+ * ETag; or it is empty. What came of it stands in the answer: whoever asks whether the
+ * key is free does so before the file is read, which may take long. */
 static void
 xfer_send_whole(struct xfer *x, const struct part_stretch *s, struct s3_call *call,
                 const char *match, struct crew_answer *a)
@@ -10652,6 +10710,8 @@ xfer_send_whole(struct xfer *x, const struct part_stretch *s, struct s3_call *ca
     buf_free(&seal.md5);
 }
 
+/* Uploads a stretch as one part of an upload. An ETag that does not fit into an answer
+ * cannot be told to the parent, and cut it would join nothing: that is a failure. */
 static void
 xfer_send_part(struct xfer *x, const struct part_stretch *s, struct s3_call *call,
                struct span id, struct crew_answer *a)
@@ -10679,7 +10739,13 @@ xfer_send_part(struct xfer *x, const struct part_stretch *s, struct s3_call *cal
     buf_free(&etag);
 }
 
-/* ---- one request: an object, or a stretch of one ---- */
+/* ---- one request: an object, or a stretch of one ----
+ *
+ * A connection that breaks in the middle does not begin anew: the next request asks for
+ * what is still missing, on the condition that the object is the one whose ETag the first
+ * reply named. The sums run on over all attempts. What cannot be told from another object
+ * cannot be gone on with.
+ */
 
 /* An object, or a stretch of one, on its way to a file descriptor. */
 struct xfer_get {
@@ -10687,16 +10753,18 @@ struct xfer_get {
     int fd;
     const char *path; /* of fd, for messages */
     const struct part_stretch
-        *like; /* what comes is not written, but held against that */
-    bool differs;
+        *like;            /* what comes is not written, but held against that */
+    bool differs;         /* and is not like it */
     int64_t place;        /* where in the file the first byte goes; -1: where fd stands */
     int64_t from, length; /* the stretch; a length below 0: the whole */
     int64_t limit;        /* what is larger is not fetched in one piece; 0: all is */
-    int64_t done, total;  /* total: of the object; -1: not known */
+    /* Bytes of the stretch that came, in all attempts; and of the object, -1 if that is
+     * not known. */
+    int64_t done, total;
     struct xfer_said said;
     bool has_kind; /* the stretch is summed in this way */
     enum sum_kind kind;
-    struct sum md5, sum;
+    struct sum md5, sum;           /* of what came; md5 only of a whole */
     unsigned char digest[JRN_SUM]; /* the sum, at the end */
     struct os_time modified;       /* of the file that was stored; ns < 0: not known */
     bool in_tree;                  /* the file is one of many */
@@ -10731,7 +10799,8 @@ xfer_learn(const struct store *st, struct xfer_said *p)
 }
 
 /* When the file that was stored was modified, as several programs note it: seconds, and
- * perhaps a fraction. */
+ * perhaps a fraction, of which nine digits count. ns is -1 if nothing is noted, or
+ * something else. */
 static struct os_time
 xfer_modified(const struct store *st)
 {
@@ -10769,7 +10838,8 @@ xfer_ask(struct store *st, struct s3_call *call, struct fail *f)
 }
 
 /* The head of a reply with a stretch in it: it must be the one that was asked for, of the
- * same object. */
+ * same object. A store that ignores the range, and sends all with a 200, is caught here
+ * before a byte is written to the wrong place. -1 with g->changed: f is left as it is. */
 static int
 xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -10788,7 +10858,7 @@ xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
     if (!span_cut(&range, '-', &part) || !num_parse(part, INT64_MAX, &first) ||
         !span_cut(&range, '/', &part) || !num_parse(part, INT64_MAX, &last) ||
         !num_parse(range, INT64_MAX, &total))
-        total = first = last = 0;
+        total = first = last = 0; /* no stretch lies in nothing: it is refused below */
     end = g->length >= 0 ? g->from + g->length : (int64_t)total;
     if (!total || (int64_t)first != g->from + g->done || (int64_t)last != end - 1 ||
         (g->total >= 0 && (int64_t)total != g->total) ||
@@ -10799,6 +10869,7 @@ xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
     return g->changed ? -1 : 0;
 }
 
+/* The head of a reply: that of a whole object says what is to be expected of it. */
 static int
 xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -10835,7 +10906,8 @@ xfer_alike(const char *a, const char *b, size_t n)
     return same;
 }
 
-/* Holds bytes that came against those that they should be like. */
+/* Holds bytes that came against those that they should be like. g->done counts those that
+ * are, so at the first difference it tells where that is. */
 static int
 xfer_compare_piece(struct store *st, struct xfer_get *g, size_t n, struct fail *f)
 {
@@ -10858,7 +10930,8 @@ xfer_compare_piece(struct store *st, struct xfer_get *g, size_t n, struct fail *
     return 0;
 }
 
-/* Writes the body of the reply as it comes. */
+/* Writes the body of the reply as it comes. What was written is counted before the next
+ * is read, so that an attempt that breaks has left g->done right. */
 static int
 xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -10880,7 +10953,7 @@ xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
         }
         if (!os_write_at(g->fd, st->window, (size_t)did,
                          g->place < 0 ? -1 : g->place + g->done)) {
-            g->full = true;
+            g->full = true; /* no new attempt would mend that */
             return errno == EPIPE
                        ? fail_set(f, S3UP_CLOSED, "nobody reads the output any more")
                        : fail_sys(f, "write", g->path);
@@ -10892,7 +10965,7 @@ xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
     return did < 0 ? -1 : 0;
 }
 
-/* One request, for what is still missing. */
+/* One request, for what is still missing. -1: g says what of it may be tried again. */
 static int
 xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -10966,7 +11039,9 @@ xfer_is_nameless(const struct xfer_get *g)
 }
 
 /* All that is asked for, to fd. A connection that breaks in the middle is taken up again
- * where it broke, as long as attempts bring something. */
+ * where it broke, as long as attempts bring something: a large object over a bad line may
+ * take more attempts than are allowed in vain. A whole is held against the sums that the
+ * store named; of a stretch the caller gets the sum in g->digest. */
 static int
 xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -11002,7 +11077,8 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
     return xfer_check_sums(g, md5, g->digest, f);
 }
 
-/* The largest file that goes in one request. */
+/* The largest file that goes in one request. One that is no larger than a part would be
+ * an upload of one part, which takes three requests. */
 static int64_t
 xfer_limit(const struct xfer *x)
 {
@@ -11012,7 +11088,8 @@ xfer_limit(const struct xfer *x)
     return (int64_t)(most < PART_MOST ? most : PART_MOST);
 }
 
-/* How large the object is, and which piece of it is wanted. */
+/* How large the object is, and which piece of it is wanted: into g, whose bucket and key
+ * are set. */
 static int
 xfer_look_at(struct store *st, struct xfer_get *g, const struct xfer_wish *w,
              struct fail *f)
@@ -11053,14 +11130,23 @@ xfer_put_endpoint(const struct store *st, struct buf *out)
     buf_put(out, base);
 }
 
-/* ---- proof: is a stored object what a file is? ---- */
+/* ---- proof: is a stored object what a file is? ----
+ *
+ * The object is not fetched: the store is asked which sums it has of it, and the file is
+ * summed in the same way. A sum of the whole is easy. An object of parts often has only a
+ * sum of the sums of its parts, and what that must be depends on how it was cut: the
+ * ledger of this host may know, else the store, else the usual ways are tried. A sum that
+ * agrees proves it. One that does not proves the opposite only if it is sure what it is a
+ * sum of; if nothing does, the question stays open, and nothing is removed or replaced on
+ * the strength of it.
+ */
 
 /* A sum that a store has of an object: of the whole, or of the sums of its parts. */
 struct xfer_claim {
     enum sum_kind kind;
-    uint64_t parts; /* 0: of the whole */
-    bool firm;      /* if it does not agree, the bytes differ */
-    unsigned char want[SHA256_SIZE];
+    uint64_t parts;                  /* how many; 0: of the whole */
+    bool firm;                       /* if it does not agree, the bytes differ */
+    unsigned char want[SHA256_SIZE]; /* as many bytes as the kind has */
 };
 
 /* One question, and what came of it. */
@@ -11076,13 +11162,15 @@ struct xfer_proof {
     char etag[CREW_ETAG]; /* as it came */
 };
 
-/* How many bytes of the file are compared. */
+/* How many bytes of the file are compared: all, or as many as the object has. */
 static int64_t
 xfer_proof_size(const struct xfer_proof *p)
 {
     return p->begins && p->size < p->file->id.size ? p->size : p->file->id.size;
 }
 
+/* What proves it, in words for people. part is 0 if it is not known, or does not
+ * count. */
 static void
 xfer_say_how(struct xfer_proof *p, enum sum_kind kind, uint64_t parts, int64_t part)
 {
@@ -11104,7 +11192,7 @@ xfer_say_how(struct xfer_proof *p, enum sum_kind kind, uint64_t parts, int64_t p
 }
 
 /* A sum as stores write it: in base64, an ETag in hex; with -N behind it if it is that of
- * the sums of N parts. */
+ * the sums of N parts. False if it is no such sum, as an ETag need not be one. */
 static bool
 xfer_read_claim(struct span text, enum sum_kind kind, struct xfer_claim *c)
 {
@@ -11155,14 +11243,15 @@ xfer_claims(const struct store *st, struct span etag, struct xfer_claim claims[S
     return n;
 }
 
-/* A file's bytes on their way to a sum of the whole, or of the sums of parts. */
+/* A file's bytes on their way to a sum of the whole, or of the sums of parts. It is of
+ * the whole if part is 0 and lengths is NULL. */
 struct xfer_joint {
     enum sum_kind kind;
     int64_t part;           /* bytes of each part; 0: the whole is summed */
-    const int64_t *lengths; /* of each part, if they are not equal */
+    const int64_t *lengths; /* of each part, if they are not equal; the caller's */
     uint64_t done;          /* parts that were summed */
     int64_t left;           /* of the part at hand */
-    struct sum one, all;
+    struct sum one, all;    /* of the part at hand, or the whole; and of the sums */
 };
 
 static struct xfer_joint
@@ -11207,7 +11296,7 @@ xfer_joint_add(struct xfer_joint *j, const char *p, size_t n)
     }
 }
 
-/* Is the sum what was claimed? */
+/* Is the sum what was claimed? Asked once: it ends the sums. */
 static bool
 xfer_joint_is(struct xfer_joint *j, const struct xfer_claim *c)
 {
@@ -11219,7 +11308,8 @@ xfer_joint_is(struct xfer_joint *j, const struct xfer_claim *c)
     return sum_equal(digest, c->want, sum_kinds[j->kind].size);
 }
 
-/* Reads the file once, for all sums that are wanted of it. */
+/* Reads the file once, for all sums that are wanted of it: it may be large, and reading
+ * is what takes the time. -1 also if it changed meanwhile: then no sum says anything. */
 static int
 xfer_joint_read(struct store *st, const struct xfer_proof *p, struct xfer_joint *j,
                 unsigned n, struct fail *f)
@@ -11241,7 +11331,7 @@ xfer_joint_read(struct store *st, const struct xfer_proof *p, struct xfer_joint 
     return part_unchanged(&s, f);
 }
 
-/* Compares the file, cut in this way, with a claim. */
+/* Compares the file, cut in this way, with a claim. 0: p has the verdict. */
 static int
 xfer_try(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
          struct xfer_joint j, struct fail *f)
@@ -11263,7 +11353,8 @@ xfer_fits(int64_t size, int64_t part, uint64_t parts)
 }
 
 /* The sizes that programs cut files into: the least one that makes so many parts, rounded
- * up as some do, then those that are usual. 0: there are no more. */
+ * up as some do, then those that are usual, each in MiB and in millions of bytes, the
+ * likelier first. 0: there are no more. */
 static int64_t
 xfer_usual(unsigned i, int64_t least)
 {
@@ -11283,7 +11374,8 @@ xfer_usual(unsigned i, int64_t least)
     return usual[i / 2] * (i % 2 ? 1000000 : (int64_t)MIB);
 }
 
-/* Those of them that make as many parts as there are. */
+/* Those of them that make as many parts as there are, each once. XFER_GUESSES of them at
+ * most: each one sums every byte once more. */
 static unsigned
 xfer_guess(int64_t size, uint64_t parts, int64_t out[XFER_GUESSES])
 {
@@ -11299,7 +11391,8 @@ xfer_guess(int64_t size, uint64_t parts, int64_t out[XFER_GUESSES])
     return n;
 }
 
-/* Nobody says how the object was cut: the usual ways are tried, all in one pass. */
+/* Nobody says how the object was cut: the usual ways are tried, all in one pass. If none
+ * agrees, that proves nothing: the cut may be another one. */
 static int
 xfer_try_guesses(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
                  struct fail *f)
@@ -11320,7 +11413,9 @@ xfer_try_guesses(struct store *st, struct xfer_proof *p, const struct xfer_claim
     return 0;
 }
 
-/* Parts need not be equal: the store is asked for the length of each. */
+/* Parts need not be equal: the store is asked for the length of each. Lengths that are
+ * not those of c->parts parts, or not of as many bytes, are no answer, and leave the
+ * verdict open. */
 static int
 xfer_try_lengths(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
                  struct fail *f)
@@ -11343,7 +11438,9 @@ xfer_try_lengths(struct store *st, struct xfer_proof *p, const struct xfer_claim
     return os_stop ? fail_set(f, S3UP_INTERRUPTED, "interrupted") : rc;
 }
 
-/* Gives all lines of the ledger, the oldest first, to a function. */
+/* Gives all lines of the ledger, the oldest first, to a function. A window at a time, cut
+ * behind the last whole line. A line that is being appended meanwhile has no end yet, and
+ * is not seen. see() must not use st->window: the line lies in it. */
 static void
 xfer_ledger_each(struct store *st, const char *folder,
                  void (*see)(void *owner, struct span line), void *owner)
@@ -11381,7 +11478,7 @@ xfer_ledger_each(struct store *st, const char *folder,
 }
 
 /* The path of a file, with its folder resolved: what it is known by, wherever the command
- * is given. */
+ * is given. Its last component is not resolved: a link has a name of its own. */
 static int
 xfer_absolute(const char *path, struct buf *out, struct fail *f)
 {
@@ -11421,12 +11518,15 @@ xfer_ledger_text(struct span line, const char *name, struct buf *out)
     return out->n > 0;
 }
 
-/* What is asked of the ledger about an object, and what it says. */
+/* What is asked of the ledger about an object, and what it says: the bytes of its parts,
+ * 0 if it went in one go. */
 struct xfer_sent_as {
     struct span endpoint, bucket, key, etag, path; /* path empty: any */
     int64_t part;                                  /* -1: nothing */
 };
 
+/* Takes a line of the ledger in, if it is about the object that is asked for. Most are
+ * not: a look for the ETag's text spares reading them. */
 static void
 xfer_see_part(void *owner, struct span line)
 {
@@ -11454,8 +11554,8 @@ xfer_see_part(void *owner, struct span line)
 }
 
 /* In which parts this host sent the object; 0: in one go; -1 if the ledger does not know.
- * The last line about it counts.
- * What a file may have begun as must have been sent from its path. */
+ * The last line about it counts. What a file may have begun as must have been sent from
+ * its path. */
 static int64_t
 xfer_ledger_part(struct store *st, const struct xfer_proof *p)
 {
@@ -11490,6 +11590,8 @@ xfer_try_parts(struct store *st, struct xfer_proof *p, const struct xfer_claim *
         return xfer_try(st, p, c, xfer_joint(c->kind, part, NULL), f);
     if (parts == 1)
         return xfer_try(st, p, c, xfer_joint(c->kind, size ? size : 1, NULL), f);
+    /* Two questions, since few stores know both. The answer that the first part is as
+     * long as the whole is that of a store which does not know the question. */
     part = s3_part_length(st, p->bucket, p->key, 1, &parts);
     if (part <= 0 || part >= size || parts != c->parts)
         part = s3_first_part(st, p->bucket, p->key);
@@ -11499,7 +11601,7 @@ xfer_try_parts(struct store *st, struct xfer_proof *p, const struct xfer_claim *
         (xfer_try(st, p, c, xfer_joint(c->kind, part, NULL), f) < 0 ||
          p->verdict == XFER_EQUAL))
         return f->code == S3UP_OK ? 0 : -1;
-    p->verdict = XFER_UNPROVEN;
+    p->verdict = XFER_UNPROVEN; /* the others may be of another length than the first */
     return xfer_try_lengths(st, p, c, f);
 }
 
@@ -11520,6 +11622,8 @@ xfer_prove(struct store *st, struct xfer_proof *p, struct fail *f)
     s3_copy_name(p->etag, sizeof p->etag, s3_value(st, "etag"));
     n = xfer_claims(st, s3_bare(span_of(p->etag)), claims);
     s3_copy_name(p->how, sizeof p->how, SPAN("size"));
+    /* The size alone proves that they differ, and that two are the same that are
+     * empty. */
     if (p->size >= 0 && p->size != xfer_proof_size(p))
         p->verdict = XFER_DIFFERENT;
     else if (p->size == 0)
@@ -11539,7 +11643,8 @@ xfer_prove(struct store *st, struct xfer_proof *p, struct fail *f)
     return 0;
 }
 
-/* Fetches the object and compares it with the file, byte by byte; nothing is kept. */
+/* Fetches the object and compares it with the file, byte by byte; nothing is kept. After
+ * xfer_prove, whose ETag it must still have. */
 static int
 xfer_prove_bytes(struct store *st, struct xfer_proof *p, struct fail *f)
 {
@@ -11554,7 +11659,8 @@ xfer_prove_bytes(struct store *st, struct xfer_proof *p, struct fail *f)
     struct fail now = {S3UP_OK, ""};
 
     s3_copy_name(g.said.etag, sizeof g.said.etag, span_of(p->etag));
-    /* What the store claims of itself does not matter: the bytes tell. */
+    /* What the store claims of itself does not matter: the bytes tell. So DAMAGED is no
+     * failure here: they differ, or are not what the store's own sums say. */
     if (xfer_get_to(st, &g, &now) < 0 && now.code != S3UP_DAMAGED)
         return fail_set(f, now.code, "%s", now.text);
     p->verdict = g.differs || g.done != s.length ? XFER_DIFFERENT : XFER_EQUAL;
@@ -11594,7 +11700,8 @@ xfer_ask_same(const struct xfer *x, struct span key, const struct part_file *fil
     return xfer_prove(x->st, &p, f) < 0 ? -1 : p.verdict == XFER_EQUAL;
 }
 
-/* The same where it is transferred then: what cannot be found out is no. */
+/* The same where what is not there is transferred then: what cannot be found out is no,
+ * and costs one transfer too many. */
 static bool
 xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file)
 {
@@ -11603,7 +11710,14 @@ xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file
     return xfer_ask_same(x, key, file, &unread) == 1;
 }
 
-/* ---- an object that must be proven, and must not take the place of another ---- */
+/* ---- an object that must be proven, and must not take the place of another ----
+ *
+ * For files that are removed once they are stored (wish.sure). Before it is sent, the key
+ * must be free, or have the same already, or have what this host sent when the file was
+ * shorter. That is looked up, and made a condition of the request: between the two,
+ * another may write. Afterwards the store must tell, by its reply or when it is asked,
+ * that it has these very bytes; that it answered 200 is not enough to remove a file.
+ */
 
 /* A HEAD that is refused tells no code: the same question as a GET does. True if the keys
  * are wrong. */
@@ -11621,7 +11735,8 @@ xfer_why_denied(struct store *st, const struct xfer_proof *p, struct fail *why)
 }
 
 /* May the file have this key? 1: the store has it there already; 0: it is free, or holds
- * what this host sent before the file grew: then match is its ETag. */
+ * what this host sent before the file grew: then a->match is its ETag; -1: it is
+ * another's, or that could not be found out. */
 static int
 xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span key,
                struct crew_answer *a, struct fail *f)
@@ -11642,6 +11757,8 @@ xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span k
     s3_copy_name(a->etag, sizeof a->etag, span_of(p.etag));
     if (p.verdict == XFER_EQUAL)
         return 1;
+    /* A log that is longer than its object may have grown. That the bytes agree so far is
+     * not enough: the ledger must say that they were sent from this path. */
     p.begins = p.size >= 0 && p.size < file->id.size;
     if (p.begins && xfer_ledger_part(x->st, &p) >= 0 &&
         xfer_prove(x->st, &p, &now) == 0 && p.verdict == XFER_EQUAL) {
@@ -11655,7 +11772,8 @@ xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span k
                            "--overwrite replaces it");
 }
 
-/* Is what was stored under the key what the file is? */
+/* Is what was stored under the key what the file is? 0 if that is proven. What is known
+ * to be damaged, and what nobody can tell, are two failures. */
 static int
 xfer_confirm_file(const struct xfer *x, const struct part_file *file, struct span key,
                   struct fail *f)
@@ -11675,7 +11793,8 @@ xfer_confirm_file(const struct xfer *x, const struct part_file *file, struct spa
                            "proven to be there");
 }
 
-/* Sends a whole file, unless its key is another's. */
+/* Sends a whole file, unless its key is another's. What came of it is in the answer:
+ * a->same if the store had it, a->match the ETag of what it replaced. */
 static void
 xfer_send_sure(struct xfer *x, const struct part_stretch *s, const struct s3_call *call,
                struct crew_answer *a)
@@ -11685,7 +11804,7 @@ xfer_send_sure(struct xfer *x, const struct part_stretch *s, const struct s3_cal
 
     /* Who comes first in between may have sent the same. */
     for (int turn = 0; turn < 2 && f.code == S3UP_OK; turn++) {
-        struct s3_call fresh = *call;
+        struct s3_call fresh = *call; /* the texts of its headers end with the turn */
 
         a->match[0] = 0;
         found = x->wish->overwrite ? 0 : xfer_claim_key(x, s->file, call->key, a, &f);
