@@ -11821,15 +11821,26 @@ xfer_send_sure(struct xfer *x, const struct part_stretch *s, const struct s3_cal
         (void)xfer_answer(a, &f);
 }
 
-/* ---- orders ---- */
+/* ---- orders ----
+ *
+ * An order says all that a worker must know that may not have been so when it was
+ * started. It is packed and read by the same program, so it is laid out as memory is, and
+ * its lengths are believed: no stranger can write into the pipe. A file goes by its path
+ * and the identity that the parent saw: a worker that finds another there sends nothing.
+ */
 
-/* What a worker is told. Behind it come the key, the upload id (empty: a whole object) or
- * the ETag, the media type, and of each file its path and its identity. */
+/* What a worker is told. Behind it come texts, packed. To send: the key, the upload id
+ * (empty: a whole object), the media type, and of each file its path and its identity. To
+ * fetch: the key, the object's ETag or nothing, nothing, and the path and the identity of
+ * the temporary file. To copy: the key, the upload id, the source's ETag, the source. */
 struct xfer_order {
-    uint32_t number, files, below;
+    uint32_t number, files, below; /* of the part, from 1 on; of paths; as in part_name */
     bool down, whole, copy;
-    int root;
+    int root;           /* as in part_name: workers have it open, too */
     enum sum_kind kind; /* of a stretch that is fetched */
+    /* Where it begins: in the first file, the ring, or the object; how long it is, -1 for
+     * all of an object; where in the temporary file it goes; how large the object is, or
+     * up to which size all of it is fetched at once, 0: whatever it has. */
     int64_t at, length, place, total;
 };
 
@@ -11843,6 +11854,7 @@ xfer_pack(struct buf *out, struct span s)
     buf_char(out, 0); /* so that it can be used as text where it lies */
 }
 
+/* The next text of an order. It lies in the order, and has a NUL behind it. */
 static struct span
 xfer_unpack(struct span *rest)
 {
@@ -11859,7 +11871,9 @@ static const char xfer_is_touched[] =
     "%s was touched a moment ago: the next run looks at it";
 
 /* A file that will be removed was found to be at rest. That it still must be when it is
- * opened to be sent, or what is stored might be half of what somebody writes. */
+ * opened to be sent, or what is stored might be half of what somebody writes. The lease
+ * is asked for only to hear whether somebody has it open for writing; where there are
+ * none (-1), the times must do. */
 static int
 xfer_is_left_alone(struct part_file *file, const struct os_id *was, struct fail *f)
 {
@@ -11878,7 +11892,7 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
     struct span key = xfer_unpack(&rest), id = xfer_unpack(&rest),
                 type = xfer_unpack(&rest);
     struct s3_call call = s3_to("PutObject", "PUT", x->bucket, key);
-    struct part_file *file = calloc(o->files + 1, sizeof *file);
+    struct part_file *file = calloc(o->files + 1, sizeof *file); /* 0: a NULL */
     struct part_stretch s = {file, o->files, o->at, o->length, x->ring};
     struct buf mtime = buf_upto(64);
     struct fail f = {S3UP_OK, ""};
@@ -11890,7 +11904,7 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
         struct part_name name = {xfer_unpack(&rest).p, o->root, o->below};
         struct os_id was;
 
-        memcpy(&was, xfer_unpack(&rest).p, sizeof was);
+        memcpy(&was, xfer_unpack(&rest).p, sizeof was); /* it need not be aligned there */
         if (part_open_again(&file[opened], &name, &was, &f) == 0 && x->wish->sure)
             (void)xfer_is_left_alone(&file[opened], &was, &f);
     }
@@ -11916,7 +11930,9 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
     buf_free(&mtime);
 }
 
-/* Opens the file that the parent has made for what is fetched. */
+/* Opens the file that the parent has made for what is fetched, or -1. The parent has the
+ * lock; that it is the same file is known by its number, since its size and times change
+ * all the while. */
 static int
 xfer_open_temp(const struct part_place *place, const struct os_id *was, struct fail *f)
 {
@@ -11934,7 +11950,8 @@ xfer_open_temp(const struct part_place *place, const struct os_id *was, struct f
     return part_is_replaced(place, f);
 }
 
-/* Fetches a stretch into it, which is on disk before the answer says that it is there. */
+/* Fetches a stretch into it, which is on disk before the answer says that it is there:
+ * the parent notes it in the journal, and a note must not outlive what it is about. */
 static void
 xfer_fetch_part(struct xfer *x, struct xfer_get *g, const struct part_place *place,
                 const struct os_id *was, struct fail *f)
@@ -11948,8 +11965,9 @@ xfer_fetch_part(struct xfer *x, struct xfer_get *g, const struct part_place *pla
         (void)fail_sys(f, "write", place->path);
 }
 
-/* The owner and the mode of a file that is replaced go to the new one. What is refused
- * here stays as closed as it is. */
+/* The owner and the mode of a file that is replaced go to the new one, but no bit that
+ * would have others run it as its owner. Until then it is open to its owner only. What is
+ * refused here is no failure. */
 static void
 xfer_own_as(int fd, const struct stat *old)
 {
@@ -12019,8 +12037,8 @@ xfer_is_clear(const struct xfer *x, const struct part_place *place, bool in_tree
                : 0;
 }
 
-/* Is what is there already the same? 1: it is, 0: it is not, -1: it is not, and shall
- * stay. */
+/* Is what is there already the same? 1: it is, and *size is its size; 0: it is not, or
+ * was not to be asked; -1: it is not, and shall stay. */
 static int
 xfer_is_there(const struct xfer *x, struct span key, const struct part_place *place,
               int64_t *size, struct fail *f)
@@ -12055,6 +12073,7 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
         part_drop_temp(place);
         return;
     }
+    /* What replaces a file must not be open to more people, not even while it grows. */
     g->fd = part_make_temp(place, S_ISREG(old.st_mode) ? 0600 : 0666, f);
     if (g->fd < 0)
         return;
@@ -12062,12 +12081,15 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
     if (xfer_get_to(x->st, g, f) == 0 &&
         xfer_seal_file(g->fd, place->path, g->modified, f) == 0)
         (void)xfer_give_name(x, place, g->fd, !g->in_tree, f);
+    /* Without a journal nobody could go on with it. */
     if (f->code != S3UP_OK && part_in_place(place, g->fd))
         (void)unlinkat(place->folder, place->temp, 0);
     if (close(g->fd) != 0 && f->code == S3UP_OK)
         (void)fail_sys(f, "write", place->path);
 }
 
+/* Fetches a whole object, or a stretch of one. What became of it is in the answer, also
+ * why it was not fetched, which xfer_not_fetched tells apart. */
 static void
 xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
                struct crew_answer *a)
@@ -12104,7 +12126,8 @@ xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
         (void)xfer_answer(a, &f);
 }
 
-/* Has the store copy an object, or a stretch of it. */
+/* Has the store copy an object, or a stretch of it; only as long as the source is what it
+ * was when it was looked at, or parts of two objects would be joined. */
 static void
 xfer_work_copy(struct xfer *x, const struct xfer_order *o, struct span rest,
                struct crew_answer *a)
@@ -12125,6 +12148,7 @@ xfer_work_copy(struct xfer *x, const struct xfer_order *o, struct span rest,
             s3_header(&call, "x-amz-metadata-directive", SPAN("REPLACE"));
         for (unsigned i = 0; i < w->n; i++) {
             s3_header(&call, w->heads[i].name, w->heads[i].value);
+            /* Without this, the source's tags are taken, and the new ones are not. */
             if (!strcmp(w->heads[i].name, "x-amz-tagging"))
                 s3_header(&call, "x-amz-tagging-directive", SPAN("REPLACE"));
         }
@@ -12146,6 +12170,7 @@ xfer_work_copy(struct xfer *x, const struct xfer_order *o, struct span rest,
     if (rc == 0 && got.n >= sizeof a->etag)
         (void)fail_set(&f, S3UP_LATER, "the store's ETag is %zu bytes long", got.n);
     s3_copy_name(a->etag, sizeof a->etag, buf_span(&got));
+    /* With no_clobber it may be either of two conditions: the store's words must do. */
     if (rc < 0 && x->st->error.status == 412 && !w->no_clobber)
         f = (struct fail){S3UP_SKIPPED, "the source changed while it was being copied"};
     if (f.code != S3UP_OK)
@@ -12173,7 +12198,8 @@ xfer_is_nowhere(const struct store *st)
     return span_is(span_of(st->error.code), "NoSuchBucket");
 }
 
-/* Carries an order out, in a worker or in the parent. */
+/* Carries an order out, in a worker or in the parent. Always true: what fails is in the
+ * answer. What the store said is told apart here, since the parent does not hear it. */
 static bool
 xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a)
 {
@@ -12185,7 +12211,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     a->number = head.number;
     a->size = (uint64_t)head.length;
     x->st->meter = &x->crew.meter[hand];
-    x->st->error = (struct s3_error){.status = 0};
+    x->st->error = (struct s3_error){.status = 0}; /* it may not come so far */
     if (head.down)
         xfer_work_down(x, &head, order, a);
     else if (head.copy)
@@ -12200,7 +12226,11 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     return true;
 }
 
-/* ---- an upload of many parts ---- */
+/* ---- an upload of many parts ----
+ *
+ * From here on all is done by the parent. What it writes into the journal, and when, is
+ * what the head of this room promises to hold after a crash.
+ */
 
 static void
 xfer_say(const struct xfer *x, struct xfer_event e)
@@ -12228,6 +12258,8 @@ xfer_free_stream(struct xfer_load *load)
     load->stream = NULL;
 }
 
+/* Lets go of all that a load has, but of nothing that it has made: what was neither
+ * stored nor removed by now stays for the next run. It must be out of the list. */
 static void
 xfer_free(struct xfer_load *load)
 {
@@ -12252,6 +12284,7 @@ xfer_free(struct xfer_load *load)
     free(load);
 }
 
+/* How a file of the load is found; it points into the load. */
 static struct part_name
 xfer_name(const struct xfer_load *load, unsigned file)
 {
@@ -12297,7 +12330,8 @@ xfer_unchanged(const struct xfer_load *load)
 }
 
 /* The digest of all that Create is told about the object: an upload that was created with
- * something else is another upload. */
+ * something else is another upload. The journal keeps the digest, not the fields: among
+ * them may be a key that encrypts. */
 static void
 xfer_digest(const struct xfer *x, const struct xfer_load *load, char out[SIG_HEX])
 {
@@ -12317,7 +12351,8 @@ xfer_digest(const struct xfer *x, const struct xfer_load *load, char out[SIG_HEX
     sig_hex(digest, out);
 }
 
-/* A journal that was named could be any. */
+/* A journal that was named could be any. 0 if it is of this transfer, or tells of
+ * none. */
 static int
 xfer_is_of(const struct jrn *j, const struct jrn_facts *k, const struct jrn_what *w,
            struct fail *f)
@@ -12330,7 +12365,9 @@ xfer_is_of(const struct jrn *j, const struct jrn_facts *k, const struct jrn_what
                     buf_text(&j->path));
 }
 
-/* Where the journal of a transfer is, or would be; empty if there is no place for it. */
+/* Where the journal of a transfer is, or would be; empty if there is no place for it. Of
+ * several files that are joined the first gives it its name: others behind it are found
+ * out by xfer_compare. */
 static int
 xfer_put_journal(const struct xfer *x, const struct xfer_load *load, struct buf *out,
                  struct fail *f)
@@ -12357,8 +12394,9 @@ xfer_put_journal(const struct xfer *x, const struct xfer_load *load, struct buf 
     return rc;
 }
 
-/* Opens the journal of a transfer. 1: it says something, 0: it is new. Where there is no
- * place for one, the transfer goes on without. */
+/* Opens the journal of a transfer. 1: it says something, 0: it is new, -1: another run is
+ * at work on the transfer, or the journal is not for us. Where there is no place for one,
+ * as on a disk that is full, the transfer goes on without. */
 static int
 xfer_open_journal(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -12389,7 +12427,8 @@ xfer_open_journal(struct xfer *x, struct xfer_load *load, struct fail *f)
     return rc;
 }
 
-/* Writes what identifies the upload: what is read, and where it goes. */
+/* Writes what identifies the upload: what is read, and where it goes. Whoever reads it
+ * back is jrn_fact; the order matters only in that an identity follows its source. */
 static int
 xfer_write_facts(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -12441,7 +12480,7 @@ xfer_lose_journal(struct xfer_load *load, const struct fail *why)
     load->journal.lost = true; /* its lines so far are true */
 }
 
-/* What the journal says is over. */
+/* What the journal says is over: it is emptied, but stays, and stays locked. */
 static void
 xfer_reset(struct xfer_load *load)
 {
@@ -12451,7 +12490,9 @@ xfer_reset(struct xfer_load *load)
         xfer_lose_journal(load, &f);
 }
 
-/* Asks the store for a new upload. */
+/* Asks the store for a new upload. On disk before that: what it is made of, and its
+ * token; and behind it: its id. A token that is drawn anew each time tells the object
+ * that comes of this upload from one that any other has made. */
 static int
 xfer_create(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -12475,6 +12516,7 @@ xfer_create(struct xfer *x, struct xfer_load *load, struct fail *f)
             return fail_set(f, now.code, "%s", now.text);
         xfer_lose_journal(load, &now);
     }
+    /* Of a field that is set twice the last counts: the user's stand behind ours. */
     if (load->type)
         s3_header(&call, "content-type", span_of(load->type));
     if (load->files == 1 && xfer_put_mtime(&mtime, load->file[0].id.modified))
@@ -12507,8 +12549,10 @@ xfer_create(struct xfer *x, struct xfer_load *load, struct fail *f)
     return 0;
 }
 
-/* Has the store forget an upload. Somebody who asks us to stop waits a moment for that,
- * or asks again. */
+/* Has the store forget an upload, and the load its parts. Somebody who asks us to stop
+ * waits a moment for that, XFER_PARTING of silence at most: no call is made while os_stop
+ * is set, so it is put aside meanwhile, and a second signal ends the call. An upload that
+ * is not there any more needs no word; one that stays takes room at the store. */
 static void
 xfer_abort(struct xfer *x, struct xfer_load *load)
 {
@@ -12546,7 +12590,7 @@ xfer_step(struct xfer_doing *d)
     d->number = 1;
 }
 
-/* What a worker that was ended has left. */
+/* What a worker that was ended has left: a temporary file that nobody will go on with. */
 static void
 xfer_clean_up(struct xfer_load *load)
 {
@@ -12559,7 +12603,7 @@ xfer_clean_up(struct xfer_load *load)
 }
 
 /* Nobody is at work on a file of one request any more. Its worker may have been further
- * than we know. */
+ * than we know: if the file was sent already, it is sent again. */
 static void
 xfer_hand_back(struct xfer_load *load)
 {
@@ -12580,7 +12624,8 @@ xfer_inherit(struct xfer *x, struct xfer_doing *d)
                 xfer_hand_back(load);
 }
 
-/* Ends the workers that are at work on it. */
+/* Ends the workers that are at work on it, and forgets what was given. Parts that they
+ * had stored are not noted; if the load goes on in another run, xfer_adopt finds them. */
 static void
 xfer_recall(struct xfer *x, struct xfer_load *load)
 {
@@ -12603,7 +12648,10 @@ xfer_recall(struct xfer *x, struct xfer_load *load)
 static const char xfer_is_new[] = "the file changed while it was being sent";
 static const char xfer_is_gone[] = "the store does not know the upload any more";
 
-/* Begins anew, once in a run: a file that changes all the time is not sent. */
+/* Begins anew, once in a run: a file that changes all the time is not sent. The old
+ * upload is aborted first: its parts are paid for as long as it is there. A copy is left
+ * to the next run, which looks at its source anew. 0: there is a new upload; -1: it has
+ * failed. */
 static int
 xfer_over(struct xfer *x, struct xfer_load *load, const char *why, struct fail *f)
 {
@@ -12631,7 +12679,15 @@ xfer_over(struct xfer *x, struct xfer_load *load, const char *why, struct fail *
     return xfer_create(x, load, f);
 }
 
-/* ---- an upload that was begun by an earlier run ---- */
+/* ---- an upload that was begun by an earlier run ----
+ *
+ * Two questions decide what can stay. Are the files what they were? If their identity is
+ * the same, yes; if only their times differ, the parts are summed; else no. And what does
+ * the store have? Its list is believed rather than the journal: parts that it does not
+ * have are sent, and parts that only it knows are taken if their content is ours. An
+ * upload that is gone may have been completed by the run that was cut off: then the
+ * object carries its token.
+ */
 
 /* Which files a part lies in: s.files of them from number *first on. */
 static struct part_stretch
@@ -12652,7 +12708,8 @@ xfer_cut(const struct xfer_load *load, unsigned number, unsigned *first)
     return s;
 }
 
-/* Sums a part as the files are now. */
+/* Sums a part as the files are now; they must still be what they were when the load was
+ * begun. */
 static int
 xfer_sum_part(const struct xfer_load *load, unsigned number, struct part_sums *sums,
               struct fail *f)
@@ -12701,7 +12758,8 @@ xfer_known_kind(const struct xfer *x, const struct xfer_load *load, enum sum_kin
 /* The files have other times than the journal says, but the same sizes: touched, copied,
  * or rewritten. Parts whose content is the same stay. Those that do not are named in the
  * journal before it is given the new times: else a run that ends here would leave one
- * that fits the files, with parts that do not. */
+ * that fits the files, with parts that do not. 0: parts were compared; 1: they have no
+ * sums to be compared by; -1: failed. */
 static int
 xfer_sum_again(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
