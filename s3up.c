@@ -12428,7 +12428,8 @@ xfer_open_journal(struct xfer *x, struct xfer_load *load, struct fail *f)
 }
 
 /* Writes what identifies the upload: what is read, and where it goes. Whoever reads it
- * back is jrn_fact; the order matters only in that an identity follows its source. */
+ * back is jrn_fact; the order of these lines matters only in that an identity follows its
+ * source. */
 static int
 xfer_write_facts(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -12788,7 +12789,8 @@ xfer_sum_again(struct xfer *x, struct xfer_load *load, struct fail *f)
 }
 
 /* Does what the journal says hold for the files as they are? NULL: it does, once parts
- * were compared where that was necessary; else why the upload must begin anew. */
+ * were compared where that was necessary; else why the upload must begin anew. The parts
+ * stay as large as they were, whatever is asked for by now: those that are there are. */
 static const char *
 xfer_compare(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -12833,7 +12835,10 @@ xfer_compare(struct xfer *x, struct xfer_load *load, struct fail *f)
     }
 }
 
-/* A part that the store has and the journal has not: it is ours if the content is. */
+/* A part that the store has and the journal has not, as when the power went before the
+ * note was on disk: it is ours if the content is. Only an ETag that is an MD5 tells; any
+ * other part is sent again. It is noted here only, not in the journal: the store's list
+ * tells it again. */
 static void
 xfer_adopt(struct xfer *x, struct xfer_load *load, const struct s3_entry *e)
 {
@@ -12854,10 +12859,17 @@ xfer_adopt(struct xfer *x, struct xfer_load *load, const struct s3_entry *e)
         (void)jrn_note_part(&load->facts, number, buf_span(&e->etag), sums.digest[1]);
 }
 
-enum xfer_found { XFER_AS_IT_IS, XFER_GONE, XFER_TOO_MUCH, XFER_UNKNOWN };
+/* What the store says of an upload that the journal knows. */
+enum xfer_found {
+    XFER_AS_IT_IS, /* it is there, with the parts that are noted by now */
+    XFER_GONE,     /* there is none */
+    XFER_TOO_MUCH, /* it has parts that cannot be ours */
+    XFER_UNKNOWN   /* it could not be asked: f says why */
+};
 
 /* Asks the store which parts it has, and believes it rather than the journal. A store
- * that does not tell leaves the journal as it is. */
+ * that does not tell leaves the journal as it is. Parts that are missing are crossed out
+ * only when the whole list was read: half a list says nothing of the rest. */
 static enum xfer_found
 xfer_reconcile(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -12879,7 +12891,7 @@ xfer_reconcile(struct xfer *x, struct xfer_load *load, struct fail *f)
         struct jrn_part *part;
 
         if (e->number < 1 || e->number > load->plan.n) {
-            found = XFER_TOO_MUCH;
+            found = XFER_TOO_MUCH; /* whoever sent it had cut the file in another way */
             break;
         }
         seen[e->number] = 1;
@@ -12909,7 +12921,9 @@ xfer_reconcile(struct xfer *x, struct xfer_load *load, struct fail *f)
 }
 
 /* The upload is not there any more. Perhaps because it was completed. 1: it was, and the
- * object is stored; 0: it was not; -1: not known, or somebody else's object is there. */
+ * object is stored; 0: it was not; -1: not known, or somebody else's object is there,
+ * though ours may have been there before it: to send it again could undo what they
+ * did. */
 static int
 xfer_was_completed(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -12937,7 +12951,7 @@ xfer_was_completed(struct xfer *x, struct xfer_load *load, struct fail *f)
 }
 
 /* Takes up what an earlier run began. 1: the object is stored already, 0: parts are to be
- * sent, -1: failed. */
+ * sent, also if it began anew, -1: failed. */
 static int
 xfer_resume(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -12952,7 +12966,9 @@ xfer_resume(struct xfer *x, struct xfer_load *load, struct fail *f)
         return xfer_over(x, load, why, f);
     now = (struct fail){S3UP_OK, ""};
     found = xfer_reconcile(x, load, &now);
-    /* What was being completed may be stored: that is found out before it begins anew. */
+    /* What was being completed may be stored: that is found out before it begins anew. A
+     * status that is left there says that the store could not list the parts: then the
+     * object must tell. */
     if (why && found == XFER_AS_IT_IS && x->st->error.status)
         found = XFER_GONE;
     switch (found) {
@@ -13002,7 +13018,16 @@ xfer_join(const struct xfer_load *load, enum sum_kind kind, unsigned char *out)
     sum_store32be(out, (uint32_t)whole);
 }
 
-/* ---- a download of many parts ---- */
+/* ---- a download of many parts ----
+ *
+ * The temporary file has its full size from the beginning, and ranges are written to
+ * their places as they come, in any order. The journal names the object by its ETag, the
+ * file by its number, and each range that is on disk by a sum. A run that goes on asks
+ * whether the object is the same, and sums the ranges that are noted: what a crash has
+ * spoilt is fetched anew. At the end the sum of the whole is joined from those of the
+ * ranges, if the store names one of a kind that can be joined; else all is read once
+ * more.
+ */
 
 /* What is to be fetched, as the store describes it. */
 static int
@@ -13066,7 +13091,9 @@ xfer_sum_ranges(struct xfer_load *load, struct fail *f)
     return 0;
 }
 
-/* Does the journal tell of this object, and is the file that it tells of still there? */
+/* Does the journal tell of this object, and is the file that it tells of still there? 1:
+ * yes, and its ranges were summed; 0: no, it begins anew; -1: failed. An object without
+ * an ETag cannot be known again. */
 static int
 xfer_down_fits(struct xfer_load *load, struct fail *f)
 {
@@ -13105,7 +13132,8 @@ xfer_close_temp(struct xfer_load *load)
     load->temp = -1;
 }
 
-/* Is there room for it? A file system that says nothing is believed to have some. */
+/* Is there room for it? Else a full disk would tell, perhaps after hours. A file system
+ * that says nothing is believed to have some. */
 static int
 xfer_check_room(const struct xfer_load *load, struct fail *f)
 {
@@ -13120,7 +13148,8 @@ xfer_check_room(const struct xfer_load *load, struct fail *f)
                     (unsigned long long)load->plan.size);
 }
 
-/* Begins a download: a file with nothing in it, and a journal that says which. */
+/* Begins a download: a file with nothing in it, and a journal that says which. What an
+ * earlier run left under the temporary name is removed by part_make_temp. */
 static int
 xfer_new_down(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13157,7 +13186,9 @@ xfer_new_down(struct xfer *x, struct xfer_load *load, struct fail *f)
     return 0;
 }
 
-/* Opens a download of many parts, or finds the one that was begun. */
+/* Opens a download of many parts, or finds the one that was begun. 0: ranges are to be
+ * fetched, or load->kept: there is nothing to do. It is called again if it begins anew:
+ * the journal and the place are open by then. */
 static int
 xfer_open_down(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13233,7 +13264,7 @@ xfer_finish_down(struct xfer *x, struct xfer_load *load, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* Gives it a note for each part. */
+/* Gives it a note for each part; more than the plan has, since that may still change. */
 static int
 xfer_make_notes(struct xfer_load *load, struct fail *f)
 {
@@ -13242,7 +13273,8 @@ xfer_make_notes(struct xfer_load *load, struct fail *f)
     return load->given ? 0 : fail_set(f, S3UP_LATER, "no memory");
 }
 
-/* Makes it a download of one request, whatever was begun. */
+/* Makes it a download of one request, whatever was begun. Such a one has no journal, and
+ * its worker makes the temporary file: what is there under that name goes then. */
 static int
 xfer_all_at_once(struct xfer_load *load, struct fail *f)
 {
@@ -13255,7 +13287,8 @@ xfer_all_at_once(struct xfer_load *load, struct fail *f)
     return xfer_make_notes(load, f);
 }
 
-/* In parts: 1: all were there already, and it is done. */
+/* In parts, after all. 1: all were there already, and it is done, or there was nothing to
+ * do; 0: there are orders to be given; -1: failed. */
 static int
 xfer_start_parts(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13307,7 +13340,9 @@ xfer_start_down(struct xfer *x, struct xfer_load *load, int64_t size, struct fai
     return parts ? xfer_start_parts(x, load, f) : xfer_all_at_once(load, f);
 }
 
-/* An order to fetch was not carried out. 1: all is there by now. */
+/* An order to fetch was not carried out. 1: all is there by now; 0: it goes on in another
+ * way; -1: it has failed. A store that cannot send ranges is asked for the whole: then
+ * nothing can be resumed, but it is fetched. */
 static int
 xfer_not_fetched(struct xfer *x, struct xfer_load *load, const struct crew_answer *a,
                  struct fail *f)
@@ -13325,7 +13360,9 @@ xfer_not_fetched(struct xfer *x, struct xfer_load *load, const struct crew_answe
 
 /* ---- the end of an upload ---- */
 
-/* The list of parts, and what else the store shall check before it joins them. */
+/* The list of parts, and what else the store shall check before it joins them: the sum of
+ * the whole, joined from those of the parts, and that the key is free. text holds what
+ * the call points to. The condition must be the last field: see xfer_ask_complete. */
 static void
 xfer_prepare(const struct xfer *x, const struct xfer_load *load, struct s3_call *call,
              struct buf *list, struct buf *text)
@@ -13357,7 +13394,7 @@ xfer_prepare(const struct xfer *x, const struct xfer_load *load, struct s3_call 
         s3_header(call, "if-none-match", SPAN("*"));
 }
 
-/* Sends one Complete. A store that knows no conditions is asked without one. */
+/* Sends one Complete. plain: to a store that knows no conditions, without one. */
 static int
 xfer_ask_complete(struct xfer *x, struct xfer_load *load, bool plain, struct fail *f)
 {
@@ -13391,8 +13428,10 @@ xfer_not_completed(struct xfer *x, struct xfer_load *load, const struct fail *no
     bool lost = span_is(span_of(e.code), "NoSuchUpload") || now->code == S3UP_LATER ||
                 e.status == 412 || e.status == 404;
 
-    if (os_stop)
+    if (os_stop) /* the journal says that it was being completed: the next run asks */
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    /* A first attempt may have been heard, and only its reply lost: the second is told
+     * that there is no such upload, or that the key is taken. */
     if (lost && xfer_was_completed(x, load, &unread) == 1)
         return 0;
     if (e.status == 412)
@@ -13403,6 +13442,8 @@ xfer_not_completed(struct xfer *x, struct xfer_load *load, const struct fail *no
     if (span_is(span_of(e.code), "NoSuchUpload") ||
         span_is(span_of(e.code), "ConditionalRequestConflict"))
         return xfer_over(x, load, "the store gave the upload up", f) < 0 ? -1 : 1;
+    /* Stores lose parts; those that it still has need not be sent again. Once in a
+     * run. */
     if (!strncmp(e.code, "InvalidPart", strlen("InvalidPart")) && !load->again) {
         if (xfer_reconcile(x, load, f) != XFER_AS_IT_IS ||
             jrn_count(&load->facts) == before)
@@ -13417,7 +13458,9 @@ xfer_not_completed(struct xfer *x, struct xfer_load *load, const struct fail *no
 }
 
 /* Has the store join the parts. 0: stored, 1: there are parts to be sent again, -1:
- * failed. */
+ * failed. The files are looked at once more: what has changed since its parts were read
+ * is not what shall be stored. Then the store is asked in up to four ways, each for a
+ * store that does not know what the one before it asked for. */
 static int
 xfer_complete(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13458,7 +13501,9 @@ xfer_complete(struct xfer *x, struct xfer_load *load, struct fail *f)
     return rc == 0 ? 0 : xfer_not_completed(x, load, &now, f);
 }
 
-/* A line about what was stored, for the ledger. */
+/* A line about what was stored, for the ledger: for people, for xfer_ledger_part, and for
+ * whoever removes files that are stored, who finds a file by its id. A ledger that
+ * cannot be written is no reason not to store. */
 static void
 xfer_remember(struct xfer *x, const struct xfer_load *load)
 {
@@ -13510,8 +13555,17 @@ xfer_remember(struct xfer *x, const struct xfer_load *load)
     buf_free(&text);
 }
 
-/* ---- the run ---- */
+/* ---- the run ----
+ *
+ * One loop, xfer_run: whoever is idle gets an order (xfer_feed), the next answer is
+ * waited for and taken in (xfer_take), and what it means for its load is decided there.
+ * Loads are begun one at a time, when there is nothing left to be ordered of those before
+ * them: so few journals are open at once, and an owner can name millions of files. An
+ * answer names no load, because the dead do not answer: what each hand is at stands in
+ * xfer.doing, and a load that has ended meanwhile is not found by its serial.
+ */
 
+/* For messages: the participle that it is about. */
 static const char *
 xfer_done_to(const struct xfer_load *load)
 {
@@ -13539,7 +13593,8 @@ xfer_left(const struct xfer *x, const struct xfer_load *load, struct fail *f)
 }
 
 /* Does the ETag of an object of parts tell what must come of theirs, each of which told
- * the MD5 of what was sent? Else the whole is proven anew. */
+ * the MD5 of what was sent? Else the whole is proven anew, by xfer_confirm_file. Parts
+ * that an earlier run has sent are not known to have been told so. */
 static int
 xfer_confirm(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13571,7 +13626,10 @@ xfer_confirm(struct xfer *x, struct xfer_load *load, struct fail *f)
     return rc;
 }
 
-/* Takes an upload out of the list: it is stored, or it has failed. */
+/* Takes a load out of the list: it is stored, or it has failed. Its owner hears of it,
+ * and it is freed: whoever calls this must not touch it afterwards. What can be gone on
+ * with keeps its journal, which is on disk before that is said; what cannot is removed,
+ * at the store and here. */
 static void
 xfer_end(struct xfer *x, struct xfer_load *load, const struct fail *f)
 {
@@ -13583,7 +13641,7 @@ xfer_end(struct xfer *x, struct xfer_load *load, const struct fail *f)
         f = &why;
     /* A file with nothing in it is nothing to go on with. */
     load->orphan |= load->temp >= 0 && !jrn_count(&load->facts);
-    if (f->code == S3UP_INTERRUPTED && os_stop) {
+    if (f->code == S3UP_INTERRUPTED && os_stop) { /* say how it can go on, too */
         xfer_left(x, load, &why);
         f = &why;
     }
@@ -13621,7 +13679,8 @@ xfer_end(struct xfer *x, struct xfer_load *load, const struct fail *f)
     xfer_free(load);
 }
 
-/* All parts are there: completes, and ends it unless there is more to be sent. */
+/* All parts are there, or the whole: completes, and ends it unless there is more to be
+ * sent. */
 static void
 xfer_close_up(struct xfer *x, struct xfer_load *load)
 {
@@ -13636,8 +13695,9 @@ xfer_close_up(struct xfer *x, struct xfer_load *load)
         xfer_end(x, load, &f);
 }
 
-/* Is the object there already? For --no-clobber. 1: it is the one that this upload
- * made. */
+/* Is the key free? For --no-clobber. 0: it is; 1: there is the object that this very
+ * upload made, of the files as they are: an earlier run was cut off behind its end; -1:
+ * it is taken, or that could not be found out. */
 static int
 xfer_is_free(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13656,7 +13716,7 @@ xfer_is_free(struct xfer *x, struct xfer_load *load, struct fail *f)
     return fail_set(f, now.code, "%s", now.text);
 }
 
-/* The same for an upload that must not take the place of another. */
+/* The same for an upload that must be proven: see xfer_claim_key. */
 static int
 xfer_is_claimed(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13678,7 +13738,8 @@ xfer_is_claimed(struct xfer *x, struct xfer_load *load, struct fail *f)
 }
 
 /* Opens an upload of many parts, or finds the one that was begun. 1: the object is stored
- * already, 0: parts are to be sent. */
+ * already, 0: parts are to be sent, -1: failed. A journal without an upload is of a run
+ * that was cut off before the store gave it one. */
 static int
 xfer_open_upload(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13696,7 +13757,7 @@ xfer_open_upload(struct xfer *x, struct xfer_load *load, struct fail *f)
                                   : xfer_is_free(x, load, f)) != 0) {
         if (is_there < 0 && found == 0)
             jrn_remove(&load->journal); /* there is nothing in it */
-        return is_there;
+        return is_there; /* what was begun stays for a run that may replace it */
     }
     if (found)
         return xfer_resume(x, load, f);
@@ -13724,7 +13785,9 @@ xfer_is_kept(struct xfer *x, struct xfer_load *load)
     return load->kept;
 }
 
-/* A file was looked at: how will it go? 1: it is stored already. */
+/* A file was looked at: how will it go? 1: it is stored already, 0: there are orders to
+ * be given, -1: failed. A small one that may be there already is compared by its
+ * worker. */
 static int
 xfer_start(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13745,10 +13808,18 @@ xfer_start(struct xfer *x, struct xfer_load *load, struct fail *f)
     return rc;
 }
 
-/* ---- a copy ---- */
+/* ---- a copy ----
+ *
+ * The bytes never come here. In one request the store does all by itself. What is larger
+ * than the threshold is copied in ranges, as the parts of an upload whose header fields
+ * we must copy. There is no journal: a copy that is stopped is aborted, and begins anew;
+ * one that was killed leaves an upload that is to be swept. We have no sums of what we do
+ * not see, so the store's word is all there is.
+ */
 
 /* Header fields of the source that a new object is to have, too. The store does so itself
- * if it makes the copy in one go. */
+ * if it makes the copy in one go. False: there are more than fit into a request. They
+ * point into c->text. */
 static bool
 xfer_learn_heads(const struct store *st, struct xfer_copy *c)
 {
@@ -13798,7 +13869,8 @@ xfer_miss_tags(const struct xfer *x, const char *source)
                 source);
 }
 
-/* The store is to copy an object: at once, or, if it is large, in parts. */
+/* The store is to copy an object: at once, or, if it is large, in parts. 0: there are
+ * orders to be given, -1: failed. Its ETag holds for all of them: see xfer_work_copy. */
 static int
 xfer_start_copy(struct xfer *x, struct xfer_load *load, const struct xfer_item *item,
                 struct fail *f)
@@ -13839,10 +13911,19 @@ xfer_start_copy(struct xfer *x, struct xfer_load *load, const struct xfer_item *
                                                                 : xfer_create(x, load, f);
 }
 
-/* ---- a stream ---- */
+/* ---- a stream ----
+ *
+ * What comes from a pipe has no size, and cannot be read again. So its parts wait in
+ * memory, in a ring of one place more than there are workers: one is filled while the
+ * others are sent. A place is filled anew only when the store has acknowledged the part
+ * that was in it, so a worker can die, and its part is sent by another; and a slow store
+ * holds up whoever writes the stream. Nothing is created at the store before there is
+ * more than one part holds: a short stream is one request. There is no journal, since
+ * nobody could go on; what fails is aborted.
+ */
 
 /* Parts of a stream are as large as the user said, and never grow: some stores demand
- * equal ones. */
+ * equal ones. The workers are started after the ring is made, so they share it. */
 static int
 xfer_open_stream(struct xfer *x, struct xfer_load *load, const struct xfer_item *item,
                  struct fail *f)
@@ -13879,8 +13960,9 @@ xfer_open_stream(struct xfer *x, struct xfer_load *load, const struct xfer_item 
                                : 0;
 }
 
-/* The stream is at its end. If its producer failed, so has the upload: half a dump must
- * not look like a whole one. */
+/* The stream is at its end: its size is known by now, and so is the number of its parts.
+ * If its producer failed, so has the upload: half a dump must not look like a whole one.
+ * An empty stream is one empty part. */
 static int
 xfer_end_stream(struct xfer_load *load, struct fail *f)
 {
@@ -13919,8 +14001,9 @@ xfer_has_room(const struct xfer_load *load)
                                     load->facts.part[s->full - s->places].done));
 }
 
-/* Reads what is there; a worker takes each part that is full. When more comes than one
- * part holds, there will be parts. */
+/* Reads what is there, once: a read takes what there is, while workers want orders. A
+ * worker takes each part that is full. When more comes than one part holds, there will be
+ * parts. That the stream is too long is known only when a byte comes behind the last. */
 static int
 xfer_read_stream(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13969,7 +14052,9 @@ xfer_turn_stream(struct xfer *x, struct xfer_load *load)
         xfer_close_up(x, load);
 }
 
-/* Begins with the next file. False when there is none. */
+/* Begins with the next file. False when there is none. What fails at once, or needs no
+ * order, has ended when this returns: the list may be as it was. The load joins the end
+ * of the list, so that those that were begun first are finished first. */
 static bool
 xfer_begin(struct xfer *x)
 {
@@ -14046,7 +14131,8 @@ xfer_put_range(const struct xfer *x, const struct xfer_load *load, unsigned numb
     o->total = load->total;
 }
 
-/* Puts the order for a part, or for a whole file, together. */
+/* Puts the order for a part, or for a whole file, together: as struct xfer_order says.
+ * out.bad if there was no room. */
 static void
 xfer_put_order(const struct xfer *x, const struct xfer_load *load, unsigned number,
                struct buf *out)
@@ -14092,7 +14178,8 @@ xfer_put_order(const struct xfer *x, const struct xfer_load *load, unsigned numb
     }
 }
 
-/* The next part that somebody must send, or 0. */
+/* The next part that somebody must send, or 0. Those below load->ahead need not be looked
+ * at; who takes a part back must lower it. */
 static unsigned
 xfer_next_part(struct xfer_load *load)
 {
@@ -14129,7 +14216,8 @@ xfer_is_small(const struct xfer_load *load)
            load->plan.size <= XFER_SMALL;
 }
 
-/* Small files that come next go along behind a small one, as many as the hand takes. */
+/* Small files that come next go along behind a small one, as many as the hand takes. A
+ * larger one that comes up in between is begun by then, and waits for its own order. */
 static void
 xfer_gather(struct xfer *x, unsigned hand)
 {
@@ -14201,7 +14289,8 @@ xfer_feed(struct xfer *x)
     buf_free(&order);
 }
 
-/* The file changed while a worker read it. 1: it is stored, by an earlier run. */
+/* The file changed while a worker read it. 1: it is stored, by an earlier run; 0: it is
+ * sent anew; -1: it has failed. */
 static int
 xfer_changed(struct xfer *x, struct xfer_load *load, const struct crew_answer *a,
              struct fail *f)
@@ -14218,7 +14307,8 @@ xfer_changed(struct xfer *x, struct xfer_load *load, const struct crew_answer *a
     return xfer_look(load, f) < 0 ? -1 : xfer_start(x, load, f);
 }
 
-/* An order was not carried out: it is given again, or its upload has failed. */
+/* An order was not carried out: it is given again, or its upload has failed, and then it
+ * has ended. 1: it is stored, or here, after all, and the caller ends it. */
 static int
 xfer_not_sent(struct xfer *x, struct xfer_load *load, unsigned hand,
               const struct crew_answer *a)
@@ -14235,6 +14325,8 @@ xfer_not_sent(struct xfer *x, struct xfer_load *load, unsigned hand,
     } else if (a->died) {
         return 0;
     } else if (a->keys) {
+        /* Workers cannot ask for newer keys: we do, and crew_idle replaces those that
+         * have the old ones. */
         if (x->crew.hand[hand].age != x->st->age)
             return 0; /* they are newer by now */
         if (x->renewed++ < XFER_RENEWALS && s3_renew(x->st, true))
@@ -14262,7 +14354,9 @@ xfer_not_sent(struct xfer *x, struct xfer_load *load, unsigned hand,
     return 0;
 }
 
-/* A part is stored: that is written down before it counts. */
+/* A part is stored: that is written down before it counts. The line is synced with others
+ * later: each sync waits for the disk, and what is lost costs one look at the store's
+ * list. When it was the last part, the load may have ended. */
 static void
 xfer_sent(struct xfer *x, struct xfer_load *load, const struct crew_answer *a)
 {
@@ -14303,6 +14397,7 @@ xfer_sent(struct xfer *x, struct xfer_load *load, const struct crew_answer *a)
         xfer_close_up(x, load);
 }
 
+/* Takes an answer in. Afterwards the load that it was about may have ended. */
 static void
 xfer_take(struct xfer *x, unsigned hand, struct crew_answer *a)
 {
@@ -14317,7 +14412,7 @@ xfer_take(struct xfer *x, unsigned hand, struct crew_answer *a)
         xfer_inherit(x, d);
     else
         xfer_step(d);
-    if (!load)
+    if (!load) /* it has failed meanwhile, for another reason */
         return;
     load->flying--;
     if (a->tries || a->died)
@@ -14365,7 +14460,9 @@ xfer_thin_out(struct xfer *x)
     }
 }
 
-/* In a new worker: what belongs to the parent is let go. */
+/* In a new worker: what belongs to the parent is let go. A copy of a descriptor would
+ * keep its lock alive when the parent has died, and a copy of the stream its producer's
+ * pipe. Keys are renewed by the parent alone, and it alone reports. */
 static void
 xfer_leave(void *context)
 {
@@ -14388,7 +14485,10 @@ xfer_leave(void *context)
     os_pulse.beat = NULL;
 }
 
-/* Sends all that next() gives; event() hears what came of each. */
+/* Sends all that next() gives; event() hears what came of each. -1: it could not begin,
+ * and nothing was asked for. Else 0, whatever became of the loads; x->hopeless says
+ * whether more of them would have come. After a stop nothing is given any more; answers
+ * that are there are taken in, and workers are ended. */
 static int
 xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
 {
@@ -14410,7 +14510,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
         struct fail unread = {S3UP_OK, ""};
         struct xfer_load *first = x->loads;
 
-        if (x->ring && !first)
+        if (x->ring && !first) /* the stream has ended, one way or another */
             break;
         os_beat(); /* everybody has been given something to do */
         x->crew.also =
@@ -14450,7 +14550,8 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     return 0;
 }
 
-/* Gives up what an earlier run began, at the store and here. */
+/* Gives up what an earlier run began, at the store and here; in this order, since without
+ * the journal nobody knows the upload's id. */
 static int
 xfer_give_up(struct store *st, struct jrn *j, const struct jrn_facts *k, struct fail *f)
 {
