@@ -9836,6 +9836,7 @@ crew_dismiss(struct crew *c, unsigned hand)
     c->meter[hand].body = 0;
 }
 
+/* Ends all workers; only behind a crew_open that went well. */
 static void
 crew_close(struct crew *c)
 {
@@ -10244,11 +10245,12 @@ struct xfer_wish {
 /* How bytes are summed on their way; the same for all requests of a run. */
 struct xfer_sums {
     bool is_unsigned; /* the request's signature does not cover the body */
-    bool has_md5;     /* so does this one, and the ETag should be the same */
+    bool has_md5;     /* an MD5 travels in a header, and the ETag should be the same */
     bool has_kind;    /* a checksum travels in a header of its own */
     enum sum_kind kind;
 };
 
+/* Which sums the wish comes to at this store. */
 static struct xfer_sums
 xfer_sums(const struct store *st, const struct xfer_wish *w)
 {
@@ -10297,7 +10299,7 @@ struct xfer_stream {
     int fd;                /* ours to close */
     pid_t producer;        /* ours to wait for, or 0: there is none, or it has ended */
     char *ring;            /* places, each of a part's size */
-    unsigned places, full; /* parts that were read to their end */
+    unsigned places, full; /* in the ring; and parts that were read to their end */
     int64_t have;          /* bytes of the part that is being read */
     bool ended, warned;    /* nothing more comes; it was said that little more may come */
 };
@@ -10316,15 +10318,15 @@ struct xfer_copy {
     struct buf source; /* as the store wants it: BUCKET/KEY, percent-encoded */
     struct buf text;   /* holds what follows points into */
     char etag[CREW_ETAG];
-    struct s3_pair head[S3_PAIRS]; /* that go with it */
+    struct s3_pair head[S3_PAIRS]; /* that go with it, if it goes in parts */
     unsigned n;
 };
 
 /* A file, or several in a row, on the way to one object; or an object on the way to a
- * file, or to another object. */
+ * file, or to another object. It owns what it points to, but for the media type. */
 struct xfer_load {
     struct xfer_load *next;
-    uint32_t serial;
+    uint32_t serial;         /* never 0, and no two in a run have the same */
     struct jrn_source *file; /* as they are now; a stream and a copy have a name here */
     unsigned files;          /* 0: it is a stream, or a copy */
     struct buf key;
@@ -10335,7 +10337,7 @@ struct xfer_load {
     struct xfer_stream *stream; /* NULL: it is read from files */
     unsigned char *given;       /* for each part, from 1 on: is somebody sending it? */
     bool whole;                 /* it goes in one request */
-    bool down;                  /* it is a download: the rest is about that */
+    bool down;                  /* it is a download */
     int root;                   /* as in struct part_name */
     unsigned below;
     struct xfer_copy *copy; /* NULL: it is none */
@@ -10344,7 +10346,7 @@ struct xfer_load {
     int64_t from;           /* where in the object that begins what is fetched */
     int64_t total;          /* and how large the object is */
     struct part_place place;
-    int temp; /* the temporary file, locked */
+    int temp; /* the temporary file of a download in parts, locked; -1: closed */
     struct xfer_said said;
     struct os_time modified; /* as the object's metadata say */
     struct stat old;         /* the file that it replaces */
@@ -10354,12 +10356,12 @@ struct xfer_load {
     /* If it fails now, no run can go on with it: no journal tells of it, or what is there
      * is of no use. Then its upload or its file is removed. */
     bool orphan;
-    unsigned ahead;  /* the least number that may still have to be given */
-    unsigned flying; /* orders that are being carried out */
-    unsigned found;  /* parts that were stored by an earlier run */
-    unsigned deaths; /* of workers that were sending it */
-    int64_t begun;   /* ticks */
-    char etag[CREW_ETAG];
+    unsigned ahead;        /* the least number that may still have to be given */
+    unsigned flying;       /* orders that are being carried out */
+    unsigned found;        /* parts that were stored by an earlier run */
+    unsigned deaths;       /* of workers that were sending it */
+    int64_t begun;         /* ticks */
+    char etag[CREW_ETAG];  /* of what was stored or fetched, once it was */
     char match[CREW_ETAG]; /* what is there may be replaced if it is still that */
 };
 
@@ -10377,9 +10379,9 @@ struct xfer_event {
         XFER_FAILED
     } kind;
     const struct xfer_load *load;
-    unsigned number;  /* of the part */
-    const char *text; /* why it starts over */
-    const struct fail *fail;
+    unsigned number;         /* of the part, if it is about one */
+    const char *text;        /* why it starts over */
+    const struct fail *fail; /* if it failed */
 };
 
 /* A run. The owner sets st, wish, bucket, next, event, owner and lock, and may know from
@@ -10559,6 +10561,7 @@ xfer_was_taken(const struct s3_call *call, struct fail *f)
                      " exists already: somebody else wrote it a moment ago");
 }
 
+/* A warning, for whoever wants that nothing is replaced: it cannot be promised. */
 static void
 xfer_warn_race(void)
 {
@@ -10599,6 +10602,7 @@ xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
         return -1;
     s3_header(call, "if-none-match", SPAN("*"));
     s3_header(call, "x-amz-meta-s3up-id", span_of(id));
+    /* The other writer may fail yet, and then the key is free. */
     for (;; s3_pause(st, n++, false)) {
         now = (struct fail){S3UP_OK, ""};
         rc = s3_put_object(st, call, &now);
@@ -11002,6 +11006,7 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     return rc < 0 ? fail_set(f, now.code, "%s", now.text) : 0;
 }
 
+/* The bytes that came are not those that the store says it has. */
 static int
 xfer_is_damaged(const struct xfer_get *g, const char *what, struct fail *f)
 {
@@ -11254,6 +11259,7 @@ struct xfer_joint {
     struct sum one, all;    /* of the part at hand, or the whole; and of the sums */
 };
 
+/* Begins a sum: of the whole (0, NULL), of equal parts, or of parts of these lengths. */
 static struct xfer_joint
 xfer_joint(enum sum_kind kind, int64_t part, const int64_t *lengths)
 {
@@ -11279,6 +11285,7 @@ xfer_joint_turn(struct xfer_joint *j, bool is_last)
         j->left = j->lengths ? j->lengths[j->done] : j->part;
 }
 
+/* The next bytes of the file, which may lie in several parts. */
 static void
 xfer_joint_add(struct xfer_joint *j, const char *p, size_t n)
 {
@@ -11844,6 +11851,7 @@ struct xfer_order {
     int64_t at, length, place, total;
 };
 
+/* A text of an order: its length, itself, and a NUL. */
 static void
 xfer_pack(struct buf *out, struct span s)
 {
@@ -12109,7 +12117,7 @@ xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
     g.total = o->total;
     g.place = o->place;
     g.limit = o->whole ? o->total : 0;
-    g.has_kind = !o->whole;
+    g.has_kind = !o->whole; /* for a whole the reply's head decides */
     g.kind = o->kind;
     if (part_find(&place, &name, &f) == 0 && o->whole)
         xfer_fetch_whole(x, &g, &place, a, &f);
@@ -12232,6 +12240,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
  * what the head of this room promises to hold after a crash.
  */
 
+/* Tells the owner. */
 static void
 xfer_say(const struct xfer *x, struct xfer_event e)
 {
@@ -13124,6 +13133,7 @@ xfer_down_fits(struct xfer_load *load, struct fail *f)
     return xfer_sum_ranges(load, f) < 0 ? -1 : 1;
 }
 
+/* The temporary file stays, without its lock. */
 static void
 xfer_close_temp(struct xfer_load *load)
 {
@@ -13606,6 +13616,7 @@ xfer_confirm(struct xfer *x, struct xfer_load *load, struct fail *f)
     struct sum md5;
     int rc;
 
+    /* As stores make it: the MD5 of all parts' MD5s, and how many they are. */
     sum_init(&md5, SUM_MD5);
     for (unsigned n = 1; n <= load->plan.n && same; n++) {
         same = hex_read(s3_bare(span_of(jrn_etag(&load->facts, n))), digest, MD5_SIZE);
@@ -13879,7 +13890,7 @@ xfer_start_copy(struct xfer *x, struct xfer_load *load, const struct xfer_item *
     const struct xfer_wish *w = x->wish;
     struct buf uri = buf_upto(8 * KEY_MAX);
 
-    buf_str(&uri, "s3://");
+    buf_str(&uri, "s3://"); /* its name, for messages: there is no path */
     buf_put(&uri, item->from_bucket);
     buf_char(&uri, '/');
     buf_put(&uri, item->from_key);
@@ -14011,6 +14022,7 @@ xfer_read_stream(struct xfer *x, struct xfer_load *load, struct fail *f)
     char *place = s->ring + (s->full % s->places) * (size_t)load->plan.part;
     ssize_t did = read(s->fd, place + s->have, (size_t)(load->plan.part - s->have));
 
+    /* EAGAIN: whoever else has the pipe open may have made it non-blocking. */
     if (did < 0 && (errno == EINTR || errno == EAGAIN))
         return 0;
     if (did < 0)
@@ -14022,7 +14034,7 @@ xfer_read_stream(struct xfer *x, struct xfer_load *load, struct fail *f)
                         "the stream is longer than an upload of such parts can be: begin "
                         "again with a larger --part-size, or with --expected-size");
     if (s->full && !load->facts.upload.n && xfer_create(x, load, f) < 0)
-        return -1;
+        return -1; /* what was just read is lost with the rest */
     s->have += did;
     if (s->have == load->plan.part) {
         s->have = 0;
@@ -14069,7 +14081,7 @@ xfer_begin(struct xfer *x)
     }
     load = calloc(1, sizeof *load);
     if (load)
-        load->file = calloc(item.files + 1, sizeof *load->file);
+        load->file = calloc(item.files + 1, sizeof *load->file); /* one for a name */
     if (!load || !load->file) {
         log_say(LOG_ERROR, "no memory");
         free(load);
@@ -14079,7 +14091,7 @@ xfer_begin(struct xfer *x)
     }
     while (*at)
         at = &(*at)->next;
-    *at = load;
+    *at = load; /* xfer_end takes it out, whatever becomes of it */
     load->serial = ++x->serial;
     load->begun = os_ticks();
     load->journal = jrn_none();
@@ -14106,6 +14118,7 @@ xfer_begin(struct xfer *x)
     else if (rc == 0 && !item.files)
         rc = xfer_open_stream(x, load, &item, &f);
     else if (rc == 0 && xfer_look(load, &f) == 0)
+        /* What must be at rest was found to be so before; it may have waited long. */
         rc = item.was && !os_untouched(item.was, &load->file[0].id)
                  ? fail_set(&f, S3UP_SKIPPED, xfer_is_touched, load->file[0].path)
                  : xfer_start(x, load, &f);
@@ -14149,6 +14162,7 @@ xfer_put_order(const struct xfer *x, const struct xfer_load *load, unsigned numb
     struct span type = span_of(load->type);
     unsigned first = 0;
 
+    /* What is not a part of files has no files in its order, or the temporary one. */
     if (load->copy) {
         head.at = (int64_t)(number - 1) * load->plan.part;
         head.length = part_length(&load->plan, number);
@@ -14172,6 +14186,7 @@ xfer_put_order(const struct xfer *x, const struct xfer_load *load, unsigned numb
     xfer_pack(out, type);
     if (load->copy)
         xfer_pack(out, buf_span(&load->copy->source));
+    /* Only those that the part lies in, of maybe thousands. */
     for (unsigned i = first; i < first + head.files; i++) {
         xfer_pack(out, span_of(load->file[i].path));
         xfer_pack(out, span_at(&load->file[i].id, sizeof load->file[i].id));
@@ -14367,6 +14382,7 @@ xfer_sent(struct xfer *x, struct xfer_load *load, const struct crew_answer *a)
 
     load->unsure |= !a->sure;
 
+    /* range OFFSET LENGTH SUM, or part NUMBER ETAG SUM, as jrn_fact reads them. */
     if (has_sum)
         hex_put(&sum, a->sum, sum_kinds[kind].size);
     else
@@ -14384,6 +14400,7 @@ xfer_sent(struct xfer *x, struct xfer_load *load, const struct crew_answer *a)
     if (jrn_end(&load->journal, &f) < 0)
         xfer_lose_journal(load, &f);
     f = (struct fail){S3UP_OK, ""};
+    /* What is in memory decides when all are there; the journal is for the next run. */
     if (!jrn_note_part(&load->facts, a->number, load->down ? SPAN("-") : span_of(a->etag),
                        a->sum))
         (void)fail_set(&f, S3UP_LATER, "no memory");
