@@ -9629,7 +9629,7 @@ struct crew_hand {
     int orders, answers; /* our ends of its pipes; open while there is a worker */
     unsigned busy;       /* orders that it has not answered */
     unsigned batch;      /* how many of them it may get at once */
-    bool turned;         /* away by the store, since the last look */
+    bool turned;         /* the store asked it for less, since the last look */
     int64_t since;       /* ticks, when it got them */
     unsigned age;        /* how many renewals of the keys it has seen */
 };
@@ -9644,7 +9644,7 @@ struct crew_pace {
     int64_t rate;     /* what the best moved: bytes a second, and the price of requests */
     bool settling;    /* the number changed: what is moved now tells nothing yet */
     unsigned hold;    /* rounds until another number is tried */
-    int64_t slowed;   /* ticks after the store has asked for less */
+    int64_t slowed;   /* ticks: orders from before that complain of what was heard */
     bool down;        /* next time fewer are tried */
     int64_t since;    /* ticks at the begin of the round */
     int64_t moved;    /* bytes in this round, and out of this machine */
@@ -9657,7 +9657,8 @@ struct crew {
     unsigned most; /* hands, at most; 1: the parent does the work */
     struct crew_pace pace;
     uint64_t moved; /* bytes, of all hands, in all */
-    uint32_t last[CREW_MOST], queue[CREW_MOST], slow[CREW_MOST]; /* at the last look */
+    /* What each hand's meter said at the last look. */
+    uint32_t last[CREW_MOST], queue[CREW_MOST], slow[CREW_MOST];
     struct buf more;     /* orders that go along behind the next */
     unsigned adds;       /* how many they are */
     const unsigned *age; /* of the keys that a new worker gets */
@@ -9764,6 +9765,7 @@ crew_settle(struct crew *c, unsigned hand, pid_t parent)
     (void)sigaction(SIGINT, &ignore, NULL); /* a terminal sends it to all of us */
     (void)sigaction(SIGHUP, &ignore, NULL);
     (void)sigaction(SIGUSR1, &ignore, NULL);
+    /* Who sends this to a worker means it: whatever that was at is given to another. */
     (void)sigaction(SIGTERM, &usual, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
     /* Another worker sees its orders end only when nobody has the other end open. */
@@ -9804,7 +9806,7 @@ crew_hire(struct crew *c, unsigned hand, struct fail *f)
     h->orders = orders[1];
     h->answers = answers[0];
     h->busy = 0;
-    h->batch = 1;
+    h->batch = 1; /* until it has shown how long orders take */
     h->age = *c->age;
     if (h->pid > 0)
         return 0;
@@ -10215,7 +10217,7 @@ crew_share(struct crew *c, uint64_t rate)
  * pack its order in xfer_put_order, and carry it out in xfer_work.
  */
 
-/* What the user wants of all uploads of a run. */
+/* What the user wants of all transfers of a run. */
 struct xfer_wish {
     const struct s3_pair *heads; /* header fields for the objects */
     unsigned n;
@@ -10404,7 +10406,8 @@ struct xfer {
         uint32_t next[CREW_BATCH]; /* serials of whole files that it sends after that */
         unsigned at, n;            /* the first of them, and behind the last */
     } doing[CREW_MOST];            /* for each hand: what its next answer is about */
-    /* The next file to be sent; false when there are no more. */
+    /* What is next to be transferred; false when there is no more. But for the type, what
+     * it points to is copied before the next one is asked for. */
     bool (*next)(void *owner, struct xfer_item *item);
     void (*event)(void *owner, const struct xfer_event *e);
     void *owner;
@@ -10413,7 +10416,7 @@ struct xfer {
     enum s3up_exit hopeless; /* not S3UP_OK: the rest would fail for the same reason */
     bool proven;             /* the store has taken something */
     bool sumless;            /* it takes no sums in a list of parts */
-    unsigned renewed;        /* keys in a row, without that it took something */
+    unsigned renewed;        /* renewals of the keys since it last took something */
     int64_t synced;          /* when journals were last brought to disk */
 };
 
@@ -10502,8 +10505,8 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
     return 0;
 }
 
-/* The time of a file, for the object's metadata: seconds, and a fraction without zeros at
- * its end. False if it cannot be told so, being before 1970. */
+/* The time of a file, for the object's metadata: seconds, and nine digits of a fraction
+ * if there is one. False if it cannot be told so, being before 1970. */
 static bool
 xfer_put_mtime(struct buf *out, struct os_time t)
 {
@@ -10990,6 +10993,7 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     }
     if (conditional)
         s3_header(&call, "if-match", span_of(g->said.etag));
+    /* The sums that a store names are of the whole: with a stretch they are of no use. */
     rc = whole ? xfer_ask(st, &call, &now) : s3_get_object(st, &call, &now);
     buf_free(&range);
     g->begun = rc == 0;
@@ -11073,7 +11077,7 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
     sum_end(&g->md5, md5);
     if (g->has_kind)
         sum_end(&g->sum, g->digest);
-    if (g->length >= 0)
+    if (g->length >= 0) /* the caller has sums of stretches, or of the whole */
         return 0;
     if (g->endless && !g->said.is_md5 && !g->said.has_sum)
         return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
@@ -11101,7 +11105,7 @@ xfer_look_at(struct store *st, struct xfer_get *g, const struct xfer_wish *w,
 {
     if (s3_head_sums(st, g->bucket, g->key, f) < 0)
         return -1;
-    g->total = st->conn.head.length;
+    g->total = st->conn.head.length; /* without it nothing can be cut into ranges */
     if (g->total < 0)
         return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
                          ": the store does not say how large it is");
@@ -11236,7 +11240,7 @@ xfer_claims(const struct store *st, struct span etag, struct xfer_claim claims[S
             if (!xfer_read_claim(s3_value(st, xfer_names[order[i]].header), order[i],
                                  c) ||
                 of_parts != (c->parts > 0) || (!c->parts && span_is(type, "COMPOSITE")))
-                continue;
+                continue; /* or it is a sum of sums, and nobody says of how many */
             /* Of an object of parts some stores name a sum of sums and do not say so. */
             c->firm = c->parts || span_is(type, "FULL_OBJECT") ||
                       c->kind == SUM_CRC64NVME || !span_has(etag, '-');
@@ -11700,6 +11704,7 @@ xfer_ask_same(const struct xfer *x, struct span key, const struct part_file *fil
 
     if (s3_head_sums(x->st, x->bucket, key, f) < 0)
         return -1;
+    /* The cheap answers first: summing reads all of the file. */
     if (x->st->conn.head.length != file->id.size)
         return 0;
     if (xfer_same_time(xfer_modified(x->st), file->id.modified))
@@ -12199,7 +12204,7 @@ xfer_wants_keys(const struct store *st, struct span key)
            (!key.n || !span_is(span_of(st->error.code), "SignatureDoesNotMatch"));
 }
 
-/* Is there no bucket to store anything in? */
+/* Is there no bucket to store anything in? Then no other object fares better. */
 static bool
 xfer_is_nowhere(const struct store *st)
 {
@@ -13212,6 +13217,7 @@ xfer_open_down(struct xfer *x, struct xfer_load *load, struct fail *f)
         (load->place.folder < 0 && part_find(&load->place, &name, f) < 0) ||
         xfer_is_clear(x, &load->place, load->root != AT_FDCWD, &load->old, f) < 0)
         return -1;
+    /* Neither a journal nor a file is made for what need not be fetched. */
     found = xfer_is_there(x, buf_span(&load->key), &load->place, &load->plan.size, f);
     load->kept = found > 0;
     if (found)
@@ -13656,6 +13662,7 @@ xfer_end(struct xfer *x, struct xfer_load *load, const struct fail *f)
         xfer_left(x, load, &why);
         f = &why;
     }
+    /* The parent has asked with keys that nobody can renew: so would all that follow. */
     if (f->code == S3UP_DENIED && xfer_wants_keys(x->st, buf_span(&load->key)))
         x->hopeless = S3UP_DENIED;
     xfer_recall(x, load);
@@ -13856,7 +13863,7 @@ xfer_learn_heads(const struct store *st, struct xfer_copy *c)
             continue;
         value = span_at(c->text.p + c->text.n, h->at[i].value.n);
         buf_put(&c->text, h->at[i].value);
-        if (c->n == S3_PAIRS / 4 * 3 || c->text.bad)
+        if (c->n == S3_PAIRS / 4 * 3 || c->text.bad) /* others are to go along */
             return false;
         c->head[c->n++] = (struct s3_pair){c->text.p + at, value};
     }
@@ -14539,6 +14546,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
             xfer_take(x, hand, &a);
         else if (first && first->stream)
             xfer_turn_stream(x, first);
+        /* What a power cut takes back are the notes of about XFER_SYNC milliseconds. */
         for (struct xfer_load *load = x->loads; load; load = load->next)
             if (os_ticks() - load->journal.synced >= XFER_SYNC)
                 (void)jrn_sync(&load->journal, &unread);
