@@ -9061,9 +9061,9 @@ struct part_name {
     unsigned below; /* where in the path that begins what lies below the root */
 };
 
-/* Is the moment over in which a file could be written once more without that its time
- * changes? A time without a fraction is one of a file system that counts in seconds, or,
- * as FAT does, in pairs of them. One in the future tells nothing. */
+/* Is the moment over in which a file could be written once more and keep its time? A time
+ * without a fraction is one of a file system that counts in seconds, or, as FAT does, in
+ * pairs of them. One in the future tells nothing. */
 static bool
 part_settled(struct os_time modified, const struct timespec *now)
 {
@@ -9959,8 +9959,8 @@ crew_give(struct crew *c, unsigned hand, struct span order)
 
 /* Reads one answer of a hand. When it is the last, that tells how many orders the hand
  * may get next time: twice as many if they took less than half of CREW_BRIEF, half as
- * many if they took more than that, so that nobody waits long behind them. False: the
- * worker is dead, or died in the middle of a word. */
+ * many if they took longer than CREW_BRIEF, so that nobody waits long behind them. False:
+ * the worker is dead, or died in the middle of a word. */
 static bool
 crew_hear(struct crew *c, unsigned hand, struct crew_answer *a)
 {
@@ -10520,7 +10520,15 @@ xfer_put_mtime(struct buf *out, struct os_time t)
     return true;
 }
 
-/* ---- one request: a whole object, or a part of one ---- */
+/* ---- one request: a whole object, or a part of one ----
+ *
+ * What is there may have to stay. Then it is looked up first, which spares the sending,
+ * and the request carries a condition, so that the store itself decides: only where no
+ * object is (xfer_put_new), or only in place of one that is known (xfer_put_match). An
+ * attempt whose reply was lost may have been heard, and then the next one is refused by
+ * what the first has stored: that must not look like somebody else's object. A store that
+ * knows no conditions is asked without, and the user is warned.
+ */
 
 /* A failure that is about one object. */
 static int
@@ -13374,7 +13382,15 @@ xfer_not_fetched(struct xfer *x, struct xfer_load *load, const struct crew_answe
     return xfer_all_at_once(load, f);
 }
 
-/* ---- the end of an upload ---- */
+/* ---- the end of an upload ----
+ *
+ * To join the parts may take the store minutes, and the reply may be lost on the way. So
+ * a refusal need not mean that nothing is stored: an attempt before it may have been
+ * heard, and the upload is gone because it has become the object. Then the object is
+ * asked for: with our token and our size, it is ours. The list of parts names each by its
+ * ETag, and, where the store has checksums, by its sum: what it joins is what it has
+ * acknowledged.
+ */
 
 /* The list of parts, and what else the store shall check before it joins them: the sum of
  * the whole, joined from those of the parts, and that the key is free. text holds what
