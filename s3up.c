@@ -11913,7 +11913,8 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
     struct span key = xfer_unpack(&rest), id = xfer_unpack(&rest),
                 type = xfer_unpack(&rest);
     struct s3_call call = s3_to("PutObject", "PUT", x->bucket, key);
-    struct part_file *file = calloc(o->files + 1, sizeof *file); /* 0: a NULL */
+    struct part_file *file =
+        calloc(o->files + 1, sizeof *file); /* of none it could be NULL */
     struct part_stretch s = {file, o->files, o->at, o->length, x->ring};
     struct buf mtime = buf_upto(64);
     struct fail f = {S3UP_OK, ""};
@@ -12232,7 +12233,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     a->number = head.number;
     a->size = (uint64_t)head.length;
     x->st->meter = &x->crew.meter[hand];
-    x->st->error = (struct s3_error){.status = 0}; /* it may not come so far */
+    x->st->error = (struct s3_error){.status = 0}; /* not the last order's */
     if (head.down)
         xfer_work_down(x, &head, order, a);
     else if (head.copy)
