@@ -9950,13 +9950,23 @@ s3_list_next(struct store *st, struct s3_list *l, struct fail *f)
  * by which they are cut; the bytes and the sums of any stretch, read through one small
  * window: memory does not grow with the file. Several files in a row can be read as one.
  * A file whose identity changed between two looks is not sent.
+ *
+ * Also in: the names of files that are fetched. Out: a locked temporary file beside each,
+ * and its rename when it is whole. In a tree no link is followed, neither to a file nor
+ * on the way to one.
+ *
+ * Owns nothing between two calls: who opens a part_file closes it with part_close, who
+ * finds a part_place leaves it with part_leave. Refuses folders, FIFOs, devices, and
+ * files that say that they are empty and are not. To read from something else than files,
+ * give part_read another source beside files and memory.
  */
 
+/* A file that is read. */
 struct part_file {
-    int fd; /* -1 when closed */
-    const char *path;
-    struct os_id id; /* as it was when it was opened */
-    bool strict;     /* not even its name may have changed since */
+    int fd;           /* -1 when closed */
+    const char *path; /* for messages; whoever opened it keeps it alive */
+    struct os_id id;  /* as it was when it was opened */
+    bool strict;      /* not even its name may have changed since */
 };
 
 /* How a file is found: by its path, or, in a tree, from the tree's root on and without
@@ -9967,9 +9977,9 @@ struct part_name {
     unsigned below; /* where in the path that begins what lies below the root */
 };
 
-/* Is the moment over in which a file could be written once more without that its time
- * changes? A time without a fraction is one of a file system that counts in seconds, or,
- * as FAT does, in pairs of them. One in the future tells nothing. */
+/* Is the moment over in which a file could be written once more and keep its time? A time
+ * without a fraction is one of a file system that counts in seconds, or, as FAT does, in
+ * pairs of them. One in the future tells nothing. */
 static bool
 part_settled(struct os_time modified, const struct timespec *now)
 {
@@ -9980,7 +9990,11 @@ part_settled(struct os_time modified, const struct timespec *now)
     return now->tv_sec > modified.s || now->tv_nsec > modified.ns;
 }
 
-/* The identity of a file by which a later change can be told. */
+/* The identity of a file by which a later change can be told. A kernel notes times by a
+ * clock that moves every few milliseconds: of two writes within one such tick, the second
+ * leaves no trace in the file's time. So we wait until that tick is over: whatever is
+ * written from then on gets another time. The coarse clock is the one that the kernel
+ * notes times by. False, and errno: the file cannot be examined. */
 static bool
 part_settle(int fd, struct os_id *id)
 {
@@ -9998,8 +10012,9 @@ part_settle(int fd, struct os_id *id)
     return false;
 }
 
-/* Opens a name for reading. Without O_NONBLOCK that of a FIFO would wait for a writer,
- * maybe for ever. */
+/* Opens a name for reading; -1 and errno if it cannot. Without O_NONBLOCK that of a FIFO
+ * would wait for a writer, maybe for ever; on a plain file it means nothing. Links are
+ * followed if a user named the file, never below the root of a tree. */
 static int
 part_open_name(const struct part_name *name)
 {
@@ -10019,6 +10034,9 @@ part_open_name(const struct part_name *name)
     return fd;
 }
 
+/* Opens a file that is to be sent, and notes what it is. -1: p is closed, and f says why.
+ * In a tree, what was there when its folder was read and is not there any more is passed
+ * over: it is no fault of this command. */
 static int
 part_open(struct part_file *p, const struct part_name *name, struct fail *f)
 {
@@ -10046,7 +10064,7 @@ part_open(struct part_file *p, const struct part_name *name, struct fail *f)
         (void)fail_sys(f, "examine", path);
     else if (!info.st_size && (did = os_read(p->fd, &byte, 1, 0)) < 0)
         (void)fail_sys(f, "read", path);
-    else if (did) /* as files in /proc do */
+    else if (did) /* as files in /proc do: their size is not known before their end */
         (void)fail_set(f, S3UP_USAGE,
                        "%s says that it is empty, but is not: send a copy of it", path);
     if (f->code == S3UP_OK)
@@ -10079,13 +10097,17 @@ part_open_again(struct part_file *p, const struct part_name *name, const struct 
 
 /* ---- the plan ---- */
 
+/* How a file, or an object, is cut. Part N is at (N - 1) * part; the numbers are those of
+ * the store, from 1 to n. */
 struct part_plan {
-    int64_t size, part;
-    unsigned n; /* of parts; the last may be shorter */
+    int64_t size, part; /* bytes of all, and of one part */
+    unsigned n;         /* of parts; the last may be shorter */
 };
 
 /* Parts are equal, and never grow: some stores demand it. They are as large as was asked,
- * or as 10,000 of them must be to hold all. */
+ * or as PARTS_MAX of them must be to hold all: then a whole number of MiB, as other
+ * programs cut, too, so that the cut can be guessed from the object (see xfer_usual). An
+ * empty file has one part. */
 static int
 part_plan(struct part_plan *p, int64_t size, uint64_t asked, struct fail *f)
 {
@@ -10106,6 +10128,7 @@ part_plan(struct part_plan *p, int64_t size, uint64_t asked, struct fail *f)
     return 0;
 }
 
+/* Bytes of a part; of the last, what is left. */
 static int64_t
 part_length(const struct part_plan *p, unsigned number)
 {
@@ -10124,6 +10147,7 @@ struct part_stretch {
     const char *memory; /* used if there are no files */
 };
 
+/* 0 if all files of a stretch are what they were when they were opened. */
 static int
 part_unchanged(const struct part_stretch *s, struct fail *f)
 {
@@ -10137,8 +10161,10 @@ part_unchanged(const struct part_stretch *s, struct fail *f)
     return 0;
 }
 
-/* Reads n bytes of a stretch; it is the reader of a struct s3_body. The last of them are
- * given only if no file has changed. */
+/* Reads n bytes of a stretch, from place `at` of it; it is the reader of a struct
+ * s3_body. The last of them are given only if no file has changed: without them the
+ * request is not whole, and the store keeps nothing of a file that was written to
+ * meanwhile. */
 static int
 part_read(const void *from, char *out, size_t n, int64_t at, struct fail *f)
 {
@@ -10154,7 +10180,7 @@ part_read(const void *from, char *out, size_t n, int64_t at, struct fail *f)
         size_t take = left < (int64_t)n ? (size_t)left : n;
         ssize_t did;
 
-        if (left <= 0) {
+        if (left <= 0) { /* it begins behind this file */
             place -= file->id.size;
             continue;
         }
@@ -10171,10 +10197,12 @@ part_read(const void *from, char *out, size_t n, int64_t at, struct fail *f)
     return is_last ? part_unchanged(s, f) : 0;
 }
 
+/* The sums of one stretch. Three are the most that one request needs: an MD5, the SHA-256
+ * that is signed, and a checksum. The caller sets n and inits the first n of at. */
 struct part_sums {
     unsigned n;
     struct sum at[3];
-    unsigned char digest[3][SHA256_SIZE];
+    unsigned char digest[3][SHA256_SIZE]; /* filled by part_sum */
 };
 
 /* Sums a stretch in one pass, with as many kinds of sum as are wanted. */
@@ -10186,6 +10214,7 @@ part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
 
     if (!window)
         return fail_set(f, S3UP_LATER, "no memory to read a part");
+    /* Reading gigabytes takes minutes: a stop is looked for between two windows. */
     for (int64_t done = 0; done < s->length && !os_stop && f->code == S3UP_OK;) {
         int64_t left = s->length - done;
         size_t n = left < S3_WINDOW ? (size_t)left : room;
@@ -10205,17 +10234,26 @@ part_sum(const struct part_stretch *s, struct part_sums *sums, struct fail *f)
     return 0;
 }
 
-/* ---- files that are fetched ---- */
+/* ---- files that are fetched ----
+ *
+ * A file grows under a temporary name in its own folder, so that the rename that ends it
+ * stays within one file system, and nobody sees half of it under its final name. That
+ * name is made of the final one: a later run finds what an earlier one has left, and goes
+ * on with it or removes it. The lock on the temporary file keeps two runs from writing
+ * one file; it ends with the process, so a crash leaves none. Between opening and locking
+ * the file may have been renamed or removed: part_in_place tells, and only while it says
+ * yes is the name touched.
+ */
 
 #define PART_TAIL ".s3up-part" /* behind the name, until the file is whole */
 
 /* Where a fetched file goes: a name in a folder that is held open, and the one that it
  * has until it is whole. */
 struct part_place {
-    int folder; /* -1 when closed */
-    bool in_tree;
-    const char *path;
-    char name[NAME_MAX + 1], temp[NAME_MAX + 1];
+    int folder;       /* -1 when closed */
+    bool in_tree;     /* one of many: what is in its way is passed over, not an error */
+    const char *path; /* of the file, for messages */
+    char name[NAME_MAX + 1], temp[NAME_MAX + 1]; /* within the folder */
 };
 
 static void
@@ -10226,7 +10264,9 @@ part_leave(struct part_place *p)
     p->folder = -1;
 }
 
-/* Finds the place of a name; in a tree, with the folders on the way there. */
+/* Finds the place of a name; in a tree, the folders on the way there are made. -1:
+ * nothing is open. A path that comes from an object's key may end in a slash, or in "..":
+ * such a name is no file's. */
 static int
 part_find(struct part_place *p, const struct part_name *name, struct fail *f)
 {
@@ -10245,7 +10285,7 @@ part_find(struct part_place *p, const struct part_name *name, struct fail *f)
     }
     memcpy(p->name, base.p, base.n + 1);
     if (n > NAME_MAX - tail) /* then a checksum stands for the rest */
-        for (n = NAME_MAX - tail - 9; n && (base.p[n] & 0xc0) == 0x80;)
+        for (n = NAME_MAX - tail - 9; n && (base.p[n] & 0xc0) == 0x80;) /* 9: ".CRC" */
             n--; /* not into the middle of a character */
     buf_put(&temp, span_first(base, n));
     if (n < base.n) {
@@ -10279,13 +10319,15 @@ part_in_place(const struct part_place *p, int fd)
            there.st_ino == info.st_ino && there.st_dev == info.st_dev;
 }
 
+/* Whoever took the name of our temporary file has it: what was fetched goes nowhere. */
 static int
 part_is_replaced(const struct part_place *p, struct fail *f)
 {
     return fail_set(f, S3UP_LATER, "%s: its temporary file was replaced", p->path);
 }
 
-/* Does errno say that a name stands for something that is no plain file? */
+/* Does errno say that a name stands for something that is no plain file? ELOOP is a link,
+ * EISDIR a folder, ENXIO a FIFO that nobody reads, or a socket. */
 static bool
 part_is_strange(void)
 {
@@ -10293,7 +10335,8 @@ part_is_strange(void)
 }
 
 /* Opens the temporary file that is there already and locks it: another run that is at
- * work on it is left alone. -1 and no failure: there is none. */
+ * work on it is left alone. -1 and no failure: there is none, or none any more. Something
+ * that is no plain file was put there by somebody else, and is not touched. */
 static int
 part_take_temp(const struct part_place *p, struct fail *f)
 {
@@ -10319,7 +10362,8 @@ part_take_temp(const struct part_place *p, struct fail *f)
     return -1;
 }
 
-/* Removes what an earlier run left. */
+/* Removes what an earlier run left. Not if another run is at work on it: that has the
+ * lock. */
 static void
 part_drop_temp(const struct part_place *p)
 {
@@ -10332,7 +10376,10 @@ part_drop_temp(const struct part_place *p)
     (void)close(fd);
 }
 
-/* A new temporary file, locked. What an earlier run left is removed. */
+/* A new temporary file, locked. What an earlier run left is removed: the file that is
+ * written is our own, with the mode that was asked for, and no other name leads to it.
+ * Between making and locking it another run may take it for a leftover: while that has
+ * the lock we begin again, and if it has removed the file, part_publish will tell. */
 static int
 part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
 {
@@ -10354,7 +10401,8 @@ part_make_temp(const struct part_place *p, mode_t mode, struct fail *f)
                : -1;
 }
 
-/* In a tree that is no mistake of whoever named the path. */
+/* A folder has the final name, and is never replaced. In a tree that is no mistake of
+ * whoever named the path. */
 static int
 part_is_folder(const struct part_place *p, struct fail *f)
 {
@@ -10363,7 +10411,8 @@ part_is_folder(const struct part_place *p, struct fail *f)
 }
 
 /* What is there under the final name, and may it be replaced? *old is what it was, all 0
- * if nothing. */
+ * if nothing. A link is replaced, not what it stands for; a device or a FIFO stays: a
+ * file in its place would break whoever uses it. */
 static int
 part_examine(const struct part_place *p, bool no_clobber, struct stat *old,
              struct fail *f)
@@ -10382,7 +10431,8 @@ part_examine(const struct part_place *p, bool no_clobber, struct stat *old,
     return 0;
 }
 
-/* Opens the file that has the final name already, to look at it. */
+/* Opens the file that has the final name already, to look at it. -1: there is none that
+ * can be read. */
 static int
 part_open_there(const struct part_place *p, struct part_file *there)
 {
@@ -10425,7 +10475,9 @@ part_name_new(int from, const char *old, int to, const char *name)
     return false;
 }
 
-/* Gives a finished temporary file its name, perhaps in place of another's. */
+/* Gives a finished temporary file its name, perhaps in place of another's. With
+ * no_clobber the kernel decides whether the name is free: since part_examine looked,
+ * somebody may have made a file there. */
 static int
 part_publish(const struct part_place *p, int temp, bool no_clobber, struct fail *f)
 {
@@ -10448,60 +10500,81 @@ part_publish(const struct part_place *p, int temp, bool no_clobber, struct fail 
  * died, because its pipe ends. A worker outlives neither its orders' pipe nor its parent,
  * and keeps nothing open that is not its own, so that no lock is held by an orphan. A
  * crew of one has no workers: the parent does the work itself.
+ *
+ * Processes, not threads: a worker that crashes, or that is killed while it waits for a
+ * store, takes nothing with it but its own orders. Nothing is shared but counters and, of
+ * a stream, the parts in memory.
+ *
+ * A hand is a place for a worker. It is
+ *     empty   no worker (pid 0)        crew_give hires one        -> busy
+ *     idle    a worker, busy == 0      crew_give gives it orders  -> busy
+ *     busy    orders not yet answered  its last answer is heard   -> idle
+ *                                      it dies, or is dismissed   -> empty
+ * Orders go to idle hands only: a parent that writes to a worker which itself waits to
+ * write its answers would wait for ever. This room does not know what an order says: to
+ * have another kind of work done, pack another order in room 14. To have a worker tell
+ * more, add a field to struct crew_answer, before its text.
  */
 
+/* What became of one order. It goes through the pipe as it lies in memory: both ends are
+ * the same program. What is said of a failure holds only if code is not S3UP_OK. */
 struct crew_answer {
-    uint32_t number;     /* as in the order */
-    enum s3up_exit code; /* S3UP_OK, or why it failed */
-    bool keys;           /* it failed because of the keys */
-    bool gone;           /* the store does not know the upload */
-    bool stranger;       /* the store has never answered this worker */
-    bool nowhere;        /* there is no bucket for it */
-    bool changed;        /* the object is another than it was */
-    bool same;           /* there was nothing to do: it is there already */
-    bool sure;           /* what the store has is what was sent */
-    bool large;          /* it is to be fetched in parts */
-    bool whole_only;     /* the store does not send parts of it */
-    bool died;           /* no answer: the worker is gone */
-    unsigned tries;      /* attempts after the first */
-    uint64_t size;
-    char etag[CREW_ETAG];
-    char match[CREW_ETAG]; /* of what may be replaced */
-    unsigned char sum[JRN_SUM];
-    char text[FAIL_TEXT]; /* why it failed: sent only then */
+    uint32_t number;            /* as in the order */
+    enum s3up_exit code;        /* S3UP_OK, or why it failed */
+    bool keys;                  /* it failed because of the keys */
+    bool gone;                  /* the store does not know the upload */
+    bool stranger;              /* the store has never answered this worker */
+    bool nowhere;               /* there is no bucket for it */
+    bool changed;               /* the object is another than it was */
+    bool same;                  /* there was nothing to do: it is there already */
+    bool sure;                  /* what the store has is what was sent */
+    bool large;                 /* it is to be fetched in parts */
+    bool whole_only;            /* the store does not send parts of it */
+    bool died;                  /* no answer: the worker is gone */
+    unsigned tries;             /* attempts after the first */
+    uint64_t size;              /* bytes that were sent or fetched */
+    char etag[CREW_ETAG];       /* as it came; empty if the store names none */
+    char match[CREW_ETAG];      /* of what may be replaced */
+    unsigned char sum[JRN_SUM]; /* by which a part is known again */
+    char text[FAIL_TEXT]; /* why it failed: sent only then, so it must be the last */
 };
 
+/* A place for a worker, as the parent sees it. */
 struct crew_hand {
-    pid_t pid; /* 0: there is no worker here */
-    int orders, answers;
-    unsigned busy;  /* orders that it has not answered */
-    unsigned batch; /* how many of them it may get at once */
-    bool turned;    /* away by the store, since the last look */
-    int64_t since;  /* ticks, when it got them */
-    unsigned age;   /* how many renewals of the keys it has seen */
+    pid_t pid;           /* 0: there is no worker here */
+    int orders, answers; /* our ends of its pipes; open while there is a worker */
+    unsigned busy;       /* orders that it has not answered */
+    unsigned batch;      /* how many of them it may get at once */
+    bool turned;         /* the store asked it for less, since the last look */
+    int64_t since;       /* ticks, when it got them */
+    unsigned age;        /* how many renewals of the keys it has seen */
 };
 
-/* How many hands are at work when nobody says how many: found out by trying. */
+/* How many hands are at work when nobody says how many: found out by trying. Time goes in
+ * rounds, see crew_adapt. */
 struct crew_pace {
     bool fixed;       /* somebody has said */
     unsigned limit;   /* hands that may be busy now */
     unsigned best;    /* the number that moved most so far */
     unsigned ceiling; /* more were too many for the store, once */
-    int64_t rate;     /* what the best moved */
+    int64_t rate;     /* what the best moved: bytes a second, and the price of requests */
     bool settling;    /* the number changed: what is moved now tells nothing yet */
     unsigned hold;    /* rounds until another number is tried */
-    int64_t slowed;   /* ticks after the store has asked for less */
+    int64_t slowed;   /* ticks: orders from before that complain of what was heard */
     bool down;        /* next time fewer are tried */
     int64_t since;    /* ticks at the begin of the round */
-    int64_t moved;    /* in this round, and out of this machine */
+    int64_t moved;    /* bytes in this round, and out of this machine */
     unsigned answers; /* in this round */
 };
 
+/* All workers of a run. The owner sets work, leave, context, age and also, then calls
+ * crew_open; after crew_close only moved is of use. */
 struct crew {
-    unsigned most; /* hands, at most */
+    unsigned most; /* hands, at most; 1: the parent does the work */
     struct crew_pace pace;
     uint64_t moved; /* bytes, of all hands, in all */
-    uint32_t last[CREW_MOST], queue[CREW_MOST], slow[CREW_MOST]; /* at the last look */
+    /* What each hand's meter said at the last look. */
+    uint32_t last[CREW_MOST], queue[CREW_MOST], slow[CREW_MOST];
     struct buf more;     /* orders that go along behind the next */
     unsigned adds;       /* how many they are */
     const unsigned *age; /* of the keys that a new worker gets */
@@ -10510,12 +10583,15 @@ struct crew {
     struct crew_hand hand[CREW_MOST];
     struct s3_meter *meter; /* one for each hand, shared with it */
     struct crew_answer own; /* of the parent, if it does the work itself */
+    /* Carries out one order, in the worker or, for a crew of one, in the parent. False:
+     * the worker ends, and so dies in the eyes of the parent. */
     bool (*work)(void *context, unsigned hand, struct span order, struct crew_answer *a);
     void (*leave)(void *context); /* in a new worker: closes what is the parent's */
     void *context;
 };
 
-/* fixed: so many hands, whatever comes; else not more than so many. */
+/* fixed: so many hands, whatever comes; else not more than so many. No worker is started
+ * before there is an order for it. */
 static int
 crew_open(struct crew *c, unsigned most, bool fixed, struct fail *f)
 {
@@ -10539,7 +10615,9 @@ crew_read(int fd, void *data, size_t n)
     return os_read(fd, data, n, -1) == (ssize_t)n;
 }
 
-/* Carries out orders that came together. Answers wait for each other a moment. */
+/* Carries out orders that came together, each with its length before it. Answers wait for
+ * each other a moment: for CREW_BRIEF milliseconds, and for the order that is begun
+ * before these are over. False: the parent is gone. */
 static bool
 crew_obey(struct crew *c, unsigned hand, struct span orders, struct buf *out, int answers)
 {
@@ -10568,7 +10646,10 @@ crew_obey(struct crew *c, unsigned hand, struct span orders, struct buf *out, in
     return true;
 }
 
-/* The life of a worker. */
+/* The life of a worker: a length, orders of so many bytes, their answers, and again. It
+ * ends when the parent closes the pipe of orders, or is gone. All orders are read before
+ * the first is begun, so the parent never waits for us while it writes. in has room for
+ * the orders that go along, CREW_ORDER bytes at most, and the one before them. */
 static void
 crew_serve(struct crew *c, unsigned hand, int orders, int answers)
 {
@@ -10594,13 +10675,16 @@ crew_settle(struct crew *c, unsigned hand, pid_t parent)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN}, usual = {.sa_handler = SIG_DFL};
 
+    /* It may have died before we asked to be told of that. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
         _exit(S3UP_LATER);
     (void)sigaction(SIGINT, &ignore, NULL); /* a terminal sends it to all of us */
     (void)sigaction(SIGHUP, &ignore, NULL);
     (void)sigaction(SIGUSR1, &ignore, NULL);
+    /* Who sends this to a worker means it: whatever that was at is given to another. */
     (void)sigaction(SIGTERM, &usual, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
+    /* Another worker sees its orders end only when nobody has the other end open. */
     for (unsigned i = 0; i < c->most; i++)
         if (i != hand && c->hand[i].pid) {
             (void)close(c->hand[i].orders);
@@ -10609,6 +10693,7 @@ crew_settle(struct crew *c, unsigned hand, pid_t parent)
     c->leave(c->context);
 }
 
+/* Starts a worker. -1: none could be, and the hand is empty as before. */
 static int
 crew_hire(struct crew *c, unsigned hand, struct fail *f)
 {
@@ -10625,7 +10710,7 @@ crew_hire(struct crew *c, unsigned hand, struct fail *f)
         return -1;
     }
     h->pid = fork();
-    if (h->pid == 0) {
+    if (h->pid == 0) { /* with its own end of orders open, it would never see it end */
         (void)close(orders[1]);
         (void)close(answers[0]);
         crew_settle(c, hand, parent);
@@ -10637,7 +10722,7 @@ crew_hire(struct crew *c, unsigned hand, struct fail *f)
     h->orders = orders[1];
     h->answers = answers[0];
     h->busy = 0;
-    h->batch = 1;
+    h->batch = 1; /* until it has shown how long orders take */
     h->age = *c->age;
     if (h->pid > 0)
         return 0;
@@ -10648,7 +10733,9 @@ crew_hire(struct crew *c, unsigned hand, struct fail *f)
     return -1;
 }
 
-/* Ends a worker: one that is busy is killed, one that is idle goes home. */
+/* Ends a worker: one that is busy is killed, one that is idle goes home. What it had done
+ * and not yet answered is lost here, not at the store. When this returns, the process is
+ * gone, and with it every lock that it held. */
 static void
 crew_dismiss(struct crew *c, unsigned hand)
 {
@@ -10667,6 +10754,7 @@ crew_dismiss(struct crew *c, unsigned hand)
     c->meter[hand].body = 0;
 }
 
+/* Ends all workers; only behind a crew_open that went well. */
 static void
 crew_close(struct crew *c)
 {
@@ -10679,6 +10767,7 @@ crew_close(struct crew *c)
     c->most = 0;
 }
 
+/* How many hands have orders. */
 static unsigned
 crew_busy(const struct crew *c)
 {
@@ -10708,7 +10797,7 @@ crew_idle(struct crew *c)
         place = place == CREW_MOST ? i : place;
     }
     if (c->most > 1 && c->full && crew_busy(c))
-        return CREW_MOST;
+        return CREW_MOST; /* one of those who are at work will be idle in time */
     return place;
 }
 
@@ -10720,7 +10809,8 @@ crew_takes(const struct crew *c, unsigned hand)
     return c->hand[hand].pid && c->adds + 1 < c->hand[hand].batch;
 }
 
-/* The order goes along behind the next that is given. False: no memory. */
+/* The order goes along behind the next that is given. False: there is no room for it, and
+ * what was there before is as it was. */
 static bool
 crew_add(struct crew *c, struct span order)
 {
@@ -10738,7 +10828,8 @@ crew_add(struct crew *c, struct span order)
     return false;
 }
 
-/* Writes an order, and those that go along behind it. */
+/* Writes an order, and those that go along behind it: the length of all, then each with
+ * its own length, as crew_serve and crew_obey read them. False: the worker is dead. */
 static bool
 crew_send(struct crew *c, int fd, struct span order)
 {
@@ -10762,14 +10853,15 @@ crew_give(struct crew *c, unsigned hand, struct span order)
         c->full = true;
         if (crew_busy(c))
             return CREW_MOST;
-        c->most = 1; /* nobody is there */
+        /* Nobody is there, else crew_idle had found him. */
+        c->most = 1;
         hand = 0;
         h = c->hand;
     }
     c->meter[hand].body = 0;
     h->busy = c->adds + 1;
     h->since = os_ticks();
-    if (c->most == 1) {
+    if (c->most == 1) { /* crew_wait will find the answer */
         c->own = (struct crew_answer){.code = S3UP_OK};
         h->age = *c->age;
         (void)c->work(c->context, hand, order, &c->own);
@@ -10782,7 +10874,9 @@ crew_give(struct crew *c, unsigned hand, struct span order)
 }
 
 /* Reads one answer of a hand. When it is the last, that tells how many orders the hand
- * may get next time: more if they took no time, so that nobody waits long behind them. */
+ * may get next time: twice as many if they took less than half of CREW_BRIEF, half as
+ * many if they took longer than CREW_BRIEF, so that nobody waits long behind them. False:
+ * the worker is dead, or died in the middle of a word. */
 static bool
 crew_hear(struct crew *c, unsigned hand, struct crew_answer *a)
 {
@@ -10794,6 +10888,7 @@ crew_hear(struct crew *c, unsigned hand, struct crew_answer *a)
     a->text[0] = 0;
     if (a->code != S3UP_OK && !crew_read(h->answers, a->text, sizeof a->text))
         return false;
+    /* It reads what strangers send: whatever they have made of it, texts end here. */
     a->etag[sizeof a->etag - 1] = a->text[sizeof a->text - 1] = 0;
     c->pace.answers++;
     if (--h->busy)
@@ -10808,7 +10903,8 @@ crew_hear(struct crew *c, unsigned hand, struct crew_answer *a)
 }
 
 /* Waits for an answer, not longer than so many milliseconds. Which hand it came from, or
- * CREW_MOST. A worker that died leaves an answer that says so. */
+ * CREW_MOST. A worker that died leaves an answer that says so. After a stop nobody is
+ * waited for; with 0 milliseconds, answers that are there already can still be had. */
 static unsigned
 crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
 {
@@ -10840,7 +10936,21 @@ crew_wait(struct crew *c, int milliseconds, struct crew_answer *a)
     return CREW_MOST;
 }
 
-/* Adds up what was moved since the last look. The words that are shared wrap. */
+/* ---- how many are at work ----
+ *
+ * More connections move more, up to a point that nobody knows in advance: the line may be
+ * full, or the store may ask for less. So it is tried, in rounds. A round is over when
+ * the hands have moved CREW_ENOUGH bytes, or given CREW_ANSWERS answers, for each of
+ * them; not before CREW_ROUND milliseconds, nor after CREW_LONG. The number is doubled as
+ * long as that moves a tenth more. If it does not, it is what it was before, for
+ * CREW_HOLD rounds; then the other direction is tried: half as many stay if they move as
+ * much, but for a twentieth. When the store asks for less, the number is halved at once,
+ * and may grow to one below what was too many; each time it gets there, by one more.
+ */
+
+/* Adds up what was moved since the last look. The words that are shared wrap, which their
+ * difference does not mind. What a socket has taken and not yet sent has not left this
+ * machine: counted as moved, it would make every new connection look fast. */
 static void
 crew_look(struct crew *c)
 {
@@ -10855,6 +10965,8 @@ crew_look(struct crew *c)
     }
 }
 
+/* A new round begins, with so many hands. The first one after the number changed tells
+ * nothing: new connections are slow to begin with. */
 static void
 crew_round(struct crew *c, unsigned limit)
 {
@@ -10867,8 +10979,11 @@ crew_round(struct crew *c, unsigned limit)
     p->answers = 0;
 }
 
-/* The store asked for less: half as many, and not soon again as many as that was. Orders
- * that were given before complain for the same reason; that was heard. */
+/* Did the store ask for less? Then half as many, and not soon again as many as that was.
+ * Orders that were given before complain for the same reason; that was heard. Workers
+ * count such answers in a word that they share with us, while they try again by
+ * themselves: we hear of it long before the order is done. True: something was heard,
+ * even if nothing came of it. */
 static bool
 crew_is_slowed(struct crew *c)
 {
@@ -10920,13 +11035,14 @@ crew_adapt(struct crew *c)
     unsigned next;
     int64_t rate;
 
-    crew_look(c);
+    crew_look(c); /* what was moved is shown also where the number is fixed */
     if (p->fixed || crew_is_slowed(c) || took < CREW_ROUND ||
         (p->moved < (int64_t)p->limit * CREW_ENOUGH &&
          p->answers < p->limit * CREW_ANSWERS && took < CREW_LONG))
         return;
     /* A request has a price of its own, as if it carried so many bytes more. */
     rate = (p->moved + (int64_t)p->answers * CREW_PRICE) * 1000 / took;
+    /* Where there is not enough to do for so many, nothing can be learned about them. */
     if (p->settling || crew_busy(c) < p->limit) {
         crew_round(c, p->limit);
         return;
@@ -10960,7 +11076,9 @@ crew_adapt(struct crew *c)
     crew_round(c, next);
 }
 
-/* Deals the rate out to those who are at work. */
+/* Deals the rate out to those who are at work. Idle hands are told the same: whoever
+ * begins next is not faster than the others until it is dealt out anew. However little
+ * there is for each, it is never 0, which would mean no limit. */
 static void
 crew_share(struct crew *c, uint64_t rate)
 {
@@ -10979,41 +11097,78 @@ crew_share(struct crew *c, uint64_t rate)
  * In: paths, a bucket and keys, what the user wants. Out: the object stored, or the file
  * in its place, whole and checked; or a reason, and nothing half done under a final name.
  * A small file is one request, and needs no journal. A large one is an upload of many
- * parts: what the store has acknowledged stands in the journal, and the same command,
- * run again, goes on behind it. Whoever runs uploads hears of what happens through one
+ * parts: what the store has acknowledged stands in the journal, and the same command, run
+ * again, goes on behind it. Whoever runs uploads hears of what happens through one
  * function, xfer.event.
+ *
+ * A load is whatever is under way: an upload, a download or a copy. It is
+ *     begun    xfer_begin takes it from next(), looks at it, and decides how it goes
+ *     whole    one order, to one worker; its answer ends it
+ *     parts    resumed (xfer_resume, xfer_down_fits) or new (xfer_create, xfer_new_down);
+ *              each part is ordered, answered, and noted by xfer_sent
+ *     joined   all parts are noted, none is under way: xfer_complete, xfer_finish_down
+ *     anew     what it is made of has changed: xfer_over, xfer_over_down; once in a run
+ *     ended    xfer_end: the event, the ledger, the journal's end; then it is freed
+ * Workers send and fetch; the parent alone creates, joins and aborts uploads, and alone
+ * writes journals. So a worker can be killed at any moment.
+ *
+ * What holds after a crash between any two steps, as long as there is a journal (where
+ * none can be written, a transfer goes on without, and begins anew the next time):
+ *  1. What an upload is made of is on disk before the store is asked for the upload.
+ *  2. Its id is on disk before any part is sent. A crash between the two leaves an upload
+ *     that nobody knows: it costs room at the store until it is swept.
+ *  3. A part counts only if it is noted, and the store has the last word on whether it
+ *     is there. A note that was not yet on disk costs a look at the part, or sends it
+ *     again.
+ *  4. "completing" is on disk before the store is asked to join: an upload that is gone
+ *     may then have become the object, and the token in its metadata tells.
+ *  5. A journal goes when its object is stored, or its upload is given up; never before.
+ *  6. A file that is fetched has its final name only when it is whole, checked and
+ *     synced.
+ *
+ * It refuses to replace what it was told not to replace, to mix bytes of two states of a
+ * file or an object, and to call stored what the store has not said that it has. To add a
+ * wish, put it into struct xfer_wish and, if an upload that was begun without it is then
+ * another upload, into xfer_digest. To add a kind of transfer, begin it in xfer_begin,
+ * pack its order in xfer_put_order, and carry it out in xfer_work.
  */
 
-/* What the user wants of all uploads of a run. */
+/* What the user wants of all transfers of a run. */
 struct xfer_wish {
     const struct s3_pair *heads; /* header fields for the objects */
     unsigned n;
+    /* AUTO: one if the store is AWS and the connection is TLS, else the signature's. */
     enum xfer_checksum { XFER_AUTO, XFER_NONE, XFER_KIND } checksum;
     enum sum_kind kind; /* if XFER_KIND */
+    /* What is there already stays, and that is a failure; what an earlier run began is
+     * given up. */
     bool no_clobber, restart;
     bool sure; /* never in place of another's; and the store must prove that it has it */
     bool overwrite;  /* but also in place of another's */
     bool if_changed; /* what is there already, the same, is passed over */
     bool replace;    /* a copy gets the header fields alone, not those of its source */
-    uint64_t part_size, threshold; /* from the threshold on, a file is sent in parts */
-    bool jobs_fixed;               /* as many workers as were asked for, not fewer */
-    uint64_t rate;                 /* bytes a second, of all workers; 0: no limit */
-    const char *journal;           /* where it shall be; NULL: in the folder */
-    const char *folder;            /* for the state of transfers; NULL: there is none */
-    bool slice;                    /* of objects only that is fetched: */
-    int64_t from, length;          /* from < 0: the last bytes; length 0: to the end */
+    /* Bytes. Parts are larger only if an upload could not hold the file else; what is
+     * larger than the threshold is sent in parts, see xfer_limit. */
+    uint64_t part_size, threshold;
+    bool jobs_fixed;      /* as many workers as were asked for, not fewer */
+    uint64_t rate;        /* bytes a second, of all workers; 0: no limit */
+    const char *journal;  /* where it shall be; NULL: in the folder */
+    const char *folder;   /* for the state of transfers; NULL: there is none */
+    bool slice;           /* of objects only that is fetched: */
+    int64_t from, length; /* from < 0: the last bytes; length 0: to the end */
 };
 
 #define XFER_MTIME "x-amz-meta-mtime" /* as rclone and others note a file's time */
 
-/* How bytes are summed on their way. */
+/* How bytes are summed on their way; the same for all requests of a run. */
 struct xfer_sums {
     bool is_unsigned; /* the request's signature does not cover the body */
-    bool has_md5;     /* so does this one, and the ETag should be the same */
+    bool has_md5;     /* an MD5 travels in a header, and the ETag should be the same */
     bool has_kind;    /* a checksum travels in a header of its own */
     enum sum_kind kind;
 };
 
+/* Which sums the wish comes to at this store. */
 static struct xfer_sums
 xfer_sums(const struct store *st, const struct xfer_wish *w)
 {
@@ -11029,15 +11184,17 @@ xfer_sums(const struct store *st, const struct xfer_wish *w)
     return s;
 }
 
-/* The sum by which a part is known again. */
+/* The sum by which a part is known again, as the journal has it: one made with another
+ * cannot be compared, so it is part of what identifies an upload. */
 static const char *
 xfer_sum_name(const struct xfer_sums *s)
 {
     return s->has_kind ? sum_kinds[s->kind].name : s->is_unsigned ? "none" : "sha256";
 }
 
-/* What the owner of a run gives: files that become one object, a stream that does, or an
- * object that becomes a file. */
+/* What the owner of a run gives: files that become one object, a stream that does, an
+ * object that becomes a file, or one that becomes another object. All but the stream and
+ * its producer, which pass to us, and the type stay the owner's, and are copied. */
 struct xfer_item {
     const char *const *path;
     unsigned files; /* 0: a stream */
@@ -11048,21 +11205,21 @@ struct xfer_item {
     unsigned below; /* where in its path that begins what is below the root */
     struct span from_bucket,
         from_key;     /* of an object that is to be copied by the store */
-    const char *type; /* the media type, or NULL */
+    const char *type; /* the media type, or NULL; must live as long as the run */
     int fd;           /* of the stream */
     pid_t producer;   /* that must end well before the stream counts as whole; or 0 */
     const struct os_id *was; /* what the file must still be; or NULL */
 };
 
 /* A stream has no size before it ends. What was read stays in memory that workers share
- * until the store has it: part N lies in place N modulo the number of places. */
+ * until the store has it: part N lies in place N - 1 modulo the number of places. */
 struct xfer_stream {
-    int fd;
-    pid_t producer;
-    char *ring;
-    unsigned places, full; /* parts that were read to their end */
+    int fd;                /* ours to close */
+    pid_t producer;        /* ours to wait for, or 0: there is none, or it has ended */
+    char *ring;            /* places, each of a part's size */
+    unsigned places, full; /* in the ring; and parts that were read to their end */
     int64_t have;          /* bytes of the part that is being read */
-    bool ended, warned;
+    bool ended, warned;    /* nothing more comes; it was said that little more may come */
 };
 
 /* By what it is known that what came is what was stored. */
@@ -11079,26 +11236,26 @@ struct xfer_copy {
     struct buf source; /* as the store wants it: BUCKET/KEY, percent-encoded */
     struct buf text;   /* holds what follows points into */
     char etag[CREW_ETAG];
-    struct s3_pair head[S3_PAIRS]; /* that go with it */
+    struct s3_pair head[S3_PAIRS]; /* that go with it, if it goes in parts */
     unsigned n;
 };
 
 /* A file, or several in a row, on the way to one object; or an object on the way to a
- * file, or to another object. */
+ * file, or to another object. It owns what it points to, but for the media type. */
 struct xfer_load {
     struct xfer_load *next;
-    uint32_t serial;
-    struct jrn_source *file; /* as they are now */
-    unsigned files;
+    uint32_t serial;         /* never 0, and no two in a run have the same */
+    struct jrn_source *file; /* as they are now; a stream and a copy have a name here */
+    unsigned files;          /* 0: it is a stream, or a copy */
     struct buf key;
     const char *type; /* the media type, or NULL */
     struct part_plan plan;
     struct jrn_facts facts; /* as the journal has them */
     struct jrn journal;
     struct xfer_stream *stream; /* NULL: it is read from files */
-    unsigned char *given;       /* for each part: is somebody sending it? */
+    unsigned char *given;       /* for each part, from 1 on: is somebody sending it? */
     bool whole;                 /* it goes in one request */
-    bool down;                  /* it is a download: the rest is about that */
+    bool down;                  /* it is a download */
     int root;                   /* as in struct part_name */
     unsigned below;
     struct xfer_copy *copy; /* NULL: it is none */
@@ -11107,42 +11264,48 @@ struct xfer_load {
     int64_t from;           /* where in the object that begins what is fetched */
     int64_t total;          /* and how large the object is */
     struct part_place place;
-    int temp; /* the temporary file, locked */
+    int temp; /* the temporary file of a download in parts, locked; -1: closed */
     struct xfer_said said;
     struct os_time modified; /* as the object's metadata say */
     struct stat old;         /* the file that it replaces */
     bool again;              /* it has started over once */
     bool same;               /* the files are what they were when their parts were sent */
     bool kept;               /* there was nothing to do */
-    bool orphan;             /* the store has an upload that no journal tells of */
-    unsigned ahead;          /* the least number that may still have to be given */
-    unsigned flying;         /* orders that are being carried out */
-    unsigned found;          /* parts that were stored by an earlier run */
-    unsigned deaths;         /* of workers that were sending it */
-    int64_t begun;           /* ticks */
-    char etag[CREW_ETAG];
+    /* If it fails now, no run can go on with it: no journal tells of it, or what is there
+     * is of no use. Then its upload or its file is removed. */
+    bool orphan;
+    unsigned ahead;        /* the least number that may still have to be given */
+    unsigned flying;       /* orders that are being carried out */
+    unsigned found;        /* parts that were stored by an earlier run */
+    unsigned deaths;       /* of workers that were sending it */
+    int64_t begun;         /* ticks */
+    char etag[CREW_ETAG];  /* of what was stored or fetched, once it was */
     char match[CREW_ETAG]; /* what is there may be replaced if it is still that */
 };
 
-/* What the owner of a run hears of. */
+/* What the owner of a run hears of. Each load that it gave ends in exactly one of the
+ * last three, and is freed when the owner returns from that. */
 struct xfer_event {
     enum {
-        XFER_START,
-        XFER_RESUME,
-        XFER_PART,
-        XFER_RETRY,
-        XFER_OVER,
+        XFER_START,  /* in parts, from the beginning */
+        XFER_RESUME, /* in parts, behind those that load->found counts */
+        XFER_PART,   /* one is stored, or fetched */
+        XFER_RETRY,  /* an order was not carried out at the first attempt */
+        XFER_OVER,   /* it begins anew */
         XFER_DONE,
-        XFER_SAME,
+        XFER_SAME, /* there was nothing to do */
         XFER_FAILED
     } kind;
     const struct xfer_load *load;
-    unsigned number;  /* of the part */
-    const char *text; /* why it starts over */
-    const struct fail *fail;
+    unsigned number;         /* of the part, if it is about one */
+    const char *text;        /* why it starts over */
+    const struct fail *fail; /* if it failed */
 };
 
-/* Everything that both kinds of uploads need; the same in the parent and in workers. */
+/* A run. The owner sets st, wish, bucket, next, event, owner and lock, and may know from
+ * an earlier run what is hopeless or proven; xfer_run fills the rest. A worker has a
+ * copy, as it was when the worker was started: only what does not change may be used
+ * there. */
 struct xfer {
     struct store *st;
     const struct xfer_wish *wish;
@@ -11155,20 +11318,21 @@ struct xfer {
     struct xfer_load *loads; /* under way */
     uint32_t serial;         /* of the last that was begun */
     struct xfer_doing {
-        uint32_t serial, number;
+        uint32_t serial, number;   /* the load, or 0: nothing; and the part of it */
         uint32_t next[CREW_BATCH]; /* serials of whole files that it sends after that */
         unsigned at, n;            /* the first of them, and behind the last */
-    } doing[CREW_MOST];
-    /* The next file to be sent; false when there are no more. */
+    } doing[CREW_MOST];            /* for each hand: what its next answer is about */
+    /* What is next to be transferred; false when there is no more. But for the type, what
+     * it points to is copied before the next one is asked for. */
     bool (*next)(void *owner, struct xfer_item *item);
     void (*event)(void *owner, const struct xfer_event *e);
     void *owner;
-    int lock; /* a file that the caller has locked, or 0: workers must not hold it */
-    bool no_more;
+    int lock;     /* a file that the caller has locked, or 0: workers must not hold it */
+    bool no_more; /* next() is not asked again */
     enum s3up_exit hopeless; /* not S3UP_OK: the rest would fail for the same reason */
     bool proven;             /* the store has taken something */
     bool sumless;            /* it takes no sums in a list of parts */
-    unsigned renewed;        /* keys in a row, without that it took something */
+    unsigned renewed;        /* renewals of the keys since it last took something */
     int64_t synced;          /* when journals were last brought to disk */
 };
 
@@ -11198,14 +11362,15 @@ xfer_checksum_header(struct s3_call *call, enum sum_kind kind,
                   span_of(xfer_names[kind].algorithm));
 }
 
-/* What the sums of a call are written into; it must live as long as the call. */
+/* What the sums of a call are written into, since a call only points to its texts; it
+ * must live as long as the call. */
 struct xfer_seal {
     struct buf text, md5;
     char hex[SIG_HEX];
     unsigned char digest[MD5_SIZE]; /* if there is an MD5 */
 };
 
-/* Puts a failure into an answer. */
+/* Puts a failure into an answer. Always true. */
 static bool
 xfer_answer(struct crew_answer *a, const struct fail *f)
 {
@@ -11214,8 +11379,10 @@ xfer_answer(struct crew_answer *a, const struct fail *f)
     return true;
 }
 
-/* Reads a stretch once, to give the call the sums that it is sent with. The sum by which
- * the stretch is known again goes into the answer. */
+/* Reads a stretch once, to give the call the sums that it is sent with; when it is sent
+ * it is read again, and if a byte is another by then the store refuses it. The sum by
+ * which the stretch is known again goes into the answer: the last of those that are made,
+ * see xfer_known_kind. -1: the answer says why. */
 static int
 xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_call *call,
           struct xfer_seal *seal, struct crew_answer *a)
@@ -11232,7 +11399,7 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
         sum_init(&sums.at[sums.n++], how->kind);
     call->payload = SIG_UNSIGNED;
     call->body = (struct s3_body){.length = s->length, .read = part_read, .from = s};
-    if (!sums.n)
+    if (!sums.n) /* nothing is wanted: then it is read once only */
         return 0;
     if (part_sum(s, &sums, &f) < 0) {
         (void)xfer_answer(a, &f);
@@ -11244,6 +11411,7 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
         xfer_checksum_header(call, how->kind, digest, &seal->text);
     if (how->has_md5)
         memcpy(seal->digest, sums.digest[0], MD5_SIZE);
+    /* Not a second time, if it is the checksum that was asked for. */
     if (how->has_md5 && !(how->has_kind && how->kind == SUM_MD5))
         xfer_checksum_header(call, SUM_MD5, seal->digest, &seal->md5);
     if (!how->is_unsigned) {
@@ -11253,7 +11421,8 @@ xfer_seal(const struct part_stretch *s, const struct xfer_sums *how, struct s3_c
     return 0;
 }
 
-/* The time of a file, for the object's metadata. False if it cannot be told so. */
+/* The time of a file, for the object's metadata: seconds, and nine digits of a fraction
+ * if there is one. False if it cannot be told so, being before 1970. */
 static bool
 xfer_put_mtime(struct buf *out, struct os_time t)
 {
@@ -11267,7 +11436,15 @@ xfer_put_mtime(struct buf *out, struct os_time t)
     return true;
 }
 
-/* ---- one request: a whole object, or a part of one ---- */
+/* ---- one request: a whole object, or a part of one ----
+ *
+ * What is there may have to stay. Then it is looked up first, which spares the sending,
+ * and the request carries a condition, so that the store itself decides: only where no
+ * object is (xfer_put_new), or only in place of one that is known (xfer_put_match). An
+ * attempt whose reply was lost may have been heard, and then the next one is refused by
+ * what the first has stored: that must not look like somebody else's object. A store that
+ * knows no conditions is asked without, and the user is warned.
+ */
 
 /* A failure that is about one object. */
 static int
@@ -11278,7 +11455,8 @@ xfer_fail(struct fail *f, enum s3up_exit code, struct span bucket, struct span k
                     key.p, why);
 }
 
-/* 0 if the key is free. */
+/* 0 if the key is free. What it says may be over by the time the object is sent: it only
+ * spares the sending, and is all there is at stores that know no conditions. */
 static int
 xfer_taken(struct store *st, struct span bucket, struct span key, struct fail *f)
 {
@@ -11302,6 +11480,7 @@ xfer_is_ours(struct store *st, struct span bucket, struct span key, struct span 
     return span_eq(s3_value(st, "x-amz-meta-s3up-id"), token);
 }
 
+/* The store refused a condition that had held when we looked. */
 static int
 xfer_was_taken(const struct s3_call *call, struct fail *f)
 {
@@ -11309,6 +11488,7 @@ xfer_was_taken(const struct s3_call *call, struct fail *f)
                      " exists already: somebody else wrote it a moment ago");
 }
 
+/* A warning, for whoever wants that nothing is replaced: it cannot be promised. */
 static void
 xfer_warn_race(void)
 {
@@ -11317,7 +11497,8 @@ xfer_warn_race(void)
                       "between");
 }
 
-/* A token, in hex. */
+/* A token, in hex: it goes into an object's metadata, and tells it from any that another
+ * run or program has written. */
 static int
 xfer_token(char out[2 * JRN_ID + 1], struct fail *f)
 {
@@ -11333,7 +11514,8 @@ xfer_token(char out[2 * JRN_ID + 1], struct fail *f)
 }
 
 /* Sends the call of a PutObject, only where no object is. What stores say to a condition
- * is told apart: taken, by us or by others; come again; never heard of it. */
+ * is told apart: taken, by us or by others (412); somebody is writing there, come again
+ * (ConditionalRequestConflict); never heard of it (501), and then it goes without. */
 static int
 xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
 {
@@ -11347,6 +11529,7 @@ xfer_put_new(struct store *st, struct s3_call *call, struct fail *f)
         return -1;
     s3_header(call, "if-none-match", SPAN("*"));
     s3_header(call, "x-amz-meta-s3up-id", span_of(id));
+    /* The other writer may fail yet, and then the key is free. */
     for (;; s3_pause(st, n++, false)) {
         now = (struct fail){S3UP_OK, ""};
         rc = s3_put_object(st, call, &now);
@@ -11377,7 +11560,9 @@ xfer_is_md5(const struct store *st, struct span etag)
            !s3_value(st, "x-amz-server-side-encryption-customer-algorithm").n;
 }
 
-/* Does the reply to what was sent tell, by MD5 or checksum, that the store has it? */
+/* Does the reply to what was sent tell, by MD5 or checksum, that the store has it? Only
+ * where proof is wanted (has_md5): a Content-MD5 had the store compare what arrived
+ * before it named the sum. If it does not tell, the object is asked for what it is. */
 static bool
 xfer_is_echo(const struct store *st, const struct xfer_sums *how,
              const struct xfer_seal *seal, const struct crew_answer *a)
@@ -11405,7 +11590,9 @@ xfer_guards(const struct xfer_wish *w)
 }
 
 /* Sends the call of a PutObject in place of the object that has this ETag. Ceph knows it
- * only without its quotation marks. */
+ * only without its quotation marks. If another object is there by now, it stays. Of a
+ * reply that was lost, the next attempt is refused by what the first has stored: the
+ * caller looks again, and finds it to be the same. */
 static int
 xfer_put_match(struct store *st, struct s3_call *call, const char *match, struct fail *f)
 {
@@ -11428,7 +11615,8 @@ xfer_put_match(struct store *st, struct s3_call *call, const char *match, struct
 }
 
 /* Uploads a stretch in one request. match: the object may replace the one that has this
- * ETag; or it is empty. */
+ * ETag; or it is empty. What came of it stands in the answer: whoever asks whether the
+ * key is free does so before the file is read, which may take long. */
 static void
 xfer_send_whole(struct xfer *x, const struct part_stretch *s, struct s3_call *call,
                 const char *match, struct crew_answer *a)
@@ -11453,6 +11641,8 @@ xfer_send_whole(struct xfer *x, const struct part_stretch *s, struct s3_call *ca
     buf_free(&seal.md5);
 }
 
+/* Uploads a stretch as one part of an upload. An ETag that does not fit into an answer
+ * cannot be told to the parent, and cut it would join nothing: that is a failure. */
 static void
 xfer_send_part(struct xfer *x, const struct part_stretch *s, struct s3_call *call,
                struct span id, struct crew_answer *a)
@@ -11480,7 +11670,13 @@ xfer_send_part(struct xfer *x, const struct part_stretch *s, struct s3_call *cal
     buf_free(&etag);
 }
 
-/* ---- one request: an object, or a stretch of one ---- */
+/* ---- one request: an object, or a stretch of one ----
+ *
+ * A connection that breaks in the middle does not begin anew: the next request asks for
+ * what is still missing, on the condition that the object is the one whose ETag the first
+ * reply named. The sums run on over all attempts. What cannot be told from another object
+ * cannot be gone on with.
+ */
 
 /* An object, or a stretch of one, on its way to a file descriptor. */
 struct xfer_get {
@@ -11488,16 +11684,18 @@ struct xfer_get {
     int fd;
     const char *path; /* of fd, for messages */
     const struct part_stretch
-        *like; /* what comes is not written, but held against that */
-    bool differs;
+        *like;            /* what comes is not written, but held against that */
+    bool differs;         /* and is not like it */
     int64_t place;        /* where in the file the first byte goes; -1: where fd stands */
     int64_t from, length; /* the stretch; a length below 0: the whole */
     int64_t limit;        /* what is larger is not fetched in one piece; 0: all is */
-    int64_t done, total;  /* total: of the object; -1: not known */
+    /* Bytes of the stretch that came, in all attempts; and of the object, -1 if that is
+     * not known. */
+    int64_t done, total;
     struct xfer_said said;
     bool has_kind; /* the stretch is summed in this way */
     enum sum_kind kind;
-    struct sum md5, sum;
+    struct sum md5, sum;           /* of what came; md5 only of a whole */
     unsigned char digest[JRN_SUM]; /* the sum, at the end */
     struct os_time modified;       /* of the file that was stored; ns < 0: not known */
     bool in_tree;                  /* the file is one of many */
@@ -11532,7 +11730,8 @@ xfer_learn(const struct store *st, struct xfer_said *p)
 }
 
 /* When the file that was stored was modified, as several programs note it: seconds, and
- * perhaps a fraction. */
+ * perhaps a fraction, of which nine digits count. ns is -1 if nothing is noted, or
+ * something else. */
 static struct os_time
 xfer_modified(const struct store *st)
 {
@@ -11570,7 +11769,8 @@ xfer_ask(struct store *st, struct s3_call *call, struct fail *f)
 }
 
 /* The head of a reply with a stretch in it: it must be the one that was asked for, of the
- * same object. */
+ * same object. A store that ignores the range, and sends all with a 200, is caught here
+ * before a byte is written to the wrong place. -1 with g->changed: f is left as it is. */
 static int
 xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -11589,7 +11789,7 @@ xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
     if (!span_cut(&range, '-', &part) || !num_parse(part, INT64_MAX, &first) ||
         !span_cut(&range, '/', &part) || !num_parse(part, INT64_MAX, &last) ||
         !num_parse(range, INT64_MAX, &total))
-        total = first = last = 0;
+        total = first = last = 0; /* no stretch lies in nothing: it is refused below */
     end = g->length >= 0 ? g->from + g->length : (int64_t)total;
     if (!total || (int64_t)first != g->from + g->done || (int64_t)last != end - 1 ||
         (g->total >= 0 && (int64_t)total != g->total) ||
@@ -11600,6 +11800,7 @@ xfer_check_range(const struct store *st, struct xfer_get *g, struct fail *f)
     return g->changed ? -1 : 0;
 }
 
+/* The head of a reply: that of a whole object says what is to be expected of it. */
 static int
 xfer_check_head(const struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -11636,7 +11837,8 @@ xfer_alike(const char *a, const char *b, size_t n)
     return same;
 }
 
-/* Holds bytes that came against those that they should be like. */
+/* Holds bytes that came against those that they should be like. g->done counts those that
+ * are, so at the first difference it tells where that is. */
 static int
 xfer_compare_piece(struct store *st, struct xfer_get *g, size_t n, struct fail *f)
 {
@@ -11659,7 +11861,8 @@ xfer_compare_piece(struct store *st, struct xfer_get *g, size_t n, struct fail *
     return 0;
 }
 
-/* Writes the body of the reply as it comes. */
+/* Writes the body of the reply as it comes. What was written is counted before the next
+ * is read, so that an attempt that breaks has left g->done right. */
 static int
 xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -11681,7 +11884,7 @@ xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
         }
         if (!os_write_at(g->fd, st->window, (size_t)did,
                          g->place < 0 ? -1 : g->place + g->done)) {
-            g->full = true;
+            g->full = true; /* no new attempt would mend that */
             return errno == EPIPE
                        ? fail_set(f, S3UP_CLOSED, "nobody reads the output any more")
                        : fail_sys(f, "write", g->path);
@@ -11693,7 +11896,7 @@ xfer_receive(struct store *st, struct xfer_get *g, struct fail *f)
     return did < 0 ? -1 : 0;
 }
 
-/* One request, for what is still missing. */
+/* One request, for what is still missing. -1: g says what of it may be tried again. */
 static int
 xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -11714,6 +11917,7 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     }
     if (conditional)
         s3_header(&call, "if-match", span_of(g->said.etag));
+    /* The sums that a store names are of the whole: with a stretch they are of no use. */
     rc = whole ? xfer_ask(st, &call, &now) : s3_get_object(st, &call, &now);
     buf_free(&range);
     g->begun = rc == 0;
@@ -11730,6 +11934,7 @@ xfer_get_once(struct store *st, struct xfer_get *g, struct fail *f)
     return rc < 0 ? fail_set(f, now.code, "%s", now.text) : 0;
 }
 
+/* The bytes that came are not those that the store says it has. */
 static int
 xfer_is_damaged(const struct xfer_get *g, const char *what, struct fail *f)
 {
@@ -11767,7 +11972,9 @@ xfer_is_nameless(const struct xfer_get *g)
 }
 
 /* All that is asked for, to fd. A connection that breaks in the middle is taken up again
- * where it broke, as long as attempts bring something. */
+ * where it broke, as long as attempts bring something: a large object over a bad line may
+ * take more attempts than are allowed in vain. A whole is held against the sums that the
+ * store named; of a stretch the caller gets the sum in g->digest. */
 static int
 xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
 {
@@ -11794,7 +12001,7 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
     sum_end(&g->md5, md5);
     if (g->has_kind)
         sum_end(&g->sum, g->digest);
-    if (g->length >= 0)
+    if (g->length >= 0) /* the caller has sums of stretches, or of the whole */
         return 0;
     if (g->endless && !g->said.is_md5 && !g->said.has_sum)
         return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
@@ -11803,7 +12010,8 @@ xfer_get_to(struct store *st, struct xfer_get *g, struct fail *f)
     return xfer_check_sums(g, md5, g->digest, f);
 }
 
-/* The largest file that goes in one request. */
+/* The largest file that goes in one request. One that is no larger than a part would be
+ * an upload of one part, which takes three requests. */
 static int64_t
 xfer_limit(const struct xfer *x)
 {
@@ -11813,14 +12021,15 @@ xfer_limit(const struct xfer *x)
     return (int64_t)(most < PART_MOST ? most : PART_MOST);
 }
 
-/* How large the object is, and which piece of it is wanted. */
+/* How large the object is, and which piece of it is wanted: into g, whose bucket and key
+ * are set. */
 static int
 xfer_look_at(struct store *st, struct xfer_get *g, const struct xfer_wish *w,
              struct fail *f)
 {
     if (s3_head_sums(st, g->bucket, g->key, f) < 0)
         return -1;
-    g->total = st->conn.head.length;
+    g->total = st->conn.head.length; /* without it nothing can be cut into ranges */
     if (g->total < 0)
         return xfer_fail(f, S3UP_LATER, g->bucket, g->key,
                          ": the store does not say how large it is");
@@ -11854,14 +12063,23 @@ xfer_put_endpoint(const struct store *st, struct buf *out)
     buf_put(out, base);
 }
 
-/* ---- proof: is a stored object what a file is? ---- */
+/* ---- proof: is a stored object what a file is? ----
+ *
+ * The object is not fetched: the store is asked which sums it has of it, and the file is
+ * summed in the same way. A sum of the whole is easy. An object of parts often has only a
+ * sum of the sums of its parts, and what that must be depends on how it was cut: the
+ * ledger of this host may know, else the store, else the usual ways are tried. A sum that
+ * agrees proves it. One that does not proves the opposite only if it is sure what it is a
+ * sum of; if nothing does, the question stays open, and nothing is removed or replaced on
+ * the strength of it.
+ */
 
 /* A sum that a store has of an object: of the whole, or of the sums of its parts. */
 struct xfer_claim {
     enum sum_kind kind;
-    uint64_t parts; /* 0: of the whole */
-    bool firm;      /* if it does not agree, the bytes differ */
-    unsigned char want[SHA256_SIZE];
+    uint64_t parts;                  /* how many; 0: of the whole */
+    bool firm;                       /* if it does not agree, the bytes differ */
+    unsigned char want[SHA256_SIZE]; /* as many bytes as the kind has */
 };
 
 /* One question, and what came of it. */
@@ -11877,13 +12095,15 @@ struct xfer_proof {
     char etag[CREW_ETAG]; /* as it came */
 };
 
-/* How many bytes of the file are compared. */
+/* How many bytes of the file are compared: all, or as many as the object has. */
 static int64_t
 xfer_proof_size(const struct xfer_proof *p)
 {
     return p->begins && p->size < p->file->id.size ? p->size : p->file->id.size;
 }
 
+/* What proves it, in words for people. part is 0 if it is not known, or does not
+ * count. */
 static void
 xfer_say_how(struct xfer_proof *p, enum sum_kind kind, uint64_t parts, int64_t part)
 {
@@ -11905,7 +12125,7 @@ xfer_say_how(struct xfer_proof *p, enum sum_kind kind, uint64_t parts, int64_t p
 }
 
 /* A sum as stores write it: in base64, an ETag in hex; with -N behind it if it is that of
- * the sums of N parts. */
+ * the sums of N parts. False if it is no such sum, as an ETag need not be one. */
 static bool
 xfer_read_claim(struct span text, enum sum_kind kind, struct xfer_claim *c)
 {
@@ -11944,7 +12164,7 @@ xfer_claims(const struct store *st, struct span etag, struct xfer_claim claims[S
             if (!xfer_read_claim(s3_value(st, xfer_names[order[i]].header), order[i],
                                  c) ||
                 of_parts != (c->parts > 0) || (!c->parts && span_is(type, "COMPOSITE")))
-                continue;
+                continue; /* or it is a sum of sums, and nobody says of how many */
             /* Of an object of parts some stores name a sum of sums and do not say so. */
             c->firm = c->parts || span_is(type, "FULL_OBJECT") ||
                       c->kind == SUM_CRC64NVME || !span_has(etag, '-');
@@ -11956,16 +12176,18 @@ xfer_claims(const struct store *st, struct span etag, struct xfer_claim claims[S
     return n;
 }
 
-/* A file's bytes on their way to a sum of the whole, or of the sums of parts. */
+/* A file's bytes on their way to a sum of the whole, or of the sums of parts. It is of
+ * the whole if part is 0 and lengths is NULL. */
 struct xfer_joint {
     enum sum_kind kind;
     int64_t part;           /* bytes of each part; 0: the whole is summed */
-    const int64_t *lengths; /* of each part, if they are not equal */
+    const int64_t *lengths; /* of each part, if they are not equal; the caller's */
     uint64_t done;          /* parts that were summed */
     int64_t left;           /* of the part at hand */
-    struct sum one, all;
+    struct sum one, all;    /* of the part at hand, or the whole; and of the sums */
 };
 
+/* Begins a sum: of the whole (0, NULL), of equal parts, or of parts of these lengths. */
 static struct xfer_joint
 xfer_joint(enum sum_kind kind, int64_t part, const int64_t *lengths)
 {
@@ -11991,6 +12213,7 @@ xfer_joint_turn(struct xfer_joint *j, bool is_last)
         j->left = j->lengths ? j->lengths[j->done] : j->part;
 }
 
+/* The next bytes of the file, which may lie in several parts. */
 static void
 xfer_joint_add(struct xfer_joint *j, const char *p, size_t n)
 {
@@ -12008,7 +12231,7 @@ xfer_joint_add(struct xfer_joint *j, const char *p, size_t n)
     }
 }
 
-/* Is the sum what was claimed? */
+/* Is the sum what was claimed? Asked once: it ends the sums. */
 static bool
 xfer_joint_is(struct xfer_joint *j, const struct xfer_claim *c)
 {
@@ -12020,7 +12243,8 @@ xfer_joint_is(struct xfer_joint *j, const struct xfer_claim *c)
     return sum_equal(digest, c->want, sum_kinds[j->kind].size);
 }
 
-/* Reads the file once, for all sums that are wanted of it. */
+/* Reads the file once, for all sums that are wanted of it: it may be large, and reading
+ * is what takes the time. -1 also if it changed meanwhile: then no sum says anything. */
 static int
 xfer_joint_read(struct store *st, const struct xfer_proof *p, struct xfer_joint *j,
                 unsigned n, struct fail *f)
@@ -12042,7 +12266,7 @@ xfer_joint_read(struct store *st, const struct xfer_proof *p, struct xfer_joint 
     return part_unchanged(&s, f);
 }
 
-/* Compares the file, cut in this way, with a claim. */
+/* Compares the file, cut in this way, with a claim. 0: p has the verdict. */
 static int
 xfer_try(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
          struct xfer_joint j, struct fail *f)
@@ -12064,7 +12288,8 @@ xfer_fits(int64_t size, int64_t part, uint64_t parts)
 }
 
 /* The sizes that programs cut files into: the least one that makes so many parts, rounded
- * up as some do, then those that are usual. 0: there are no more. */
+ * up as some do, then those that are usual, each in MiB and in millions of bytes, the
+ * likelier first. 0: there are no more. */
 static int64_t
 xfer_usual(unsigned i, int64_t least)
 {
@@ -12084,7 +12309,8 @@ xfer_usual(unsigned i, int64_t least)
     return usual[i / 2] * (i % 2 ? 1000000 : (int64_t)MIB);
 }
 
-/* Those of them that make as many parts as there are. */
+/* Those of them that make as many parts as there are, each once. XFER_GUESSES of them at
+ * most: each one sums every byte once more. */
 static unsigned
 xfer_guess(int64_t size, uint64_t parts, int64_t out[XFER_GUESSES])
 {
@@ -12100,7 +12326,8 @@ xfer_guess(int64_t size, uint64_t parts, int64_t out[XFER_GUESSES])
     return n;
 }
 
-/* Nobody says how the object was cut: the usual ways are tried, all in one pass. */
+/* Nobody says how the object was cut: the usual ways are tried, all in one pass. If none
+ * agrees, that proves nothing: the cut may be another one. */
 static int
 xfer_try_guesses(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
                  struct fail *f)
@@ -12121,7 +12348,9 @@ xfer_try_guesses(struct store *st, struct xfer_proof *p, const struct xfer_claim
     return 0;
 }
 
-/* Parts need not be equal: the store is asked for the length of each. */
+/* Parts need not be equal: the store is asked for the length of each. Lengths that are
+ * not those of c->parts parts, or not of as many bytes, are no answer, and leave the
+ * verdict open. */
 static int
 xfer_try_lengths(struct store *st, struct xfer_proof *p, const struct xfer_claim *c,
                  struct fail *f)
@@ -12144,7 +12373,9 @@ xfer_try_lengths(struct store *st, struct xfer_proof *p, const struct xfer_claim
     return os_stop ? fail_set(f, S3UP_INTERRUPTED, "interrupted") : rc;
 }
 
-/* Gives all lines of the ledger, the oldest first, to a function. */
+/* Gives all lines of the ledger, the oldest first, to a function. A window at a time, cut
+ * behind the last whole line. A line that is being appended meanwhile has no end yet, and
+ * is not seen. see() must not use st->window: the line lies in it. */
 static void
 xfer_ledger_each(struct store *st, const char *folder,
                  void (*see)(void *owner, struct span line), void *owner)
@@ -12182,7 +12413,7 @@ xfer_ledger_each(struct store *st, const char *folder,
 }
 
 /* The path of a file, with its folder resolved: what it is known by, wherever the command
- * is given. */
+ * is given. Its last component is not resolved: a link has a name of its own. */
 static int
 xfer_absolute(const char *path, struct buf *out, struct fail *f)
 {
@@ -12222,12 +12453,15 @@ xfer_ledger_text(struct span line, const char *name, struct buf *out)
     return out->n > 0;
 }
 
-/* What is asked of the ledger about an object, and what it says. */
+/* What is asked of the ledger about an object, and what it says: the bytes of its parts,
+ * 0 if it went in one go. */
 struct xfer_sent_as {
     struct span endpoint, bucket, key, etag, path; /* path empty: any */
     int64_t part;                                  /* -1: nothing */
 };
 
+/* Takes a line of the ledger in, if it is about the object that is asked for. Most are
+ * not: a look for the ETag's text spares reading them. */
 static void
 xfer_see_part(void *owner, struct span line)
 {
@@ -12255,8 +12489,8 @@ xfer_see_part(void *owner, struct span line)
 }
 
 /* In which parts this host sent the object; 0: in one go; -1 if the ledger does not know.
- * The last line about it counts.
- * What a file may have begun as must have been sent from its path. */
+ * The last line about it counts. What a file may have begun as must have been sent from
+ * its path. */
 static int64_t
 xfer_ledger_part(struct store *st, const struct xfer_proof *p)
 {
@@ -12291,6 +12525,8 @@ xfer_try_parts(struct store *st, struct xfer_proof *p, const struct xfer_claim *
         return xfer_try(st, p, c, xfer_joint(c->kind, part, NULL), f);
     if (parts == 1)
         return xfer_try(st, p, c, xfer_joint(c->kind, size ? size : 1, NULL), f);
+    /* Two questions, since few stores know both. The answer that the first part is as
+     * long as the whole is that of a store which does not know the question. */
     part = s3_part_length(st, p->bucket, p->key, 1, &parts);
     if (part <= 0 || part >= size || parts != c->parts)
         part = s3_first_part(st, p->bucket, p->key);
@@ -12300,7 +12536,7 @@ xfer_try_parts(struct store *st, struct xfer_proof *p, const struct xfer_claim *
         (xfer_try(st, p, c, xfer_joint(c->kind, part, NULL), f) < 0 ||
          p->verdict == XFER_EQUAL))
         return f->code == S3UP_OK ? 0 : -1;
-    p->verdict = XFER_UNPROVEN;
+    p->verdict = XFER_UNPROVEN; /* the others may be of another length than the first */
     return xfer_try_lengths(st, p, c, f);
 }
 
@@ -12321,6 +12557,8 @@ xfer_prove(struct store *st, struct xfer_proof *p, struct fail *f)
     s3_copy_name(p->etag, sizeof p->etag, s3_value(st, "etag"));
     n = xfer_claims(st, s3_bare(span_of(p->etag)), claims);
     s3_copy_name(p->how, sizeof p->how, SPAN("size"));
+    /* The size alone proves that they differ, and that two are the same that are
+     * empty. */
     if (p->size >= 0 && p->size != xfer_proof_size(p))
         p->verdict = XFER_DIFFERENT;
     else if (p->size == 0)
@@ -12340,7 +12578,8 @@ xfer_prove(struct store *st, struct xfer_proof *p, struct fail *f)
     return 0;
 }
 
-/* Fetches the object and compares it with the file, byte by byte; nothing is kept. */
+/* Fetches the object and compares it with the file, byte by byte; nothing is kept. After
+ * xfer_prove, whose ETag it must still have. */
 static int
 xfer_prove_bytes(struct store *st, struct xfer_proof *p, struct fail *f)
 {
@@ -12355,7 +12594,8 @@ xfer_prove_bytes(struct store *st, struct xfer_proof *p, struct fail *f)
     struct fail now = {S3UP_OK, ""};
 
     s3_copy_name(g.said.etag, sizeof g.said.etag, span_of(p->etag));
-    /* What the store claims of itself does not matter: the bytes tell. */
+    /* What the store claims of itself does not matter: the bytes tell. So DAMAGED is no
+     * failure here: they differ, or are not what the store's own sums say. */
     if (xfer_get_to(st, &g, &now) < 0 && now.code != S3UP_DAMAGED)
         return fail_set(f, now.code, "%s", now.text);
     p->verdict = g.differs || g.done != s.length ? XFER_DIFFERENT : XFER_EQUAL;
@@ -12388,6 +12628,7 @@ xfer_ask_same(const struct xfer *x, struct span key, const struct part_file *fil
 
     if (s3_head_sums(x->st, x->bucket, key, f) < 0)
         return -1;
+    /* The cheap answers first: summing reads all of the file. */
     if (x->st->conn.head.length != file->id.size)
         return 0;
     if (xfer_same_time(xfer_modified(x->st), file->id.modified))
@@ -12395,7 +12636,8 @@ xfer_ask_same(const struct xfer *x, struct span key, const struct part_file *fil
     return xfer_prove(x->st, &p, f) < 0 ? -1 : p.verdict == XFER_EQUAL;
 }
 
-/* The same where it is transferred then: what cannot be found out is no. */
+/* The same where what is not there is transferred then: what cannot be found out is no,
+ * and costs one transfer too many. */
 static bool
 xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file)
 {
@@ -12404,7 +12646,14 @@ xfer_is_same(const struct xfer *x, struct span key, const struct part_file *file
     return xfer_ask_same(x, key, file, &unread) == 1;
 }
 
-/* ---- an object that must be proven, and must not take the place of another ---- */
+/* ---- an object that must be proven, and must not take the place of another ----
+ *
+ * For files that are removed once they are stored (wish.sure). Before it is sent, the key
+ * must be free, or have the same already, or have what this host sent when the file was
+ * shorter. That is looked up, and made a condition of the request: between the two,
+ * another may write. Afterwards the store must tell, by its reply or when it is asked,
+ * that it has these very bytes; that it answered 200 is not enough to remove a file.
+ */
 
 /* A HEAD that is refused tells no code: the same question as a GET does. True if the keys
  * are wrong. */
@@ -12422,7 +12671,8 @@ xfer_why_denied(struct store *st, const struct xfer_proof *p, struct fail *why)
 }
 
 /* May the file have this key? 1: the store has it there already; 0: it is free, or holds
- * what this host sent before the file grew: then match is its ETag. */
+ * what this host sent before the file grew: then a->match is its ETag; -1: it is
+ * another's, or that could not be found out. */
 static int
 xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span key,
                struct crew_answer *a, struct fail *f)
@@ -12443,6 +12693,8 @@ xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span k
     s3_copy_name(a->etag, sizeof a->etag, span_of(p.etag));
     if (p.verdict == XFER_EQUAL)
         return 1;
+    /* A log that is longer than its object may have grown. That the bytes agree so far is
+     * not enough: the ledger must say that they were sent from this path. */
     p.begins = p.size >= 0 && p.size < file->id.size;
     if (p.begins && xfer_ledger_part(x->st, &p) >= 0 &&
         xfer_prove(x->st, &p, &now) == 0 && p.verdict == XFER_EQUAL) {
@@ -12456,7 +12708,8 @@ xfer_claim_key(const struct xfer *x, const struct part_file *file, struct span k
                            "--overwrite replaces it");
 }
 
-/* Is what was stored under the key what the file is? */
+/* Is what was stored under the key what the file is? 0 if that is proven. What is known
+ * to be damaged, and what nobody can tell, are two failures. */
 static int
 xfer_confirm_file(const struct xfer *x, const struct part_file *file, struct span key,
                   struct fail *f)
@@ -12476,7 +12729,8 @@ xfer_confirm_file(const struct xfer *x, const struct part_file *file, struct spa
                            "proven to be there");
 }
 
-/* Sends a whole file, unless its key is another's. */
+/* Sends a whole file, unless its key is another's. What came of it is in the answer:
+ * a->same if the store had it, a->match the ETag of what it replaced. */
 static void
 xfer_send_sure(struct xfer *x, const struct part_stretch *s, const struct s3_call *call,
                struct crew_answer *a)
@@ -12486,7 +12740,7 @@ xfer_send_sure(struct xfer *x, const struct part_stretch *s, const struct s3_cal
 
     /* Who comes first in between may have sent the same. */
     for (int turn = 0; turn < 2 && f.code == S3UP_OK; turn++) {
-        struct s3_call fresh = *call;
+        struct s3_call fresh = *call; /* the texts of its headers end with the turn */
 
         a->match[0] = 0;
         found = x->wish->overwrite ? 0 : xfer_claim_key(x, s->file, call->key, a, &f);
@@ -12503,18 +12757,30 @@ xfer_send_sure(struct xfer *x, const struct part_stretch *s, const struct s3_cal
         (void)xfer_answer(a, &f);
 }
 
-/* ---- orders ---- */
+/* ---- orders ----
+ *
+ * An order says all that a worker must know that may not have been so when it was
+ * started. It is packed and read by the same program, so it is laid out as memory is, and
+ * its lengths are believed: no stranger can write into the pipe. A file goes by its path
+ * and the identity that the parent saw: a worker that finds another there sends nothing.
+ */
 
-/* What a worker is told. Behind it come the key, the upload id (empty: a whole object) or
- * the ETag, the media type, and of each file its path and its identity. */
+/* What a worker is told. Behind it come texts, packed. To send: the key, the upload id
+ * (empty: a whole object), the media type, and of each file its path and its identity. To
+ * fetch: the key, the object's ETag or nothing, nothing, and the path and the identity of
+ * the temporary file. To copy: the key, the upload id, the source's ETag, the source. */
 struct xfer_order {
-    uint32_t number, files, below;
+    uint32_t number, files, below; /* of the part, from 1 on; of paths; as in part_name */
     bool down, whole, copy;
-    int root;
+    int root;           /* as in part_name: workers have it open, too */
     enum sum_kind kind; /* of a stretch that is fetched */
+    /* Where it begins: in the first file, the ring, or the object; how long it is, -1 for
+     * all of an object; where in the temporary file it goes; how large the object is, or
+     * up to which size all of it is fetched at once, 0: whatever it has. */
     int64_t at, length, place, total;
 };
 
+/* A text of an order: its length, itself, and a NUL. */
 static void
 xfer_pack(struct buf *out, struct span s)
 {
@@ -12525,6 +12791,7 @@ xfer_pack(struct buf *out, struct span s)
     buf_char(out, 0); /* so that it can be used as text where it lies */
 }
 
+/* The next text of an order. It lies in the order, and has a NUL behind it. */
 static struct span
 xfer_unpack(struct span *rest)
 {
@@ -12541,7 +12808,9 @@ static const char xfer_is_touched[] =
     "%s was touched a moment ago: the next run looks at it";
 
 /* A file that will be removed was found to be at rest. That it still must be when it is
- * opened to be sent, or what is stored might be half of what somebody writes. */
+ * opened to be sent, or what is stored might be half of what somebody writes. The lease
+ * is asked for only to hear whether somebody has it open for writing; where there are
+ * none (-1), the times must do. */
 static int
 xfer_is_left_alone(struct part_file *file, const struct os_id *was, struct fail *f)
 {
@@ -12560,7 +12829,8 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
     struct span key = xfer_unpack(&rest), id = xfer_unpack(&rest),
                 type = xfer_unpack(&rest);
     struct s3_call call = s3_to("PutObject", "PUT", x->bucket, key);
-    struct part_file *file = calloc(o->files + 1, sizeof *file);
+    struct part_file *file =
+        calloc(o->files + 1, sizeof *file); /* of none it could be NULL */
     struct part_stretch s = {file, o->files, o->at, o->length, x->ring};
     struct buf mtime = buf_upto(64);
     struct fail f = {S3UP_OK, ""};
@@ -12572,7 +12842,7 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
         struct part_name name = {xfer_unpack(&rest).p, o->root, o->below};
         struct os_id was;
 
-        memcpy(&was, xfer_unpack(&rest).p, sizeof was);
+        memcpy(&was, xfer_unpack(&rest).p, sizeof was); /* it need not be aligned there */
         if (part_open_again(&file[opened], &name, &was, &f) == 0 && x->wish->sure)
             (void)xfer_is_left_alone(&file[opened], &was, &f);
     }
@@ -12598,7 +12868,9 @@ xfer_work_up(struct xfer *x, const struct xfer_order *o, struct span rest,
     buf_free(&mtime);
 }
 
-/* Opens the file that the parent has made for what is fetched. */
+/* Opens the file that the parent has made for what is fetched, or -1. The parent has the
+ * lock; that it is the same file is known by its number, since its size and times change
+ * all the while. */
 static int
 xfer_open_temp(const struct part_place *place, const struct os_id *was, struct fail *f)
 {
@@ -12616,7 +12888,8 @@ xfer_open_temp(const struct part_place *place, const struct os_id *was, struct f
     return part_is_replaced(place, f);
 }
 
-/* Fetches a stretch into it, which is on disk before the answer says that it is there. */
+/* Fetches a stretch into it, which is on disk before the answer says that it is there:
+ * the parent notes it in the journal, and a note must not outlive what it is about. */
 static void
 xfer_fetch_part(struct xfer *x, struct xfer_get *g, const struct part_place *place,
                 const struct os_id *was, struct fail *f)
@@ -12630,8 +12903,9 @@ xfer_fetch_part(struct xfer *x, struct xfer_get *g, const struct part_place *pla
         (void)fail_sys(f, "write", place->path);
 }
 
-/* The owner and the mode of a file that is replaced go to the new one. What is refused
- * here stays as closed as it is. */
+/* The owner and the mode of a file that is replaced go to the new one, but no bit that
+ * would have others run it as its owner. Until then it is open to its owner only. What is
+ * refused here is no failure. */
 static void
 xfer_own_as(int fd, const struct stat *old)
 {
@@ -12701,8 +12975,8 @@ xfer_is_clear(const struct xfer *x, const struct part_place *place, bool in_tree
                : 0;
 }
 
-/* Is what is there already the same? 1: it is, 0: it is not, -1: it is not, and shall
- * stay. */
+/* Is what is there already the same? 1: it is, and *size is its size; 0: it is not, or
+ * was not to be asked; -1: it is not, and shall stay. */
 static int
 xfer_is_there(const struct xfer *x, struct span key, const struct part_place *place,
               int64_t *size, struct fail *f)
@@ -12737,6 +13011,7 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
         part_drop_temp(place);
         return;
     }
+    /* What replaces a file must not be open to more people, not even while it grows. */
     g->fd = part_make_temp(place, S_ISREG(old.st_mode) ? 0600 : 0666, f);
     if (g->fd < 0)
         return;
@@ -12744,12 +13019,15 @@ xfer_fetch_whole(struct xfer *x, struct xfer_get *g, const struct part_place *pl
     if (xfer_get_to(x->st, g, f) == 0 &&
         xfer_seal_file(g->fd, place->path, g->modified, f) == 0)
         (void)xfer_give_name(x, place, g->fd, !g->in_tree, f);
+    /* Without a journal nobody could go on with it. */
     if (f->code != S3UP_OK && part_in_place(place, g->fd))
         (void)unlinkat(place->folder, place->temp, 0);
     if (close(g->fd) != 0 && f->code == S3UP_OK)
         (void)fail_sys(f, "write", place->path);
 }
 
+/* Fetches a whole object, or a stretch of one. What became of it is in the answer, also
+ * why it was not fetched, which xfer_not_fetched tells apart. */
 static void
 xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
                struct crew_answer *a)
@@ -12769,7 +13047,7 @@ xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
     g.total = o->total;
     g.place = o->place;
     g.limit = o->whole ? o->total : 0;
-    g.has_kind = !o->whole;
+    g.has_kind = !o->whole; /* for a whole the reply's head decides */
     g.kind = o->kind;
     if (part_find(&place, &name, &f) == 0 && o->whole)
         xfer_fetch_whole(x, &g, &place, a, &f);
@@ -12786,7 +13064,8 @@ xfer_work_down(struct xfer *x, const struct xfer_order *o, struct span rest,
         (void)xfer_answer(a, &f);
 }
 
-/* Has the store copy an object, or a stretch of it. */
+/* Has the store copy an object, or a stretch of it; only as long as the source is what it
+ * was when it was looked at, or parts of two objects would be joined. */
 static void
 xfer_work_copy(struct xfer *x, const struct xfer_order *o, struct span rest,
                struct crew_answer *a)
@@ -12807,6 +13086,7 @@ xfer_work_copy(struct xfer *x, const struct xfer_order *o, struct span rest,
             s3_header(&call, "x-amz-metadata-directive", SPAN("REPLACE"));
         for (unsigned i = 0; i < w->n; i++) {
             s3_header(&call, w->heads[i].name, w->heads[i].value);
+            /* Without this, the source's tags are taken, and the new ones are not. */
             if (!strcmp(w->heads[i].name, "x-amz-tagging"))
                 s3_header(&call, "x-amz-tagging-directive", SPAN("REPLACE"));
         }
@@ -12828,6 +13108,7 @@ xfer_work_copy(struct xfer *x, const struct xfer_order *o, struct span rest,
     if (rc == 0 && got.n >= sizeof a->etag)
         (void)fail_set(&f, S3UP_LATER, "the store's ETag is %zu bytes long", got.n);
     s3_copy_name(a->etag, sizeof a->etag, buf_span(&got));
+    /* With no_clobber it may be either of two conditions: the store's words must do. */
     if (rc < 0 && x->st->error.status == 412 && !w->no_clobber)
         f = (struct fail){S3UP_SKIPPED, "the source changed while it was being copied"};
     if (f.code != S3UP_OK)
@@ -12848,14 +13129,15 @@ xfer_wants_keys(const struct store *st, struct span key)
            (!key.n || !span_is(span_of(st->error.code), "SignatureDoesNotMatch"));
 }
 
-/* Is there no bucket to store anything in? */
+/* Is there no bucket to store anything in? Then no other object fares better. */
 static bool
 xfer_is_nowhere(const struct store *st)
 {
     return span_is(span_of(st->error.code), "NoSuchBucket");
 }
 
-/* Carries an order out, in a worker or in the parent. */
+/* Carries an order out, in a worker or in the parent. Always true: what fails is in the
+ * answer. What the store said is told apart here, since the parent does not hear it. */
 static bool
 xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a)
 {
@@ -12867,7 +13149,7 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     a->number = head.number;
     a->size = (uint64_t)head.length;
     x->st->meter = &x->crew.meter[hand];
-    x->st->error = (struct s3_error){.status = 0};
+    x->st->error = (struct s3_error){.status = 0}; /* not the last order's */
     if (head.down)
         xfer_work_down(x, &head, order, a);
     else if (head.copy)
@@ -12882,8 +13164,13 @@ xfer_work(void *context, unsigned hand, struct span order, struct crew_answer *a
     return true;
 }
 
-/* ---- an upload of many parts ---- */
+/* ---- an upload of many parts ----
+ *
+ * From here on all is done by the parent. What it writes into the journal, and when, is
+ * what the head of this room promises to hold after a crash.
+ */
 
+/* Tells the owner. */
 static void
 xfer_say(const struct xfer *x, struct xfer_event e)
 {
@@ -12910,6 +13197,8 @@ xfer_free_stream(struct xfer_load *load)
     load->stream = NULL;
 }
 
+/* Lets go of all that a load has, but of nothing that it has made: what was neither
+ * stored nor removed by now stays for the next run. It must be out of the list. */
 static void
 xfer_free(struct xfer_load *load)
 {
@@ -12934,6 +13223,7 @@ xfer_free(struct xfer_load *load)
     free(load);
 }
 
+/* How a file of the load is found; it points into the load. */
 static struct part_name
 xfer_name(const struct xfer_load *load, unsigned file)
 {
@@ -12979,7 +13269,8 @@ xfer_unchanged(const struct xfer_load *load)
 }
 
 /* The digest of all that Create is told about the object: an upload that was created with
- * something else is another upload. */
+ * something else is another upload. The journal keeps the digest, not the fields: among
+ * them may be a key that encrypts. */
 static void
 xfer_digest(const struct xfer *x, const struct xfer_load *load, char out[SIG_HEX])
 {
@@ -12999,7 +13290,8 @@ xfer_digest(const struct xfer *x, const struct xfer_load *load, char out[SIG_HEX
     sig_hex(digest, out);
 }
 
-/* A journal that was named could be any. */
+/* A journal that was named could be any. 0 if it is of this transfer, or tells of
+ * none. */
 static int
 xfer_is_of(const struct jrn *j, const struct jrn_facts *k, const struct jrn_what *w,
            struct fail *f)
@@ -13012,7 +13304,9 @@ xfer_is_of(const struct jrn *j, const struct jrn_facts *k, const struct jrn_what
                     buf_text(&j->path));
 }
 
-/* Where the journal of a transfer is, or would be; empty if there is no place for it. */
+/* Where the journal of a transfer is, or would be; empty if there is no place for it. Of
+ * several files that are joined the first gives it its name: others behind it are found
+ * out by xfer_compare. */
 static int
 xfer_put_journal(const struct xfer *x, const struct xfer_load *load, struct buf *out,
                  struct fail *f)
@@ -13039,8 +13333,9 @@ xfer_put_journal(const struct xfer *x, const struct xfer_load *load, struct buf 
     return rc;
 }
 
-/* Opens the journal of a transfer. 1: it says something, 0: it is new. Where there is no
- * place for one, the transfer goes on without. */
+/* Opens the journal of a transfer. 1: it says something, 0: it is new, -1: another run is
+ * at work on the transfer, or the journal is not for us. Where there is no place for one,
+ * as on a disk that is full, the transfer goes on without. */
 static int
 xfer_open_journal(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13071,7 +13366,9 @@ xfer_open_journal(struct xfer *x, struct xfer_load *load, struct fail *f)
     return rc;
 }
 
-/* Writes what identifies the upload: what is read, and where it goes. */
+/* Writes what identifies the upload: what is read, and where it goes. Whoever reads it
+ * back is jrn_fact; the order of these lines matters only in that an identity follows its
+ * source. */
 static int
 xfer_write_facts(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13123,7 +13420,7 @@ xfer_lose_journal(struct xfer_load *load, const struct fail *why)
     load->journal.lost = true; /* its lines so far are true */
 }
 
-/* What the journal says is over. */
+/* What the journal says is over: it is emptied, but stays, and stays locked. */
 static void
 xfer_reset(struct xfer_load *load)
 {
@@ -13133,7 +13430,9 @@ xfer_reset(struct xfer_load *load)
         xfer_lose_journal(load, &f);
 }
 
-/* Asks the store for a new upload. */
+/* Asks the store for a new upload. On disk before that: what it is made of, and its
+ * token; and behind it: its id. A token that is drawn anew each time tells the object
+ * that comes of this upload from one that any other has made. */
 static int
 xfer_create(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13157,6 +13456,7 @@ xfer_create(struct xfer *x, struct xfer_load *load, struct fail *f)
             return fail_set(f, now.code, "%s", now.text);
         xfer_lose_journal(load, &now);
     }
+    /* Of a field that is set twice the last counts: the user's stand behind ours. */
     if (load->type)
         s3_header(&call, "content-type", span_of(load->type));
     if (load->files == 1 && xfer_put_mtime(&mtime, load->file[0].id.modified))
@@ -13189,8 +13489,10 @@ xfer_create(struct xfer *x, struct xfer_load *load, struct fail *f)
     return 0;
 }
 
-/* Has the store forget an upload. Somebody who asks us to stop waits a moment for that,
- * or asks again. */
+/* Has the store forget an upload, and the load its parts. Somebody who asks us to stop
+ * waits a moment for that, XFER_PARTING of silence at most: no call is made while os_stop
+ * is set, so it is put aside meanwhile, and a second signal ends the call. An upload that
+ * is not there any more needs no word; one that stays takes room at the store. */
 static void
 xfer_abort(struct xfer *x, struct xfer_load *load)
 {
@@ -13228,7 +13530,7 @@ xfer_step(struct xfer_doing *d)
     d->number = 1;
 }
 
-/* What a worker that was ended has left. */
+/* What a worker that was ended has left: a temporary file that nobody will go on with. */
 static void
 xfer_clean_up(struct xfer_load *load)
 {
@@ -13241,7 +13543,7 @@ xfer_clean_up(struct xfer_load *load)
 }
 
 /* Nobody is at work on a file of one request any more. Its worker may have been further
- * than we know. */
+ * than we know: if the file was sent already, it is sent again. */
 static void
 xfer_hand_back(struct xfer_load *load)
 {
@@ -13262,7 +13564,8 @@ xfer_inherit(struct xfer *x, struct xfer_doing *d)
                 xfer_hand_back(load);
 }
 
-/* Ends the workers that are at work on it. */
+/* Ends the workers that are at work on it, and forgets what was given. Parts that they
+ * had stored are not noted; if the load goes on in another run, xfer_adopt finds them. */
 static void
 xfer_recall(struct xfer *x, struct xfer_load *load)
 {
@@ -13285,7 +13588,10 @@ xfer_recall(struct xfer *x, struct xfer_load *load)
 static const char xfer_is_new[] = "the file changed while it was being sent";
 static const char xfer_is_gone[] = "the store does not know the upload any more";
 
-/* Begins anew, once in a run: a file that changes all the time is not sent. */
+/* Begins anew, once in a run: a file that changes all the time is not sent. The old
+ * upload is aborted first: its parts are paid for as long as it is there. A copy is left
+ * to the next run, which looks at its source anew. 0: there is a new upload; -1: it has
+ * failed. */
 static int
 xfer_over(struct xfer *x, struct xfer_load *load, const char *why, struct fail *f)
 {
@@ -13313,7 +13619,15 @@ xfer_over(struct xfer *x, struct xfer_load *load, const char *why, struct fail *
     return xfer_create(x, load, f);
 }
 
-/* ---- an upload that was begun by an earlier run ---- */
+/* ---- an upload that was begun by an earlier run ----
+ *
+ * Two questions decide what can stay. Are the files what they were? If their identity is
+ * the same, yes; if only their times differ, the parts are summed; else no. And what does
+ * the store have? Its list is believed rather than the journal: parts that it does not
+ * have are sent, and parts that only it knows are taken if their content is ours. An
+ * upload that is gone may have been completed by the run that was cut off: then the
+ * object carries its token.
+ */
 
 /* Which files a part lies in: s.files of them from number *first on. */
 static struct part_stretch
@@ -13334,7 +13648,8 @@ xfer_cut(const struct xfer_load *load, unsigned number, unsigned *first)
     return s;
 }
 
-/* Sums a part as the files are now. */
+/* Sums a part as the files are now; they must still be what they were when the load was
+ * begun. */
 static int
 xfer_sum_part(const struct xfer_load *load, unsigned number, struct part_sums *sums,
               struct fail *f)
@@ -13383,7 +13698,8 @@ xfer_known_kind(const struct xfer *x, const struct xfer_load *load, enum sum_kin
 /* The files have other times than the journal says, but the same sizes: touched, copied,
  * or rewritten. Parts whose content is the same stay. Those that do not are named in the
  * journal before it is given the new times: else a run that ends here would leave one
- * that fits the files, with parts that do not. */
+ * that fits the files, with parts that do not. 0: parts were compared; 1: they have no
+ * sums to be compared by; -1: failed. */
 static int
 xfer_sum_again(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13412,7 +13728,8 @@ xfer_sum_again(struct xfer *x, struct xfer_load *load, struct fail *f)
 }
 
 /* Does what the journal says hold for the files as they are? NULL: it does, once parts
- * were compared where that was necessary; else why the upload must begin anew. */
+ * were compared where that was necessary; else why the upload must begin anew. The parts
+ * stay as large as they were, whatever is asked for by now: those that are there are. */
 static const char *
 xfer_compare(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13457,7 +13774,10 @@ xfer_compare(struct xfer *x, struct xfer_load *load, struct fail *f)
     }
 }
 
-/* A part that the store has and the journal has not: it is ours if the content is. */
+/* A part that the store has and the journal has not, as when the power went before the
+ * note was on disk: it is ours if the content is. Only an ETag that is an MD5 tells; any
+ * other part is sent again. It is noted here only, not in the journal: the store's list
+ * tells it again. */
 static void
 xfer_adopt(struct xfer *x, struct xfer_load *load, const struct s3_entry *e)
 {
@@ -13478,10 +13798,17 @@ xfer_adopt(struct xfer *x, struct xfer_load *load, const struct s3_entry *e)
         (void)jrn_note_part(&load->facts, number, buf_span(&e->etag), sums.digest[1]);
 }
 
-enum xfer_found { XFER_AS_IT_IS, XFER_GONE, XFER_TOO_MUCH, XFER_UNKNOWN };
+/* What the store says of an upload that the journal knows. */
+enum xfer_found {
+    XFER_AS_IT_IS, /* it is there, with the parts that are noted by now */
+    XFER_GONE,     /* there is none */
+    XFER_TOO_MUCH, /* it has parts that cannot be ours */
+    XFER_UNKNOWN   /* it could not be asked: f says why */
+};
 
 /* Asks the store which parts it has, and believes it rather than the journal. A store
- * that does not tell leaves the journal as it is. */
+ * that does not tell leaves the journal as it is. Parts that are missing are crossed out
+ * only when the whole list was read: half a list says nothing of the rest. */
 static enum xfer_found
 xfer_reconcile(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13503,7 +13830,7 @@ xfer_reconcile(struct xfer *x, struct xfer_load *load, struct fail *f)
         struct jrn_part *part;
 
         if (e->number < 1 || e->number > load->plan.n) {
-            found = XFER_TOO_MUCH;
+            found = XFER_TOO_MUCH; /* whoever sent it had cut the file in another way */
             break;
         }
         seen[e->number] = 1;
@@ -13533,7 +13860,9 @@ xfer_reconcile(struct xfer *x, struct xfer_load *load, struct fail *f)
 }
 
 /* The upload is not there any more. Perhaps because it was completed. 1: it was, and the
- * object is stored; 0: it was not; -1: not known, or somebody else's object is there. */
+ * object is stored; 0: it was not; -1: not known, or somebody else's object is there,
+ * though ours may have been there before it: to send it again could undo what they
+ * did. */
 static int
 xfer_was_completed(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13561,7 +13890,7 @@ xfer_was_completed(struct xfer *x, struct xfer_load *load, struct fail *f)
 }
 
 /* Takes up what an earlier run began. 1: the object is stored already, 0: parts are to be
- * sent, -1: failed. */
+ * sent, also if it began anew, -1: failed. */
 static int
 xfer_resume(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13576,7 +13905,9 @@ xfer_resume(struct xfer *x, struct xfer_load *load, struct fail *f)
         return xfer_over(x, load, why, f);
     now = (struct fail){S3UP_OK, ""};
     found = xfer_reconcile(x, load, &now);
-    /* What was being completed may be stored: that is found out before it begins anew. */
+    /* What was being completed may be stored: that is found out before it begins anew. A
+     * status that is left there says that the store could not list the parts: then the
+     * object must tell. */
     if (why && found == XFER_AS_IT_IS && x->st->error.status)
         found = XFER_GONE;
     switch (found) {
@@ -13626,7 +13957,16 @@ xfer_join(const struct xfer_load *load, enum sum_kind kind, unsigned char *out)
     sum_store32be(out, (uint32_t)whole);
 }
 
-/* ---- a download of many parts ---- */
+/* ---- a download of many parts ----
+ *
+ * The temporary file has its full size from the beginning, and ranges are written to
+ * their places as they come, in any order. The journal names the object by its ETag, the
+ * file by its number, and each range that is on disk by a sum. A run that goes on asks
+ * whether the object is the same, and sums the ranges that are noted: what a crash has
+ * spoilt is fetched anew. At the end the sum of the whole is joined from those of the
+ * ranges, if the store names one of a kind that can be joined; else all is read once
+ * more.
+ */
 
 /* What is to be fetched, as the store describes it. */
 static int
@@ -13690,7 +14030,9 @@ xfer_sum_ranges(struct xfer_load *load, struct fail *f)
     return 0;
 }
 
-/* Does the journal tell of this object, and is the file that it tells of still there? */
+/* Does the journal tell of this object, and is the file that it tells of still there? 1:
+ * yes, and its ranges were summed; 0: no, it begins anew; -1: failed. An object without
+ * an ETag cannot be known again. */
 static int
 xfer_down_fits(struct xfer_load *load, struct fail *f)
 {
@@ -13721,6 +14063,7 @@ xfer_down_fits(struct xfer_load *load, struct fail *f)
     return xfer_sum_ranges(load, f) < 0 ? -1 : 1;
 }
 
+/* The temporary file stays, without its lock. */
 static void
 xfer_close_temp(struct xfer_load *load)
 {
@@ -13729,7 +14072,8 @@ xfer_close_temp(struct xfer_load *load)
     load->temp = -1;
 }
 
-/* Is there room for it? A file system that says nothing is believed to have some. */
+/* Is there room for it? Else a full disk would tell, perhaps after hours. A file system
+ * that says nothing is believed to have some. */
 static int
 xfer_check_room(const struct xfer_load *load, struct fail *f)
 {
@@ -13744,7 +14088,8 @@ xfer_check_room(const struct xfer_load *load, struct fail *f)
                     (unsigned long long)load->plan.size);
 }
 
-/* Begins a download: a file with nothing in it, and a journal that says which. */
+/* Begins a download: a file with nothing in it, and a journal that says which. What an
+ * earlier run left under the temporary name is removed by part_make_temp. */
 static int
 xfer_new_down(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13781,7 +14126,9 @@ xfer_new_down(struct xfer *x, struct xfer_load *load, struct fail *f)
     return 0;
 }
 
-/* Opens a download of many parts, or finds the one that was begun. */
+/* Opens a download of many parts, or finds the one that was begun. 0: ranges are to be
+ * fetched, or load->kept: there is nothing to do. It is called again if it begins anew:
+ * the journal and the place are open by then. */
 static int
 xfer_open_down(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13795,6 +14142,7 @@ xfer_open_down(struct xfer *x, struct xfer_load *load, struct fail *f)
         (load->place.folder < 0 && part_find(&load->place, &name, f) < 0) ||
         xfer_is_clear(x, &load->place, load->root != AT_FDCWD, &load->old, f) < 0)
         return -1;
+    /* Neither a journal nor a file is made for what need not be fetched. */
     found = xfer_is_there(x, buf_span(&load->key), &load->place, &load->plan.size, f);
     load->kept = found > 0;
     if (found)
@@ -13857,7 +14205,7 @@ xfer_finish_down(struct xfer *x, struct xfer_load *load, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* Gives it a note for each part. */
+/* Gives it a note for each part; more than the plan has, since that may still change. */
 static int
 xfer_make_notes(struct xfer_load *load, struct fail *f)
 {
@@ -13866,7 +14214,8 @@ xfer_make_notes(struct xfer_load *load, struct fail *f)
     return load->given ? 0 : fail_set(f, S3UP_LATER, "no memory");
 }
 
-/* Makes it a download of one request, whatever was begun. */
+/* Makes it a download of one request, whatever was begun. Such a one has no journal, and
+ * its worker makes the temporary file: what is there under that name goes then. */
 static int
 xfer_all_at_once(struct xfer_load *load, struct fail *f)
 {
@@ -13879,7 +14228,8 @@ xfer_all_at_once(struct xfer_load *load, struct fail *f)
     return xfer_make_notes(load, f);
 }
 
-/* In parts: 1: all were there already, and it is done. */
+/* In parts, after all. 1: all were there already, and it is done, or there was nothing to
+ * do; 0: there are orders to be given; -1: failed. */
 static int
 xfer_start_parts(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -13931,7 +14281,9 @@ xfer_start_down(struct xfer *x, struct xfer_load *load, int64_t size, struct fai
     return parts ? xfer_start_parts(x, load, f) : xfer_all_at_once(load, f);
 }
 
-/* An order to fetch was not carried out. 1: all is there by now. */
+/* An order to fetch was not carried out. 1: all is there by now; 0: it goes on in another
+ * way; -1: it has failed. A store that cannot send ranges is asked for the whole: then
+ * nothing can be resumed, but it is fetched. */
 static int
 xfer_not_fetched(struct xfer *x, struct xfer_load *load, const struct crew_answer *a,
                  struct fail *f)
@@ -13947,9 +14299,19 @@ xfer_not_fetched(struct xfer *x, struct xfer_load *load, const struct crew_answe
     return xfer_all_at_once(load, f);
 }
 
-/* ---- the end of an upload ---- */
+/* ---- the end of an upload ----
+ *
+ * To join the parts may take the store minutes, and the reply may be lost on the way. So
+ * a refusal need not mean that nothing is stored: an attempt before it may have been
+ * heard, and the upload is gone because it has become the object. Then the object is
+ * asked for: with our token and our size, it is ours. The list of parts names each by its
+ * ETag, and, where the store has checksums, by its sum: what it joins is what it has
+ * acknowledged.
+ */
 
-/* The list of parts, and what else the store shall check before it joins them. */
+/* The list of parts, and what else the store shall check before it joins them: the sum of
+ * the whole, joined from those of the parts, and that the key is free. text holds what
+ * the call points to. The condition must be the last field: see xfer_ask_complete. */
 static void
 xfer_prepare(const struct xfer *x, const struct xfer_load *load, struct s3_call *call,
              struct buf *list, struct buf *text)
@@ -13981,7 +14343,7 @@ xfer_prepare(const struct xfer *x, const struct xfer_load *load, struct s3_call 
         s3_header(call, "if-none-match", SPAN("*"));
 }
 
-/* Sends one Complete. A store that knows no conditions is asked without one. */
+/* Sends one Complete. plain: to a store that knows no conditions, without one. */
 static int
 xfer_ask_complete(struct xfer *x, struct xfer_load *load, bool plain, struct fail *f)
 {
@@ -14015,8 +14377,10 @@ xfer_not_completed(struct xfer *x, struct xfer_load *load, const struct fail *no
     bool lost = span_is(span_of(e.code), "NoSuchUpload") || now->code == S3UP_LATER ||
                 e.status == 412 || e.status == 404;
 
-    if (os_stop)
+    if (os_stop) /* the journal says that it was being completed: the next run asks */
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    /* A first attempt may have been heard, and only its reply lost: the second is told
+     * that there is no such upload, or that the key is taken. */
     if (lost && xfer_was_completed(x, load, &unread) == 1)
         return 0;
     if (e.status == 412)
@@ -14027,6 +14391,8 @@ xfer_not_completed(struct xfer *x, struct xfer_load *load, const struct fail *no
     if (span_is(span_of(e.code), "NoSuchUpload") ||
         span_is(span_of(e.code), "ConditionalRequestConflict"))
         return xfer_over(x, load, "the store gave the upload up", f) < 0 ? -1 : 1;
+    /* Stores lose parts; those that it still has need not be sent again. Once in a
+     * run. */
     if (!strncmp(e.code, "InvalidPart", strlen("InvalidPart")) && !load->again) {
         if (xfer_reconcile(x, load, f) != XFER_AS_IT_IS ||
             jrn_count(&load->facts) == before)
@@ -14041,7 +14407,9 @@ xfer_not_completed(struct xfer *x, struct xfer_load *load, const struct fail *no
 }
 
 /* Has the store join the parts. 0: stored, 1: there are parts to be sent again, -1:
- * failed. */
+ * failed. The files are looked at once more: what has changed since its parts were read
+ * is not what shall be stored. Then the store is asked in up to four ways, each for a
+ * store that does not know what the one before it asked for. */
 static int
 xfer_complete(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -14082,7 +14450,9 @@ xfer_complete(struct xfer *x, struct xfer_load *load, struct fail *f)
     return rc == 0 ? 0 : xfer_not_completed(x, load, &now, f);
 }
 
-/* A line about what was stored, for the ledger. */
+/* A line about what was stored, for the ledger: for people, for xfer_ledger_part, and for
+ * whoever removes files that are stored, who finds a file by its id. A ledger that
+ * cannot be written is no reason not to store. */
 static void
 xfer_remember(struct xfer *x, const struct xfer_load *load)
 {
@@ -14134,8 +14504,17 @@ xfer_remember(struct xfer *x, const struct xfer_load *load)
     buf_free(&text);
 }
 
-/* ---- the run ---- */
+/* ---- the run ----
+ *
+ * One loop, xfer_run: whoever is idle gets an order (xfer_feed), the next answer is
+ * waited for and taken in (xfer_take), and what it means for its load is decided there.
+ * Loads are begun one at a time, when there is nothing left to be ordered of those before
+ * them: so few journals are open at once, and an owner can name millions of files. An
+ * answer names no load, because the dead do not answer: what each hand is at stands in
+ * xfer.doing, and a load that has ended meanwhile is not found by its serial.
+ */
 
+/* For messages: the participle that it is about. */
 static const char *
 xfer_done_to(const struct xfer_load *load)
 {
@@ -14163,7 +14542,8 @@ xfer_left(const struct xfer *x, const struct xfer_load *load, struct fail *f)
 }
 
 /* Does the ETag of an object of parts tell what must come of theirs, each of which told
- * the MD5 of what was sent? Else the whole is proven anew. */
+ * the MD5 of what was sent? Else the whole is proven anew, by xfer_confirm_file. Parts
+ * that an earlier run has sent are not known to have been told so. */
 static int
 xfer_confirm(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -14175,6 +14555,7 @@ xfer_confirm(struct xfer *x, struct xfer_load *load, struct fail *f)
     struct sum md5;
     int rc;
 
+    /* As stores make it: the MD5 of all parts' MD5s, and how many they are. */
     sum_init(&md5, SUM_MD5);
     for (unsigned n = 1; n <= load->plan.n && same; n++) {
         same = hex_read(s3_bare(span_of(jrn_etag(&load->facts, n))), digest, MD5_SIZE);
@@ -14195,7 +14576,10 @@ xfer_confirm(struct xfer *x, struct xfer_load *load, struct fail *f)
     return rc;
 }
 
-/* Takes an upload out of the list: it is stored, or it has failed. */
+/* Takes a load out of the list: it is stored, or it has failed. Its owner hears of it,
+ * and it is freed: whoever calls this must not touch it afterwards. What can be gone on
+ * with keeps its journal, which is on disk before that is said; what cannot is removed,
+ * at the store and here. */
 static void
 xfer_end(struct xfer *x, struct xfer_load *load, const struct fail *f)
 {
@@ -14207,10 +14591,11 @@ xfer_end(struct xfer *x, struct xfer_load *load, const struct fail *f)
         f = &why;
     /* A file with nothing in it is nothing to go on with. */
     load->orphan |= load->temp >= 0 && !jrn_count(&load->facts);
-    if (f->code == S3UP_INTERRUPTED && os_stop) {
+    if (f->code == S3UP_INTERRUPTED && os_stop) { /* say how it can go on, too */
         xfer_left(x, load, &why);
         f = &why;
     }
+    /* The parent has asked with keys that nobody can renew: so would all that follow. */
     if (f->code == S3UP_DENIED && xfer_wants_keys(x->st, buf_span(&load->key)))
         x->hopeless = S3UP_DENIED;
     xfer_recall(x, load);
@@ -14245,7 +14630,8 @@ xfer_end(struct xfer *x, struct xfer_load *load, const struct fail *f)
     xfer_free(load);
 }
 
-/* All parts are there: completes, and ends it unless there is more to be sent. */
+/* All parts are there, or the whole: completes, and ends it unless there is more to be
+ * sent. */
 static void
 xfer_close_up(struct xfer *x, struct xfer_load *load)
 {
@@ -14260,8 +14646,9 @@ xfer_close_up(struct xfer *x, struct xfer_load *load)
         xfer_end(x, load, &f);
 }
 
-/* Is the object there already? For --no-clobber. 1: it is the one that this upload
- * made. */
+/* Is the key free? For --no-clobber. 0: it is; 1: there is the object that this very
+ * upload made, of the files as they are: an earlier run was cut off behind its end; -1:
+ * it is taken, or that could not be found out. */
 static int
 xfer_is_free(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -14280,7 +14667,7 @@ xfer_is_free(struct xfer *x, struct xfer_load *load, struct fail *f)
     return fail_set(f, now.code, "%s", now.text);
 }
 
-/* The same for an upload that must not take the place of another. */
+/* The same for an upload that must be proven: see xfer_claim_key. */
 static int
 xfer_is_claimed(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -14302,7 +14689,8 @@ xfer_is_claimed(struct xfer *x, struct xfer_load *load, struct fail *f)
 }
 
 /* Opens an upload of many parts, or finds the one that was begun. 1: the object is stored
- * already, 0: parts are to be sent. */
+ * already, 0: parts are to be sent, -1: failed. A journal without an upload is of a run
+ * that was cut off before the store gave it one. */
 static int
 xfer_open_upload(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -14320,7 +14708,7 @@ xfer_open_upload(struct xfer *x, struct xfer_load *load, struct fail *f)
                                   : xfer_is_free(x, load, f)) != 0) {
         if (is_there < 0 && found == 0)
             jrn_remove(&load->journal); /* there is nothing in it */
-        return is_there;
+        return is_there; /* what was begun stays for a run that may replace it */
     }
     if (found)
         return xfer_resume(x, load, f);
@@ -14348,7 +14736,9 @@ xfer_is_kept(struct xfer *x, struct xfer_load *load)
     return load->kept;
 }
 
-/* A file was looked at: how will it go? 1: it is stored already. */
+/* A file was looked at: how will it go? 1: it is stored already, 0: there are orders to
+ * be given, -1: failed. A small one that may be there already is compared by its
+ * worker. */
 static int
 xfer_start(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -14369,10 +14759,18 @@ xfer_start(struct xfer *x, struct xfer_load *load, struct fail *f)
     return rc;
 }
 
-/* ---- a copy ---- */
+/* ---- a copy ----
+ *
+ * The bytes never come here. In one request the store does all by itself. What is larger
+ * than the threshold is copied in ranges, as the parts of an upload whose header fields
+ * we must copy. There is no journal: a copy that is stopped is aborted, and begins anew;
+ * one that was killed leaves an upload that is to be swept. We have no sums of what we do
+ * not see, so the store's word is all there is.
+ */
 
 /* Header fields of the source that a new object is to have, too. The store does so itself
- * if it makes the copy in one go. */
+ * if it makes the copy in one go. False: there are more than fit into a request. They
+ * point into c->text. */
 static bool
 xfer_learn_heads(const struct store *st, struct xfer_copy *c)
 {
@@ -14398,7 +14796,7 @@ xfer_learn_heads(const struct store *st, struct xfer_copy *c)
             continue;
         value = span_at(c->text.p + c->text.n, h->at[i].value.n);
         buf_put(&c->text, h->at[i].value);
-        if (c->n == S3_PAIRS / 4 * 3 || c->text.bad)
+        if (c->n == S3_PAIRS / 4 * 3 || c->text.bad) /* others are to go along */
             return false;
         c->head[c->n++] = (struct s3_pair){c->text.p + at, value};
     }
@@ -14422,7 +14820,8 @@ xfer_miss_tags(const struct xfer *x, const char *source)
                 source);
 }
 
-/* The store is to copy an object: at once, or, if it is large, in parts. */
+/* The store is to copy an object: at once, or, if it is large, in parts. 0: there are
+ * orders to be given, -1: failed. Its ETag holds for all of them: see xfer_work_copy. */
 static int
 xfer_start_copy(struct xfer *x, struct xfer_load *load, const struct xfer_item *item,
                 struct fail *f)
@@ -14431,7 +14830,7 @@ xfer_start_copy(struct xfer *x, struct xfer_load *load, const struct xfer_item *
     const struct xfer_wish *w = x->wish;
     struct buf uri = buf_upto(8 * KEY_MAX);
 
-    buf_str(&uri, "s3://");
+    buf_str(&uri, "s3://"); /* its name, for messages: there is no path */
     buf_put(&uri, item->from_bucket);
     buf_char(&uri, '/');
     buf_put(&uri, item->from_key);
@@ -14463,10 +14862,19 @@ xfer_start_copy(struct xfer *x, struct xfer_load *load, const struct xfer_item *
                                                                 : xfer_create(x, load, f);
 }
 
-/* ---- a stream ---- */
+/* ---- a stream ----
+ *
+ * What comes from a pipe has no size, and cannot be read again. So its parts wait in
+ * memory, in a ring of one place more than there are workers: one is filled while the
+ * others are sent. A place is filled anew only when the store has acknowledged the part
+ * that was in it, so a worker can die, and its part is sent by another; and a slow store
+ * holds up whoever writes the stream. Nothing is created at the store before there is
+ * more than one part holds: a short stream is one request. There is no journal, since
+ * nobody could go on; what fails is aborted.
+ */
 
 /* Parts of a stream are as large as the user said, and never grow: some stores demand
- * equal ones. */
+ * equal ones. The workers are started after the ring is made, so they share it. */
 static int
 xfer_open_stream(struct xfer *x, struct xfer_load *load, const struct xfer_item *item,
                  struct fail *f)
@@ -14503,8 +14911,9 @@ xfer_open_stream(struct xfer *x, struct xfer_load *load, const struct xfer_item 
                                : 0;
 }
 
-/* The stream is at its end. If its producer failed, so has the upload: half a dump must
- * not look like a whole one. */
+/* The stream is at its end: its size is known by now, and so is the number of its parts.
+ * If its producer failed, so has the upload: half a dump must not look like a whole one.
+ * An empty stream is one empty part. */
 static int
 xfer_end_stream(struct xfer_load *load, struct fail *f)
 {
@@ -14543,8 +14952,9 @@ xfer_has_room(const struct xfer_load *load)
                                     load->facts.part[s->full - s->places].done));
 }
 
-/* Reads what is there; a worker takes each part that is full. When more comes than one
- * part holds, there will be parts. */
+/* Reads what is there, once: a read takes what there is, while workers want orders. A
+ * worker takes each part that is full. When more comes than one part holds, there will be
+ * parts. That the stream is too long is known only when a byte comes behind the last. */
 static int
 xfer_read_stream(struct xfer *x, struct xfer_load *load, struct fail *f)
 {
@@ -14552,6 +14962,7 @@ xfer_read_stream(struct xfer *x, struct xfer_load *load, struct fail *f)
     char *place = s->ring + (s->full % s->places) * (size_t)load->plan.part;
     ssize_t did = read(s->fd, place + s->have, (size_t)(load->plan.part - s->have));
 
+    /* EAGAIN: whoever else has the pipe open may have made it non-blocking. */
     if (did < 0 && (errno == EINTR || errno == EAGAIN))
         return 0;
     if (did < 0)
@@ -14563,7 +14974,7 @@ xfer_read_stream(struct xfer *x, struct xfer_load *load, struct fail *f)
                         "the stream is longer than an upload of such parts can be: begin "
                         "again with a larger --part-size, or with --expected-size");
     if (s->full && !load->facts.upload.n && xfer_create(x, load, f) < 0)
-        return -1;
+        return -1; /* what was just read is lost with the rest */
     s->have += did;
     if (s->have == load->plan.part) {
         s->have = 0;
@@ -14593,7 +15004,9 @@ xfer_turn_stream(struct xfer *x, struct xfer_load *load)
         xfer_close_up(x, load);
 }
 
-/* Begins with the next file. False when there is none. */
+/* Begins with the next file. False when there is none. What fails at once, or needs no
+ * order, has ended when this returns: the list may be as it was. The load joins the end
+ * of the list, so that those that were begun first are finished first. */
 static bool
 xfer_begin(struct xfer *x)
 {
@@ -14608,7 +15021,7 @@ xfer_begin(struct xfer *x)
     }
     load = calloc(1, sizeof *load);
     if (load)
-        load->file = calloc(item.files + 1, sizeof *load->file);
+        load->file = calloc(item.files + 1, sizeof *load->file); /* one for a name */
     if (!load || !load->file) {
         log_say(LOG_ERROR, "no memory");
         free(load);
@@ -14618,7 +15031,7 @@ xfer_begin(struct xfer *x)
     }
     while (*at)
         at = &(*at)->next;
-    *at = load;
+    *at = load; /* xfer_end takes it out, whatever becomes of it */
     load->serial = ++x->serial;
     load->begun = os_ticks();
     load->journal = jrn_none();
@@ -14645,6 +15058,7 @@ xfer_begin(struct xfer *x)
     else if (rc == 0 && !item.files)
         rc = xfer_open_stream(x, load, &item, &f);
     else if (rc == 0 && xfer_look(load, &f) == 0)
+        /* What must be at rest was found to be so before; it may have waited long. */
         rc = item.was && !os_untouched(item.was, &load->file[0].id)
                  ? fail_set(&f, S3UP_SKIPPED, xfer_is_touched, load->file[0].path)
                  : xfer_start(x, load, &f);
@@ -14670,7 +15084,8 @@ xfer_put_range(const struct xfer *x, const struct xfer_load *load, unsigned numb
     o->total = load->total;
 }
 
-/* Puts the order for a part, or for a whole file, together. */
+/* Puts the order for a part, or for a whole file, together: as struct xfer_order says.
+ * out.bad if there was no room. */
 static void
 xfer_put_order(const struct xfer *x, const struct xfer_load *load, unsigned number,
                struct buf *out)
@@ -14687,6 +15102,7 @@ xfer_put_order(const struct xfer *x, const struct xfer_load *load, unsigned numb
     struct span type = span_of(load->type);
     unsigned first = 0;
 
+    /* What is not a part of files has no files in its order, or the temporary one. */
     if (load->copy) {
         head.at = (int64_t)(number - 1) * load->plan.part;
         head.length = part_length(&load->plan, number);
@@ -14710,13 +15126,15 @@ xfer_put_order(const struct xfer *x, const struct xfer_load *load, unsigned numb
     xfer_pack(out, type);
     if (load->copy)
         xfer_pack(out, buf_span(&load->copy->source));
+    /* Only those that the part lies in, of maybe thousands. */
     for (unsigned i = first; i < first + head.files; i++) {
         xfer_pack(out, span_of(load->file[i].path));
         xfer_pack(out, span_at(&load->file[i].id, sizeof load->file[i].id));
     }
 }
 
-/* The next part that somebody must send, or 0. */
+/* The next part that somebody must send, or 0. Those below load->ahead need not be looked
+ * at; who takes a part back must lower it. */
 static unsigned
 xfer_next_part(struct xfer_load *load)
 {
@@ -14753,7 +15171,8 @@ xfer_is_small(const struct xfer_load *load)
            load->plan.size <= XFER_SMALL;
 }
 
-/* Small files that come next go along behind a small one, as many as the hand takes. */
+/* Small files that come next go along behind a small one, as many as the hand takes. A
+ * larger one that comes up in between is begun by then, and waits for its own order. */
 static void
 xfer_gather(struct xfer *x, unsigned hand)
 {
@@ -14825,7 +15244,8 @@ xfer_feed(struct xfer *x)
     buf_free(&order);
 }
 
-/* The file changed while a worker read it. 1: it is stored, by an earlier run. */
+/* The file changed while a worker read it. 1: it is stored, by an earlier run; 0: it is
+ * sent anew; -1: it has failed. */
 static int
 xfer_changed(struct xfer *x, struct xfer_load *load, const struct crew_answer *a,
              struct fail *f)
@@ -14842,7 +15262,8 @@ xfer_changed(struct xfer *x, struct xfer_load *load, const struct crew_answer *a
     return xfer_look(load, f) < 0 ? -1 : xfer_start(x, load, f);
 }
 
-/* An order was not carried out: it is given again, or its upload has failed. */
+/* An order was not carried out: it is given again, or its upload has failed, and then it
+ * has ended. 1: it is stored, or here, after all, and the caller ends it. */
 static int
 xfer_not_sent(struct xfer *x, struct xfer_load *load, unsigned hand,
               const struct crew_answer *a)
@@ -14859,6 +15280,8 @@ xfer_not_sent(struct xfer *x, struct xfer_load *load, unsigned hand,
     } else if (a->died) {
         return 0;
     } else if (a->keys) {
+        /* Workers cannot ask for newer keys: we do, and crew_idle replaces those that
+         * have the old ones. */
         if (x->crew.hand[hand].age != x->st->age)
             return 0; /* they are newer by now */
         if (x->renewed++ < XFER_RENEWALS && s3_renew(x->st, true))
@@ -14886,7 +15309,9 @@ xfer_not_sent(struct xfer *x, struct xfer_load *load, unsigned hand,
     return 0;
 }
 
-/* A part is stored: that is written down before it counts. */
+/* A part is stored: that is written down before it counts. The line is synced with others
+ * later: each sync waits for the disk, and what is lost costs one look at the store's
+ * list. When it was the last part, the load may have ended. */
 static void
 xfer_sent(struct xfer *x, struct xfer_load *load, const struct crew_answer *a)
 {
@@ -14897,6 +15322,7 @@ xfer_sent(struct xfer *x, struct xfer_load *load, const struct crew_answer *a)
 
     load->unsure |= !a->sure;
 
+    /* range OFFSET LENGTH SUM, or part NUMBER ETAG SUM, as jrn_fact reads them. */
     if (has_sum)
         hex_put(&sum, a->sum, sum_kinds[kind].size);
     else
@@ -14914,6 +15340,7 @@ xfer_sent(struct xfer *x, struct xfer_load *load, const struct crew_answer *a)
     if (jrn_end(&load->journal, &f) < 0)
         xfer_lose_journal(load, &f);
     f = (struct fail){S3UP_OK, ""};
+    /* What is in memory decides when all are there; the journal is for the next run. */
     if (!jrn_note_part(&load->facts, a->number, load->down ? SPAN("-") : span_of(a->etag),
                        a->sum))
         (void)fail_set(&f, S3UP_LATER, "no memory");
@@ -14927,6 +15354,7 @@ xfer_sent(struct xfer *x, struct xfer_load *load, const struct crew_answer *a)
         xfer_close_up(x, load);
 }
 
+/* Takes an answer in. Afterwards the load that it was about may have ended. */
 static void
 xfer_take(struct xfer *x, unsigned hand, struct crew_answer *a)
 {
@@ -14941,7 +15369,7 @@ xfer_take(struct xfer *x, unsigned hand, struct crew_answer *a)
         xfer_inherit(x, d);
     else
         xfer_step(d);
-    if (!load)
+    if (!load) /* it has failed meanwhile, for another reason */
         return;
     load->flying--;
     if (a->tries || a->died)
@@ -14989,7 +15417,9 @@ xfer_thin_out(struct xfer *x)
     }
 }
 
-/* In a new worker: what belongs to the parent is let go. */
+/* In a new worker: what belongs to the parent is let go. A copy of a descriptor would
+ * keep its lock alive when the parent has died, and a copy of the stream its producer's
+ * pipe. Keys are renewed by the parent alone, and it alone reports. */
 static void
 xfer_leave(void *context)
 {
@@ -15012,7 +15442,10 @@ xfer_leave(void *context)
     os_pulse.beat = NULL;
 }
 
-/* Sends all that next() gives; event() hears what came of each. */
+/* Sends all that next() gives; event() hears what came of each. -1: it could not begin,
+ * and nothing was asked for. Else 0, whatever became of the loads; x->hopeless says
+ * whether more of them would have come. After a stop nothing is given any more; answers
+ * that are there are taken in, and workers are ended. */
 static int
 xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
 {
@@ -15034,7 +15467,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
         struct fail unread = {S3UP_OK, ""};
         struct xfer_load *first = x->loads;
 
-        if (x->ring && !first)
+        if (x->ring && !first) /* the stream has ended, one way or another */
             break;
         os_beat(); /* everybody has been given something to do */
         x->crew.also =
@@ -15046,6 +15479,7 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
             xfer_take(x, hand, &a);
         else if (first && first->stream)
             xfer_turn_stream(x, first);
+        /* What a power cut takes back are the notes of about XFER_SYNC milliseconds. */
         for (struct xfer_load *load = x->loads; load; load = load->next)
             if (os_ticks() - load->journal.synced >= XFER_SYNC)
                 (void)jrn_sync(&load->journal, &unread);
@@ -15074,7 +15508,8 @@ xfer_run(struct xfer *x, unsigned jobs, struct fail *f)
     return 0;
 }
 
-/* Gives up what an earlier run began, at the store and here. */
+/* Gives up what an earlier run began, at the store and here; in this order, since without
+ * the journal nobody knows the upload's id. */
 static int
 xfer_give_up(struct store *st, struct jrn *j, const struct jrn_facts *k, struct fail *f)
 {
