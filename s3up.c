@@ -14181,6 +14181,26 @@ xfer_give_up(struct store *st, struct jrn *j, const struct jrn_facts *k, struct 
  * into the ledger, many at a time, and only then removed: under a name that nobody else
  * uses, by a lease that tells if anybody opens it, and if it is still what was sent.
  * Whatever goes wrong on the way, a file is in the store or in the folder, or in both.
+ *
+ * The states of a file, and what moves it on:
+ *   seen    drain_see: a plain file of one name, on this file system, and wanted
+ *   fresh   drain_state: it changed a moment ago, and waits for a later look
+ *   ripe    drain_state: left alone for long enough; the oldest of these make a batch
+ *   busy    drain_is_busy: somebody has it open for writing; a later round takes it
+ *   stored  drain_hear: the store has proven that it has it; its line for the ledger is
+ *           made, and it joins the group
+ *   noted   drain_settle: the lines of the group are on disk
+ *   hidden  drain_hide: its name is DRAIN_HIDDEN and the token that stands in its line
+ *   gone    drain_remove: unlinked, or in the folder of --move-to; if anything speaks
+ *           against that it gets its own name back
+ * A crash before a file is hidden leaves it under its name: the next run finds that the
+ * store has it, and goes on from there. A crash while it is hidden leaves it under the
+ * other name: drain_recover finds its line by the token.
+ *
+ * Owns the lock on the folder, struct drain, and the list of refusals in the state
+ * folder. One run at a time works on a folder. A new reason to leave something alone
+ * belongs into drain_see; a new doubt about a removal into drain_may_remove, which is
+ * asked last of all.
  */
 
 #define DRAIN_HIDDEN ".s3up-drain."     /* and a token: about to be removed */
@@ -14188,8 +14208,8 @@ xfer_give_up(struct store *st, struct jrn *j, const struct jrn_facts *k, struct 
 
 /* A file that waits. */
 struct drain_file {
-    char *path; /* below the folder */
-    struct os_id id;
+    char *path;      /* below the folder; in a batch it is ours to free */
+    struct os_id id; /* as the look saw it: what is sent must still be that */
 };
 
 /* A file as it was seen when no clock could tell how long it had been left alone. */
@@ -14200,27 +14220,33 @@ struct drain_look {
 
 /* Stored, and yet to be removed. */
 struct drain_done {
-    char *path;
-    struct os_id id;
-    char token[2 * JRN_ID + 1];
-    int folder, fd;
-    bool leased, hidden;
+    char *path;                 /* below the folder; ours to free */
+    struct os_id id;            /* as it was sent */
+    char token[2 * JRN_ID + 1]; /* in its line of the ledger, and in its hidden name */
+    int folder, fd;             /* that it lies in, and itself; -1: not open */
+    bool leased, hidden; /* the kernel keeps writers waiting; it has its hidden name */
 };
 
 /* Refused by the store, for its own sake, in so many runs. */
 struct drain_refused {
     char *path;
-    uint64_t inode, runs;
-    bool now;  /* in this run, too */
-    bool sure; /* and whatever became of others */
+    uint64_t inode, runs; /* another file of that name begins at 0 again */
+    bool now;             /* in this run, too */
+    bool sure;            /* it is the file's own fault, whatever became of others */
 };
 
-/* What the owner hears besides what uploads say. */
+/* What the owner hears besides what uploads say. The texts are good until it returns. */
 struct drain_word {
-    enum { DRAIN_KEPT, DRAIN_SKIPPED, DRAIN_FAILED, DRAIN_NOTE, DRAIN_WOULD } kind;
-    const char *path;
+    enum {
+        DRAIN_KEPT,    /* it is stored, and was not removed */
+        DRAIN_SKIPPED, /* it is nothing that is ever taken, or was set aside */
+        DRAIN_FAILED,  /* it was not sent */
+        DRAIN_NOTE,    /* good to know: it changes no outcome */
+        DRAIN_WOULD    /* --dry-run: it would be sent */
+    } kind;
+    const char *path; /* as people know it */
     struct span key;
-    const char *why;
+    const char *why;     /* NULL with DRAIN_WOULD */
     enum s3up_exit code; /* of a failure */
 };
 
@@ -14228,45 +14254,46 @@ struct drain {
     /* What is wanted. */
     struct xfer *x; /* st, wish, bucket, lock are set */
     unsigned jobs;
-    const char *dir;
-    struct span prefix;
+    const char *dir;            /* as the user wrote it */
+    struct span prefix;         /* of all keys; a slash is put behind it */
     const char *own[DRAIN_OWN]; /* paths of what is never taken, or NULL */
-    const char *move_to;
+    const char *move_to;        /* NULL: what is stored is removed */
     int64_t settle,
         prune_age; /* milliseconds, seconds; prune_age < 0: nothing is pruned */
     uint64_t quarantine, max_files; /* 0: none, all */
     bool keep, dry_run;
-    bool (*wants)(void *owner, struct span path, bool folder);
-    const char *(*type)(void *owner, struct span path);
+    bool (*wants)(void *owner, struct span path, bool folder); /* by its patterns */
+    const char *(*type)(void *owner, struct span path); /* the media type, or NULL */
     void (*hear)(void *owner, const struct xfer_event *e);
     void (*say)(void *owner, const struct drain_word *w);
     void (*over)(void *owner); /* a round is */
     void *owner;
     /* What is there. */
     int root, moved; /* the folder, and that of --move-to, or -1 */
-    dev_t device;
-    dev_t own_device[DRAIN_OWN];
-    ino_t own_inode[DRAIN_OWN];
-    struct drain_file *file; /* of one batch: the oldest of those that wait */
-    size_t n, at;
-    bool more;                /* wait behind these */
-    struct drain_file behind; /* only what is younger is taken; path NULL: all */
-    struct drain_look *look, *looked;
+    dev_t device;    /* of the folder: what is mounted below it is left alone */
+    dev_t own_device[DRAIN_OWN];      /* of what `own` names, at the last look */
+    ino_t own_inode[DRAIN_OWN];       /* 0: there is none */
+    struct drain_file *file;          /* of one batch: the oldest of those that wait */
+    size_t n, at;                     /* how many, and the next to be given to the crew */
+    bool more;                        /* wait behind these */
+    struct drain_file behind;         /* only what is younger is taken; path NULL: all */
+    struct drain_look *look, *looked; /* by this look; by the one before it, sorted */
     size_t looks, looked_n;
     int64_t doubt;        /* milliseconds until a second look can tell of all files */
     bool by_look;         /* only those that it tells of are taken */
     bool sealed;          /* nothing can be removed from the folder */
     struct os_time known; /* what was there before was stored and is kept */
-    bool failed;          /* something did, in this round */
+    bool failed;          /* something may have to go up that is older than `known` */
     bool trusted;         /* the clock tells the truth */
     bool heard;           /* what is passed over was said */
     bool counting;        /* nothing is to be taken by this look */
     struct os_time now;   /* of this look */
-    int64_t due;          /* when the next file will have been left alone */
+    int64_t due; /* ticks when a file will have been left alone; 0: none is known */
     uint64_t files, bytes, open, begun; /* that wait, in all; open: are being written */
+    /* begun: files that count for max_files; oldest: seconds, if any wait. */
     int64_t oldest;
-    struct buf path, key;
-    struct drain_done group[JRN_GROUP];
+    struct buf path, key; /* of the file at hand: see drain_path, drain_key */
+    struct drain_done group[JRN_GROUP]; /* stored, and waiting for drain_settle */
     unsigned grouped;
     int64_t since; /* ticks at the first of them */
     struct drain_writer {
@@ -14282,6 +14309,8 @@ struct drain {
     uint64_t *moved_bytes;   /* by earlier batches */
 };
 
+/* What is a note, or was passed over, leaves nothing undone. After all else --keep must
+ * ask for every file again: see drain_round. */
 static void
 drain_say(struct drain *d, struct drain_word w)
 {
@@ -14289,7 +14318,7 @@ drain_say(struct drain *d, struct drain_word w)
     d->say(d->owner, &w);
 }
 
-/* The path of something below the folder, as people know it. */
+/* The path of something below the folder, as people know it; good until the next call. */
 static const char *
 drain_path(struct drain *d, const char *below)
 {
@@ -14301,6 +14330,8 @@ drain_path(struct drain *d, const char *below)
     return buf_text(&d->path);
 }
 
+/* The key of a file: the prefix and its path below the folder; good until the next
+ * call. */
 static struct span
 drain_key(struct drain *d, const char *below)
 {
@@ -14323,12 +14354,14 @@ drain_tell(struct drain *d, unsigned kind, const char *below, enum s3up_exit cod
                                      .code = code});
 }
 
+/* It is stored, and stays here: why. */
 static void
 drain_keeps(struct drain *d, const char *below, enum s3up_exit code, const char *why)
 {
     drain_tell(d, DRAIN_KEPT, below, code, why);
 }
 
+/* The last name of a path. */
 static const char *
 drain_base(const char *path)
 {
@@ -14337,7 +14370,15 @@ drain_base(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* ---- who else uses a file ---- */
+/* ---- who else uses a file ----
+ *
+ * Two witnesses tell whether somebody writes into a file. A lease is granted only if
+ * nobody has it open for writing; from then on the kernel holds up whoever opens it so,
+ * until we let go, or until the kernel's own patience ends
+ * (/proc/sys/fs/lease-break-time). Where none is granted, as over NFS or for a file of
+ * another user, the descriptors of all processes are read from /proc: as many as we are
+ * allowed to see, and true for one moment only. So the file's identity, with its times,
+ * is always looked at as well. */
 
 static int
 drain_by_inode(const void *a, const void *b)
@@ -14349,7 +14390,8 @@ drain_by_inode(const void *a, const void *b)
     return x->device < y->device ? -1 : x->device > y->device;
 }
 
-/* Notes what one process has open for writing: its links in /proc may be written to. */
+/* Notes what one process has open for writing: its links in /proc may be written to. A
+ * process that has ended, or is another user's, tells nothing. */
 static void
 drain_see_process(struct drain *d, int proc, const char *name)
 {
@@ -14374,6 +14416,8 @@ drain_see_process(struct drain *d, int proc, const char *name)
     buf_free(&path);
 }
 
+/* Makes the list anew. It holds until somebody clears has_writers, which is done wherever
+ * time has passed since it was made. Without memory, or without /proc, it is empty. */
 static void
 drain_find_writers(struct drain *d)
 {
@@ -14393,6 +14437,8 @@ drain_find_writers(struct drain *d)
     d->has_writers = true;
 }
 
+/* Does a process that we may look at have it open for writing? Only asked where there is
+ * no lease. */
 static bool
 drain_has_writer(struct drain *d, const struct os_id *id)
 {
@@ -14407,7 +14453,11 @@ drain_has_writer(struct drain *d, const struct os_id *id)
 static const char drain_is_new[] =
     "it has changed since it was sent; the next run looks at it again";
 
-/* Is what has the hidden name still what was sent, with nobody waiting to write? */
+/* Is what has the hidden name still what was sent, with nobody waiting to write? The last
+ * question before a file goes. The name must stand for the file that is open here, or
+ * another would be removed. A second name means that somebody wants to keep it. Its
+ * content counts, not its `changed`, which our own renaming has moved. A lease that
+ * somebody waits for is no F_RDLCK any more: it tells what it shall become. */
 static bool
 drain_may_remove(struct drain *d, const struct drain_done *g, const char *hidden,
                  struct fail *f)
@@ -14424,7 +14474,8 @@ drain_may_remove(struct drain *d, const struct drain_done *g, const char *hidden
 }
 
 /* Is the file gone, or open for writing, or not any more what was left alone for long
- * enough? What cannot be opened is no concern of ours: the upload will tell why. */
+ * enough? What cannot be opened is no concern of ours: the upload will tell why. What is
+ * busy is counted in d->open, so that a watch looks again soon. */
 static bool
 drain_is_busy(struct drain *d, const struct drain_file *file)
 {
@@ -14446,8 +14497,15 @@ drain_is_busy(struct drain *d, const struct drain_file *file)
     return false;
 }
 
-/* ---- what waits ---- */
+/* ---- what waits ----
+ *
+ * Which files are ripe is told by their own time, `changed`, which no program can set as
+ * it likes. That needs a clock that tells the truth, and told it when the file was
+ * written: a small machine without a battery begins at 1970 and learns the time later.
+ * Where that is in doubt, a file is ripe once two looks, far enough apart by a clock that
+ * never jumps, have found it the same. */
 
+/* By inode alone: only files of one device are noted. */
 static int
 drain_by_look(const void *a, const void *b)
 {
@@ -14466,7 +14524,11 @@ drain_due_in(struct drain *d, int64_t left)
         d->due = at;
 }
 
-enum drain_state { DRAIN_FRESH, DRAIN_RIPE, DRAIN_RIPE_BY_LOOK };
+enum drain_state {
+    DRAIN_FRESH,       /* it waits */
+    DRAIN_RIPE,        /* its own time says so, or nobody asks for a time */
+    DRAIN_RIPE_BY_LOOK /* an earlier look says so */
+};
 
 /* Was the file left alone for long enough? Its own time tells, if the clock can be
  * trusted and was when the file was written; else what was seen by an earlier look. */
@@ -14478,6 +14540,8 @@ drain_state(struct drain *d, const struct os_id *id)
 
     if (d->settle <= 0)
         return DRAIN_RIPE;
+    /* A time before this program was made is one of a clock that was not set; one in the
+     * future, of a clock that was set back since. */
     if (d->trusted && id->changed.s >= S3UP_RELEASED && id->changed.s <= d->now.s) {
         int64_t age =
             (d->now.s - id->changed.s) * 1000 + (d->now.ns - id->changed.ns) / 1000000;
@@ -14486,6 +14550,8 @@ drain_state(struct drain *d, const struct os_id *id)
             drain_due_in(d, d->settle - age);
         return age < d->settle ? DRAIN_FRESH : DRAIN_RIPE;
     }
+    /* By looks. `since` goes on from look to look as long as nothing changes; what finds
+     * no room in the list is as new each time, and waits until there are fewer. */
     had = d->looked_n ? bsearch(&this, d->looked, d->looked_n, sizeof this, drain_by_look)
                       : NULL;
     if (had && os_untouched(&had->id, id))
@@ -14512,7 +14578,8 @@ drain_by_age(const void *a, const void *b)
     return strcmp(x->path, y->path);
 }
 
-/* Only the oldest stay in the batch. */
+/* Only the oldest stay in the batch. It has room for twice as many, so that each
+ * sorting is paid for by as many new files as a batch holds. */
 static void
 drain_cut(struct drain *d)
 {
@@ -14524,6 +14591,7 @@ drain_cut(struct drain *d)
     }
 }
 
+/* Copies the file into the batch. */
 static void
 drain_add(struct drain *d, const struct drain_file *file)
 {
@@ -14534,6 +14602,8 @@ drain_add(struct drain *d, const struct drain_file *file)
     d->n += d->file[d->n].path != NULL; /* without memory it waits for another run */
 }
 
+/* Is it the state folder, the metrics file or whatever else is ours? By what it is, not
+ * by its path, which may have been given in many ways. */
 static bool
 drain_is_own(const struct drain *d, const struct stat *is)
 {
@@ -14558,12 +14628,15 @@ drain_see_file(struct drain *d, const struct stat *info, const char *below)
     struct drain_file file = {(char *)(uintptr_t)below, os_id_of(info)};
     enum drain_state state;
 
+    /* --keep: it was stored by an earlier round of this run, and does not wait. */
     if (d->trusted && os_earlier(&file.id.changed, &d->known))
         return;
     d->files++;
     d->bytes += (uint64_t)info->st_size;
     if (d->files == 1 || info->st_mtim.tv_sec < d->oldest)
         d->oldest = info->st_mtim.tv_sec;
+    /* It was in an earlier batch of this round and is still there, for whatever reason:
+     * once in a round is enough, or the round might never end. */
     if (d->behind.path && drain_by_age(&file, &d->behind) <= 0)
         return;
     state = drain_state(d, &file.id);
@@ -14572,13 +14645,24 @@ drain_see_file(struct drain *d, const struct stat *info, const char *below)
         drain_add(d, &file);
 }
 
-/* ---- what an earlier run left between two names ---- */
+/* ---- what an earlier run left between two names ----
+ *
+ * A run that was killed, or a power cut, between drain_hide and drain_remove leaves a
+ * file whose name is our token: whoever looks for it cannot find it, and no pattern of
+ * the user fits. The ledger has a line with this token, and in it the name. But that the
+ * file is stored is not believed because of that line: somebody may have opened it before
+ * it was hidden, and written since. So the store is asked for a proof, as if nothing had
+ * been sent. What cannot be proven gets its name back, and goes through all states anew;
+ * what has no name to go back to is said, and stays: a person must decide. */
 
+/* What the ledger says of a token; all empty if it says nothing. */
 struct drain_line {
-    struct span token;
+    struct span token; /* that is looked for */
     struct buf path, key, bucket, endpoint;
 };
 
+/* One line of the ledger. It is read as JSON only if the token is somewhere in it: there
+ * may be a hundred thousand lines, and one that counts. */
 static void
 drain_see_line(void *owner, struct span line)
 {
@@ -14596,7 +14680,9 @@ drain_see_line(void *owner, struct span line)
 }
 
 /* Is the hidden file stored, as the ledger says and the store proves, and was nothing
- * done to it while the store was asked? */
+ * done to it while the store was asked? The lease is taken first, so that it covers that
+ * time. The line may be about another store or bucket than this run's, which cannot be
+ * asked. With --keep and --move-to the file is to get its name back: it must not go. */
 static bool
 drain_is_stored(struct drain *d, const struct drain_line *l, const struct part_file *file,
                 int folder, const char *hidden)
@@ -14620,7 +14706,8 @@ drain_is_stored(struct drain *d, const struct drain_line *l, const struct part_f
 }
 
 /* Removes what an earlier run was about to remove, if it may be, or gives it its name
- * back. What has no place any more stays as it is. */
+ * back. What has no place any more stays as it is: a file that came under its name since
+ * is never replaced. */
 static void
 drain_recover(struct drain *d, const char *below)
 {
@@ -14660,8 +14747,15 @@ drain_recover(struct drain *d, const char *below)
     buf_free(&l.endpoint);
 }
 
-/* ---- a look at the folder ---- */
+/* ---- a look at the folder ----
+ *
+ * A look reads the whole folder, in which anything may happen meanwhile. It counts what
+ * waits, and keeps the oldest of what is ripe: memory has its bound, however many files
+ * there are, and the next batch costs another look. A look changes nothing but what
+ * drain_recover puts right. All is found from the folder's descriptor on, and no link is
+ * followed: whoever may write into the folder cannot lead us to other files. */
 
+/* Only what ends in a token like ours: a user's file may begin in the same way. */
 static bool
 drain_is_hidden(const char *base)
 {
@@ -14684,7 +14778,10 @@ drain_is_passing(const char *base)
             hex_read(span_of(base + 4), handle, sizeof handle));
 }
 
-/* Has inotify tell of the folder at hand. */
+/* Has inotify tell of the folder at hand; one that it knows already stays as it was. A
+ * file counts when it is closed or comes by a rename; IN_CREATE is for folders and links.
+ * A folder that is a link is not ours to watch, but the one that the user named may be
+ * one. How many can be watched is limited for all programs of a user together. */
 static void
 drain_watch_folder(struct drain *d, const char *below)
 {
@@ -14703,6 +14800,9 @@ drain_watch_folder(struct drain *d, const char *below)
             d->dir, strerror(errno));
 }
 
+/* Goes into a folder, unless it is ours, is what was set aside, or is not wanted. Another
+ * file system is left alone: what is mounted there is somebody else's matter, and its
+ * inodes could be those of files here. */
 static void
 drain_see_folder(struct drain *d, struct os_tree *t, const char *below)
 {
@@ -14722,6 +14822,9 @@ drain_see_folder(struct drain *d, struct os_tree *t, const char *below)
     }
 }
 
+/* One entry of the folder; got and why (an errno) are what os_tree_next said of it. A
+ * hidden name is looked at before the patterns, which are about names that users gave.
+ * drain_passes is for what the user should know about, a bare return for what is ours. */
 static void
 drain_see(struct drain *d, struct os_tree *t, int got, int why)
 {
@@ -14750,7 +14853,8 @@ drain_see(struct drain *d, struct os_tree *t, int got, int why)
 }
 
 /* Is this machine's clock past the day on which this program was made, and past the last
- * thing that it did? */
+ * thing that it did? That is the time in the ledger's last line; only the file's end is
+ * read. Where there is none, the first of the two must do. */
 static bool
 drain_trusts_clock(const struct drain *d)
 {
@@ -14780,7 +14884,8 @@ drain_trusts_clock(const struct drain *d)
     return os_now().s >= S3UP_RELEASED && os_now().s >= last;
 }
 
-/* Does the name still stand for the folder that is open? */
+/* Does the name still stand for the folder that is open? What was replaced, as by a mount
+ * over it, is no longer what the user means; false, and f says so. */
 static bool
 drain_is_there(const struct drain *d, int fd, struct fail *f)
 {
@@ -14792,7 +14897,9 @@ drain_is_there(const struct drain *d, int fd, struct fail *f)
     return fail_set(f, S3UP_LATER, "%s was moved, removed or replaced", d->dir) == 0;
 }
 
-/* Reads the folder: what waits, in all, and the oldest of it that is ripe. */
+/* Reads the folder: what waits, in all, and the oldest of it that is ripe. counting: only
+ * the numbers are wanted, and nothing is touched. -1: the folder itself is gone or cannot
+ * be read. */
 static int
 drain_look(struct drain *d, bool counting, struct fail *f)
 {
@@ -14804,12 +14911,14 @@ drain_look(struct drain *d, bool counting, struct fail *f)
     if (!t)
         return fail_set(f, S3UP_LATER, "no memory to read %s", d->dir);
     t->path = buf_upto(PATH_MAX);
+    /* The two lists change places: what this look notes is the next one's past. */
     d->looked = d->look;
     d->looked_n = d->looks;
     d->look = swap;
     d->looks = 0;
     if (d->looked_n)
         qsort(d->looked, d->looked_n, sizeof *d->looked, drain_by_look);
+    /* Anew each time: a metrics file, say, is another one after each round. */
     for (unsigned i = 0; i < DRAIN_OWN; i++) {
         d->own_inode[i] = d->own[i] && stat(d->own[i], &info) == 0 ? info.st_ino : 0;
         d->own_device[i] = d->own_inode[i] ? info.st_dev : 0;
@@ -14830,14 +14939,21 @@ drain_look(struct drain *d, bool counting, struct fail *f)
     os_tree_close(t);
     free(t);
     drain_cut(d);
+    /* The first look of a run has told what is passed over. */
     d->heard = true;
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* ---- what is stored is removed ---- */
+/* ---- what is stored is removed ----
+ *
+ * In groups, since a line of the ledger is good only when the disk has it, and a sync for
+ * each of many small files could take longer than to send them. The order is all: proof
+ * by the store, line on disk, hidden name, last doubts, removal. Each step can be the
+ * last one before a crash, and none is taken for a file for which the one before it has
+ * failed. */
 
 /* Did an earlier run copy the file to its place already, and was cut short before it
- * could remove it? */
+ * could remove it? By size and time, which xfer_seal_file gave the copy. */
 static bool
 drain_is_moved(const struct drain_done *g, const struct part_place *place)
 {
@@ -14849,8 +14965,9 @@ drain_is_moved(const struct drain_done *g, const struct part_place *place)
     return is;
 }
 
-/* Moves the hidden file into the other folder, under the name that it had. Across file
- * systems it is copied, and the copy is on disk before the file goes. */
+/* Moves the hidden file into the other folder, under the path that it had, whose folders
+ * are made there. A file that lies there already is not replaced. Across file systems it
+ * is copied, and the copy is on disk, name and all, before the file goes. */
 static int
 drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fail *f)
 {
@@ -14862,6 +14979,7 @@ drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fai
 
     buf_str(&to, d->move_to);
     buf_char(&to, '/');
+    /* The path is known only when the buffer does not grow any more. */
     name = (struct part_name){NULL, d->moved, (unsigned)to.n};
     buf_str(&to, g->path);
     name.path = buf_text(&to);
@@ -14881,6 +14999,8 @@ drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fai
                  part_publish(&place, temp, true, f) == 0 && os_sync_in(place.folder) &&
                  unlinkat(g->folder, hidden, 0) != 0)
             (void)fail_sys(f, "remove", g->path);
+        /* If only the removal failed, the copy has its name by now and stays: see
+         * drain_is_moved. */
         if (temp >= 0 && f->code != S3UP_OK)
             (void)unlinkat(place.folder, place.temp, 0);
         if (temp >= 0)
@@ -14901,7 +15021,10 @@ drain_put_hidden(const struct drain_done *g, struct buf *out)
 }
 
 /* First step: the file is found to be what was sent, nobody writes into it, and under its
- * name nobody finds it any more. */
+ * name nobody finds it any more. g->folder and g->fd stay open until the second step, and
+ * with g->fd the lease. Here not even `changed` may have moved: we have done nothing to
+ * the file yet. What is not hidden is told, unless it is gone, and the second step only
+ * frees what belongs to it. */
 static void
 drain_hide(struct drain *d, struct drain_done *g)
 {
@@ -14938,7 +15061,8 @@ drain_hide(struct drain *d, struct drain_done *g)
     buf_free(&hidden);
 }
 
-/* Second step: the file goes, or gets its name back. */
+/* Second step: the file goes, or gets its name back, if no other has it by now; else it
+ * stays hidden, and the next run tries again. Frees what g holds. */
 static void
 drain_remove(struct drain *d, struct drain_done *g)
 {
@@ -14976,6 +15100,8 @@ drain_settle(struct drain *d)
     bool written = x->ledger.folder && jrn_ledger_flush(&x->ledger, &f) == 0;
     unsigned n;
 
+    /* Without a line a crash could leave a hidden file that nobody knows. Nothing more
+     * can be removed: so nothing more is sent. */
     if (!written && d->grouped) {
         if (f.code != S3UP_OK)
             log_say(LOG_WARN, "the ledger could not be written: %s", f.text);
@@ -14999,7 +15125,8 @@ drain_settle(struct drain *d)
 }
 
 /* What is stored waits for others before it is removed, since each line of the ledger
- * waits for the disk; but not long. */
+ * waits for the disk; but not long. Its line was made by xfer_end, with this token. There
+ * is room: drain_hear settles a full group. */
 static void
 drain_stored(struct drain *d, const struct xfer_load *load)
 {
@@ -15018,8 +15145,17 @@ drain_stored(struct drain *d, const struct xfer_load *load)
         d->since = os_ticks();
 }
 
-/* ---- what is refused again and again ---- */
+/* ---- what is refused again and again ----
+ *
+ * With --quarantine. A file that the store refuses for its own sake, as for its name,
+ * would be sent by every run for ever, and hide in the log what else goes wrong. In how
+ * many runs each was refused stands in a file in the state folder, written anew at the
+ * end of a round; without it, after a crash say, counting begins again, which does no
+ * harm. What matters is that no file is blamed for the store: wrong keys or a bucket that
+ * is gone refuse all of them alike. */
 
+/* The path of the list. Its name is a digest of the folder's, so that each folder has its
+ * own, however it is spelled. The lock of drain_lock has the same, and an ending. */
 static void
 drain_put_list(const struct drain *d, struct buf *out)
 {
@@ -15036,6 +15172,7 @@ drain_put_list(const struct drain *d, struct buf *out)
     hex_put(out, digest, 8);
 }
 
+/* NULL: it was not refused before, or was another file. */
 static struct drain_refused *
 drain_find_refused(struct drain *d, const char *path, uint64_t inode)
 {
@@ -15045,6 +15182,7 @@ drain_find_refused(struct drain *d, const char *path, uint64_t inode)
     return NULL;
 }
 
+/* Finds it, or adds it; NULL if there is no room or memory: then it is not counted. */
 static struct drain_refused *
 drain_add_refused(struct drain *d, const char *path, uint64_t inode, uint64_t runs)
 {
@@ -15058,7 +15196,8 @@ drain_add_refused(struct drain *d, const char *path, uint64_t inode, uint64_t ru
     return r;
 }
 
-/* RUNS INODE PATH on a line each, the path percent-encoded. */
+/* RUNS INODE PATH on a line each, the path percent-encoded. What cannot be read is passed
+ * over: it only has to be refused more often. */
 static void
 drain_read_refused(struct drain *d)
 {
@@ -15086,7 +15225,8 @@ drain_read_refused(struct drain *d)
     buf_free(&path);
 }
 
-/* Sets a file aside, in the same folder, where no run takes it. */
+/* Sets a file aside, in the same folder, where no run takes it: a rename, which needs no
+ * room, under the path that it had. What lies there already is not replaced. */
 static void
 drain_set_aside(struct drain *d, const char *below)
 {
@@ -15109,7 +15249,8 @@ drain_set_aside(struct drain *d, const char *below)
     buf_free(&to);
 }
 
-/* What is gone is forgotten; what this run could not even ask for is not. */
+/* Ends the list of a round: sets aside, writes what is to be remembered, and frees it.
+ * What is gone, or went up, is forgotten; what this run could not even ask for is not. */
 static void
 drain_write_refused(struct drain *d)
 {
@@ -15150,7 +15291,9 @@ drain_write_refused(struct drain *d)
     buf_free(&text);
 }
 
-/* Counts a refusal that is about this one file. */
+/* Counts a refusal that is about this one file, and once in a run. A key that is too long
+ * or taken is the file's own; a denial, or a refusal without a reason that we know, may
+ * be about all of them. A network that fails never counts. */
 static void
 drain_blame(struct drain *d, const char *below, const struct os_id *id, int code)
 {
@@ -15168,9 +15311,14 @@ drain_blame(struct drain *d, const char *below, const struct os_id *id, int code
     d->blamed += !r->sure;
 }
 
-/* ---- a round ---- */
+/* ---- a round ----
+ *
+ * A round sends what is ripe. xfer_run asks drain_next for one file after the other, and
+ * tells drain_hear what became of each, in any order; between the two, files are removed.
+ * A round ends when nothing is left that it has not tried. */
 
-/* Gives the next file to the crew. */
+/* Gives the next file to the crew; false: this batch has no more, or enough were sent.
+ * What item points to is copied before the next call. */
 static bool
 drain_next(void *owner, struct xfer_item *item)
 {
@@ -15179,6 +15327,7 @@ drain_next(void *owner, struct xfer_item *item)
     while (d->at < d->n && !os_stop && (!d->max_files || d->begun < d->max_files)) {
         struct drain_file *file = &d->file[d->at++];
 
+        /* Where many files in a row are busy nobody else would come to do it. */
         if (d->grouped && os_ticks() - d->since >= DRAIN_WAIT)
             drain_settle(d);
         if (drain_is_busy(d, file))
@@ -15202,6 +15351,7 @@ drain_next(void *owner, struct xfer_item *item)
     return false;
 }
 
+/* Has its name gone since, so that there is nothing left to be sent? */
 static bool
 drain_is_gone(const struct drain *d, const char *below)
 {
@@ -15214,6 +15364,9 @@ drain_is_gone(const struct drain *d, const char *below)
     return false;
 }
 
+/* What became of a file. e->load does not outlive this call: what is needed later is
+ * copied. A file whose name is gone when it should be sent is no failure: whoever took it
+ * away meant to. */
 static void
 drain_hear(void *owner, const struct xfer_event *e)
 {
@@ -15241,7 +15394,7 @@ drain_hear(void *owner, const struct xfer_event *e)
         drain_settle(d);
 }
 
-/* Those that were not begun, since all would fare like the one before. */
+/* Names those that were not begun, since all would fare like the one before. */
 static void
 drain_name_rest(struct drain *d)
 {
@@ -15250,6 +15403,7 @@ drain_name_rest(struct drain *d)
                    "not tried, for the same reason");
 }
 
+/* Frees the batch. */
 static void
 drain_forget(struct drain *d)
 {
@@ -15258,7 +15412,9 @@ drain_forget(struct drain *d)
     d->n = d->at = 0;
 }
 
-/* Sends one batch, and removes what was stored. */
+/* Sends one batch, and removes what was stored. A crew is for one run of xfer_run, so x
+ * is made anew; what is known of the store (hopeless, proven) goes on. Afterwards
+ * d->behind is the last file that was tried: the next batch takes what is younger. */
 static int
 drain_batch(struct drain *d, struct fail *f)
 {
@@ -15275,6 +15431,7 @@ drain_batch(struct drain *d, struct fail *f)
 
     for (; d->dry_run && d->at < d->n; d->at++)
         drain_tell(d, DRAIN_WOULD, d->file[d->at].path, S3UP_OK, NULL);
+    /* By the batch before: `fresh` begins at 0. */
     *d->moved_bytes += x->crew.moved;
     if (d->at < d->n && !x->hopeless) {
         *x = fresh;
@@ -15294,7 +15451,10 @@ drain_batch(struct drain *d, struct fail *f)
     return 0;
 }
 
-/* Removes folders in which nothing was for a while; those that lie in them, first. */
+/* Removes folders in which nothing was for a while; those that lie in them, first. The
+ * time of a folder is that of the last change in it; it is read before its own folders
+ * are removed, so that a whole empty tree goes at once. The kernel refuses to remove what
+ * is not empty: a file that comes in this moment is safe. */
 static void
 drain_prune(struct drain *d, int folder, unsigned depth)
 {
@@ -15330,6 +15490,7 @@ drain_prune(struct drain *d, int folder, unsigned depth)
 static int
 drain_round(struct drain *d, struct fail *f)
 {
+    /* With --watch the next round is the second look. */
     bool waited = d->watch >= 0, all = false;
     const int64_t since = os_ticks();
     const struct os_time begun = os_now();
@@ -15343,6 +15504,8 @@ drain_round(struct drain *d, struct fail *f)
     for (;;) {
         if (drain_look(d, false, f) < 0)
             break;
+        /* All else is done by now. The second pass takes from the beginning, but only
+         * what two looks have found the same: the others had their turn. */
         if ((!d->n || all) && d->doubt && !waited && !os_stop &&
             (!d->max_files || d->begun < d->max_files)) {
             log_say(LOG_NOTE, "the clock does not tell how long files were left alone: "
@@ -15359,8 +15522,12 @@ drain_round(struct drain *d, struct fail *f)
         if (drain_batch(d, f) < 0 || os_stop ||
             (d->max_files && d->begun >= d->max_files))
             break;
+        /* Whether this look was the last: when there is no more behind the batch. A watch
+         * goes on while something is ripe, but lets its numbers be told from time to
+         * time. */
         all = d->watch < 0 ? !d->more : os_ticks() - since >= DRAIN_AGAIN;
     }
+    /* Something was ripe that was not tried. */
     d->failed |= d->n || (d->max_files && d->begun >= d->max_files);
     drain_forget(d);
     free(d->behind.path);
@@ -15368,15 +15535,24 @@ drain_round(struct drain *d, struct fail *f)
     if (d->prune_age >= 0 && d->trusted && !d->dry_run && !os_stop)
         drain_prune(d, d->root, 0);
     drain_write_refused(d);
+    /* What had been left alone when the round began counts as stored: it need not be
+     * asked for again as long as its `changed` stays below that moment. */
     if (d->keep && !d->failed && !os_stop) /* else all of it is asked for again */
         d->known = (struct os_time){begun.s - (d->settle + 999) / 1000, begun.ns};
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* ---- one at a time, once or for ever ---- */
+/* ---- one at a time, once or for ever ----
+ *
+ * Two runs on a folder would send each file twice, and each would take the other's hidden
+ * names for those of a dead run. The lock is on the folder itself, so that it goes with
+ * the process, however that ends. A watch is rounds with waits between them: inotify only
+ * says that it may be worth to look, and what it cannot tell of, as what another host
+ * writes, is found by the look that is made from time to time. */
 
 /* Locks the folder itself; where that is refused, as NFS does, a file in the state
- * folder. wait: until whoever has it is done. */
+ * folder. wait: until whoever has it is done. The lock is d->x->lock from then on, which
+ * drain_close closes and workers let go of: it ends with this process. */
 static int
 drain_lock(struct drain *d, bool wait, struct fail *f)
 {
@@ -15407,6 +15583,7 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
     }
     if (rc != 0 && os_stop)
         (void)fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    /* While it waited, another folder may have got the name. */
     if (f->code == S3UP_OK && !path.n)
         (void)drain_is_there(d, fd, f);
     buf_free(&path);
@@ -15414,6 +15591,8 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
+/* Makes d ready for drain_run; drain_close is due also if it fails. watch: with
+ * inotify. */
 static int
 drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
 {
@@ -15434,13 +15613,14 @@ drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
         return fail_sys(f, "read", d->dir);
     d->device = info.st_dev;
     /* Folders in it may still be writable, unless the file system is not, or there are
-     * none. */
+     * none: a folder without others has two links. */
     d->sealed = !d->keep && faccessat(d->root, ".", W_OK, AT_EACCESS) != 0 &&
                 (errno == EROFS || (!watch && info.st_nlink == 2));
     if (d->move_to && !d->dry_run &&
         (!os_make_folders(d->move_to, 0777) ||
          (d->moved = os_open(d->move_to, O_RDONLY | O_DIRECTORY, 0)) < 0))
         return fail_sys(f, "write", d->move_to);
+    /* What is moved to where it lies would be sent again by the next run. */
     if (d->moved >= 0 && fstat(d->moved, &to) == 0 && to.st_ino == info.st_ino &&
         to.st_dev == info.st_dev)
         return fail_set(f, S3UP_USAGE, "--move-to: %s is the folder itself", d->dir);
@@ -15467,7 +15647,8 @@ drain_close(struct drain *d)
 }
 
 /* Takes what inotify has to say. Whatever it is, the folder will be looked at; if whole
- * folders came, their files may be older than the last look. */
+ * folders came, their files may be older than the last look, and if events were lost,
+ * such folders may be among them: then nothing counts as known. */
 static bool
 drain_was_told(struct drain *d)
 {
@@ -15490,7 +15671,10 @@ drain_was_told(struct drain *d)
     return any;
 }
 
-/* Waits until something may be ripe. */
+/* Waits until something may be ripe, or for DRAIN_AGAIN or DRAIN_IDLE: an event may never
+ * come, as for what another host writes over NFS. An event shortens the wait to the time
+ * that a file must be left alone, and further ones do not prolong it. If the folder is
+ * gone f says so, and the look that follows fails. */
 static void
 drain_wait(struct drain *d, struct fail *f)
 {
@@ -15525,6 +15709,9 @@ drain_run(struct drain *d, struct fail *f)
             return -1;
         if (d->watch >= 0)
             (void)drain_was_told(d); /* of what we did ourselves; all else is seen now: */
+        /* The last look must not be cut short by the stop that ended the round, so the
+         * flag is taken away meanwhile; a second stop counts. What --max-time ends has
+         * ended well. */
         stop = os_stop;
         if (stop)
             os_stop = 0; /* also who must stop says what still waits */
