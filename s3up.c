@@ -15736,6 +15736,18 @@ drain_run(struct drain *d, struct fail *f)
  * (every option, which verbs take it, what it means) and cli_verbs. The parser, the S3UP_
  * variables, help, the man page and the completions come from them. To add an option,
  * write its line; to add a verb, write its function and its line.
+ *
+ * The way through: main finds the verb; cli_parse fills struct cli; cli_run reads keys
+ * and settings, opens the store and calls the verb's function, which gives an exit code,
+ * or -1 and a reason that cli_run says. cli_finish has the last word, since what was
+ * printed may not have arrived. Verbs that move many bytes (put, get, cp, drain) share
+ * struct cli_run: room 14 asks it for one item after the other, and tells it what became
+ * of each.
+ *
+ * Owns the settings, the keys, and the counts that become the exit code. Whatever can be
+ * known to be wrong is refused before anything is sent, fetched or deleted. Nobody is
+ * ever asked anything: what destroys is allowed on the command line (cli_destroys), or
+ * not done.
  */
 
 /* Patterns of names, from an option that may be repeated. */
@@ -15747,14 +15759,17 @@ struct cli_globs {
 /* What the options and the environment say. */
 struct cli {
     const char *verb; /* for messages */
+    /* Texts point into argv or the environment, and are NULL if nothing was said. jobs is
+     * a number or "auto", rate a size or a timetable; upload is an id; producer is the
+     * command of --if-exit-0. */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
     const char *jobs, *journal, *rate, *state, *metrics, *upload, *producer, *spool;
     const char *range, *config, *move_to, *since;
     const char *force; /* rm: NULL: no; the name of a bucket, or "" */
     uint64_t retries, timeout, lifetime, older, age; /* the last four in seconds */
     uint64_t settle, prune_age, max_time;            /* seconds, too */
-    uint64_t quarantine, max_files;
-    uint64_t part_size, threshold, expected; /* bytes; 0: not said */
+    uint64_t quarantine, max_files;                  /* 0: not said */
+    uint64_t part_size, threshold, expected;         /* bytes; 0: not said */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
     bool restart, concat, parts, bold, no_progress, download, follow, if_changed;
     bool keep, prune, overwrite, wait, watch;
@@ -15766,7 +15781,8 @@ struct cli {
     int count;
 };
 
-/* Verbs as bits, so that an option can say which of them it belongs to. */
+/* Verbs as bits, so that an option can say which of them it belongs to. ON_SEND: what
+ * makes objects; ON_NET: what asks a store; ON_STORE: what needs to know one. */
 enum {
     ON_PUT = 1 << 0,
     ON_GET = 1 << 1,
@@ -15806,15 +15822,18 @@ enum cli_kind {
     CLI_RAW     /* NAME: VALUE as it is */
 };
 
+/* All options. A name may stand here twice, for different verbs, with other words and
+ * another place. What an option is worth unless it is said stands in cli_parse, or where
+ * it is used: 0, false and NULL mean that it was not said. */
 static const struct cli_option {
-    const char *name, *alias; /* --name; alias: what other tools call it */
+    const char *name, *alias; /* --name; alias: what other tools call it, or NULL */
     char letter;              /* -x, or 0 */
     enum cli_kind kind;
-    size_t at;         /* in struct cli */
+    size_t at;         /* in struct cli; 0 for what cli_add_field puts into heads */
     unsigned verbs;    /* that take it */
     const char *value; /* as help shows it; NULL for a flag */
-    const char *what;
-    const char *field;
+    const char *what;  /* as help, the man page and the shells show it */
+    const char *field; /* with CLI_FIELD, in lower case */
 } cli_options[] = {
 #define CLI_AT(member) offsetof(struct cli, member)
     {"endpoint-url", NULL, 'e', CLI_TEXT, CLI_AT(endpoint), ON_STORE, "URL",
@@ -15964,7 +15983,10 @@ static const struct cli_option {
 
 /* ---- words, near misses ---- */
 
-/* How many letters must be changed, added or dropped to turn a into b. */
+/* How many letters must be changed, added or dropped to turn a into b, of which only what
+ * fits into the row counts: no name of ours is as long. Row k tells the distance of what
+ * was read of a from the first k letters of b; corner is the value that row[k - 1] had
+ * one letter ago. */
 static unsigned
 cli_distance(const char *a, const char *b)
 {
@@ -16003,12 +16025,15 @@ cli_nearer(const char *word, const char *candidate, const char **best, unsigned 
 
 /* ---- options ---- */
 
+/* By its name, or by what other tools call it; near misses look at both, too. */
 static bool
 cli_is_option(const struct cli_option *o, struct span name)
 {
     return span_is(name, o->name) || (o->alias && span_is(name, o->alias));
 }
 
+/* The option of that name that the verb takes. NULL: there is none, and that was said,
+ * with the nearest name that there is, if it is near enough to be a slip. */
 static const struct cli_option *
 cli_find_option(const struct cli *c, struct span name, unsigned verb)
 {
@@ -16038,6 +16063,8 @@ cli_find_option(const struct cli *c, struct span name, unsigned verb)
     return NULL;
 }
 
+/* The same for -x. Several letters may stand behind one -, so a file's name that begins
+ * so comes here, too. */
 static const struct cli_option *
 cli_find_letter(const struct cli *c, char letter, unsigned verb)
 {
@@ -16051,7 +16078,8 @@ cli_find_letter(const struct cli *c, char letter, unsigned verb)
     return NULL;
 }
 
-/* Text that lives as long as the program's settings. */
+/* Text that lives as long as the program's settings, and ends in the NUL that its caller
+ * puts behind it. The buffer is at its full size, so what points into it stays good. */
 static struct span
 cli_keep(struct cli *c, struct span a, struct span b)
 {
@@ -16062,7 +16090,8 @@ cli_keep(struct cli *c, struct span a, struct span b)
     return c->text.bad ? SPAN("") : span_at(c->text.p + at, a.n + b.n);
 }
 
-/* Fields that s3up fills itself: said twice, a request could be read in two ways. */
+/* Fields that s3up fills itself: said twice, a request could be read in two ways. The
+ * last is the token by which an object is known to be ours. */
 static bool
 cli_is_ours(struct span name)
 {
@@ -16085,7 +16114,9 @@ cli_is_ours(struct span name)
     return false;
 }
 
-/* A header field for the object; the last of a name wins. NULL, or why not. */
+/* A header field for the object; the last of a name wins. NULL, or why not. A line end in
+ * a value would begin a field of its own. Names are kept in lower case, as signatures
+ * want them. Half of the pairs of a request are left for what s3up adds. */
 static const char *
 cli_add_field(struct cli *c, const char *prefix, struct span name, struct span value)
 {
@@ -16117,7 +16148,8 @@ cli_add_field(struct cli *c, const char *prefix, struct span name, struct span v
 
 /* The rate that holds at a minute of the day: one size, or those of a timetable, of which
  * the last that has begun counts, if need be that of yesterday. NULL, or what is
- * wrong. */
+ * wrong. The times may stand in any order: until one has begun today, the latest of all
+ * counts; from then on, the latest of those that have begun. */
 static const char *
 cli_rate(const char *text, unsigned minute, uint64_t *rate)
 {
@@ -16148,7 +16180,8 @@ cli_rate(const char *text, unsigned minute, uint64_t *rate)
     return NULL;
 }
 
-/* Puts an option's value into its place; NULL, or what is wrong with it. */
+/* Puts an option's value into its place; NULL, or what is wrong with it. value is NULL
+ * for a flag, and for a CLI_MAYBE without one; it is kept, not copied. */
 static const char *
 cli_set(struct cli *c, const struct cli_option *o, const char *value)
 {
@@ -16218,8 +16251,9 @@ cli_bad_value(const char *source, const struct cli_option *o, const char *value,
     return false;
 }
 
-/* --name, --name=value, --name value; -x, -xy, -x value. Moves *at to the last word
- * used. */
+/* --name, --name=value, --name value; -x, -xy, -xvalue, -x value. Moves *at to the last
+ * word used. False: it is wrong, and that was said. Of a word with several letters the
+ * first that takes a value takes all behind it. */
 static bool
 cli_option(struct cli *c, unsigned verb, int *at)
 {
@@ -16289,7 +16323,7 @@ cli_is_word(const char *word, const char *list)
 }
 
 /* What permits destruction, or says what is destroyed, is said where it is meant, and
- * cannot be left behind in an environment. */
+ * cannot be left behind in an environment. What only rm takes does one or the other. */
 static bool
 cli_destroys(const struct cli_option *o)
 {
@@ -16297,7 +16331,8 @@ cli_destroys(const struct cli_option *o)
            !strcmp(o->name, "overwrite") || o->verbs == ON_RM;
 }
 
-/* Set before the command line is read, which has the last word. */
+/* Set before the command line is read, which has the last word. A flag that a variable
+ * has set cannot be taken back there. False: one of them is wrong, and that was said. */
 static bool
 cli_variables(struct cli *c, unsigned verb)
 {
@@ -16319,7 +16354,10 @@ cli_variables(struct cli *c, unsigned verb)
     return true;
 }
 
-/* Sorts the words behind the verb into options and others. The others end up in words. */
+/* Sorts the words behind the verb into options and others. The others end up in words, in
+ * the place of argv, which never has fewer: options may stand between them. A lone - is
+ * one of them. False: it was said why; c->text is to be freed even then. How much is said
+ * is set last, so that what is wrong here is told also with -q. */
 static bool
 cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
 {
@@ -16359,16 +16397,17 @@ cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
 
 /* ---- from settings to a store ---- */
 
-/* All that a verb needs to speak to a store. */
+/* All that a verb needs to speak to a store. It is the owner in all that rooms below call
+ * back, and holds two windows for files: it does not lie on a stack. */
 struct cli_store {
     const struct cli *cli;
     struct cli_run *run; /* the transfers that go on, if there are any */
     struct store lister; /* a connection for lists, while the other fetches */
     bool has_lister;
-    struct profile profile;
-    struct creds creds;
-    struct store store;
-    struct s3_config config;
+    struct profile profile;  /* config points into it, if it names an endpoint, say */
+    struct creds creds;      /* the stores' configs point into them */
+    struct store store;      /* has a copy of config: keys are replaced there */
+    struct s3_config config; /* as it was at the beginning */
 };
 
 static const char *
@@ -16378,7 +16417,9 @@ cli_first(const char *a, const char *b)
 }
 
 /* Endpoint, region and the rest: flag or S3UP_ variable, then AWS_ variable, then
- * profile, then the default. */
+ * profile, then the default. Texts are pointed to, not copied. Who wants
+ * another number of attempts than the usual means it also of a store that has never
+ * answered (patient). */
 static int
 cli_config(const struct cli *c, struct cli_store *s, struct fail *f)
 {
@@ -16418,6 +16459,7 @@ cli_config(const struct cli *c, struct cli_store *s, struct fail *f)
     return 0;
 }
 
+/* Ends all connections, and wipes the keys. */
 static void
 cli_close(struct cli_store *s)
 {
@@ -16428,6 +16470,7 @@ cli_close(struct cli_store *s)
     profile_free(&s->profile);
 }
 
+/* Points a config at keys that must outlive it, or be replaced in it before they go. */
 static void
 cli_use_keys(const struct creds *keys, struct s3_config *k)
 {
@@ -16437,7 +16480,10 @@ cli_use_keys(const struct creds *keys, struct s3_config *k)
     k->until = keys->until;
 }
 
-/* Reads the source of the keys once more. False if it has none but those in use. */
+/* Reads the source of the keys once more. False if it has none but those in use: keys
+ * that are the same would be refused once more. Both connections must have the new ones
+ * before the old are wiped. s3_renew counts up the age of the store that asked; workers
+ * look at that of the first, so if it was the lister that asked it is counted up here. */
 static bool
 cli_renew(void *owner, struct s3_config *k)
 {
@@ -16469,6 +16515,9 @@ cli_renew(void *owner, struct s3_config *k)
     return newer;
 }
 
+/* Reads profile and keys, and makes a store of them; nothing is sent yet. -1: f says why,
+ * and nothing is left to be closed. A profile that was named on the command line must
+ * exist. */
 static int
 cli_open(const struct cli *c, struct cli_store *s, struct fail *f)
 {
@@ -16502,6 +16551,7 @@ cli_finish(int code)
 {
     struct pollfd reader = {.fd = STDOUT_FILENO, .events = POLLOUT};
 
+    /* An error of an earlier write leaves no errno: then EIO must do. */
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
@@ -16515,6 +16565,7 @@ cli_finish(int code)
     return code == S3UP_OK ? S3UP_SOME : code;
 }
 
+/* One member of an event, with its comma where one is due. */
 static void
 cli_json_text(struct buf *b, const char *key, struct span value)
 {
@@ -16522,6 +16573,8 @@ cli_json_text(struct buf *b, const char *key, struct span value)
     json_put(b, value);
 }
 
+/* Begins an event of --json: {"event":...,"source":... The line is for cli_event_end,
+ * which writes and frees it. */
 static struct buf
 cli_event(const char *event, const char *source)
 {
@@ -16548,7 +16601,8 @@ cli_event_end(struct buf *line, bool stdout_taken)
     buf_free(line);
 }
 
-/* A failure, said as the user wants it. Returns its exit code. */
+/* A failure, said as the user wants it. Returns its exit code; a stop by a signal counts
+ * as shells count it. stdout_taken: an object is written there. */
 static int
 cli_failed(const struct cli *c, const struct fail *f, const char *what, bool stdout_taken)
 {
@@ -16571,7 +16625,8 @@ cli_failed(const struct cli *c, const struct fail *f, const char *what, bool std
     return (int)f->code;
 }
 
-/* One that was not tried because of what became of another. */
+/* One that was not tried because of what became of another, or because of a stop. Each is
+ * named: a list of failures that leaves some out would look complete. */
 static int
 cli_spared(const struct cli *c, const char *what, const char *did, int code,
            bool stdout_taken)
@@ -16599,10 +16654,11 @@ cli_did(const struct cli *c, const char *event, const char *what)
 /* What several transfers came to: their common code if all failed alike, else "some". */
 struct cli_tally {
     int done, failed, skipped, same; /* what was skipped counts as failed, too */
-    int code;
-    bool mixed;
+    int code;                        /* of the last failure */
+    bool mixed;                      /* not all failures had that code */
 };
 
+/* Counts one outcome, an exit code. */
 static void
 cli_count(struct cli_tally *t, int code)
 {
@@ -16616,6 +16672,9 @@ cli_count(struct cli_tally *t, int code)
     t->failed++;
 }
 
+/* The exit code of a run. A stop outweighs all; what was only skipped is no failure; one
+ * code is given only if nothing went well beside it, for a script would act on it for
+ * all. */
 static int
 cli_outcome(const struct cli_tally *t)
 {
@@ -16628,7 +16687,8 @@ cli_outcome(const struct cli_tally *t)
     return t->mixed || t->done || t->same ? S3UP_SOME : t->code;
 }
 
-/* After these no other request of this run can fare better: the network is left alone. */
+/* After these no other request of this run can fare better: the network is left alone.
+ * Other denials may be about one key. */
 static bool
 cli_hopeless(const struct store *st, int code)
 {
@@ -16651,6 +16711,8 @@ cli_is_url(const char *word)
     return !strncmp(word + strcspn(word, "/:"), "://", 3);
 }
 
+/* Takes s3://BUCKET[/KEY] apart; both are views into the word. False, and f, if it is
+ * none. Of a long word only the beginning is repeated. */
 static bool
 cli_uri(const char *word, struct span *bucket, struct span *key, struct fail *f)
 {
@@ -16717,7 +16779,8 @@ cli_differ(char *const *words, int n, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* The endings that matter to browsers; others are the store's to name. */
+/* The endings that matter to browsers; others are the store's to name. NULL: no type is
+ * sent. */
 static const char *
 cli_media_type(struct span path)
 {
@@ -16743,7 +16806,8 @@ cli_media_type(struct span path)
     return NULL;
 }
 
-/* A transfer is done, or with --dry-run would be. */
+/* A transfer is done, or with --dry-run would be: then size and etag do not count. to is
+ * "-" if the object went to standard output, where nothing else may go. */
 static void
 cli_done(const struct cli *c, const char *from, const char *to, uint64_t size,
          const char *etag)
@@ -16769,6 +16833,7 @@ cli_done(const struct cli *c, const char *from, const char *to, uint64_t size,
 
 /* ---- put ---- */
 
+/* The word of --checksum. False, and f, if there is no such checksum. */
 static bool
 cli_checksum(const struct cli *c, struct xfer_wish *w, struct fail *f)
 {
@@ -16791,7 +16856,8 @@ cli_checksum(const struct cli *c, struct xfer_wish *w, struct fail *f)
     return false;
 }
 
-/* The key that a file gets: as given, or with its base name where a folder is meant. */
+/* The key that a file gets: as given, or with its base name where a folder is meant.
+ * several: more files than one go there, so it must be one. False: f says why not. */
 static bool
 cli_put_key(const char *path, struct span given, bool several, struct buf *out,
             struct fail *f)
@@ -16814,6 +16880,7 @@ cli_put_key(const char *path, struct span given, bool several, struct buf *out,
     return true;
 }
 
+/* For people, 1.5G; for programs all digits. */
 static void
 cli_put_size(struct buf *out, uint64_t n, bool human)
 {
