@@ -16912,7 +16912,8 @@ cli_put_age(struct buf *out, int64_t seconds)
     }
 }
 
-/* All uploads of one command. */
+/* All transfers of one command: what is to be moved, what came of it so far, and what is
+ * shown of it. cli_begin_run makes one ready, cli_end_run frees what it owns. */
 struct cli_run {
     const struct cli *cli;
     struct xfer xfer;
@@ -16923,21 +16924,21 @@ struct cli_run {
     const char *verb;          /* what is done to them */
     const char *to;            /* where what is fetched goes; NULL: an upload */
     bool to_stdout;            /* then events must not go there */
-    bool (*next)(void *owner, struct xfer_item *item);
+    bool (*next)(void *owner, struct xfer_item *item); /* one of cli_next... */
     unsigned jobs;
     struct buf key, target; /* of the file at hand */
-    struct buf folder;
+    struct buf folder; /* for the state of transfers: holds what wish.folder points to */
     struct cli_tally tally;
-    uint64_t bytes, resumed, parts, retries;
+    uint64_t bytes, resumed, parts, retries; /* moved to their end, found there, counts */
 
     struct cli_tally before; /* this round of many */
     uint64_t moved;          /* over the wire, by transfers before the one in xfer */
     uint64_t total;          /* bytes of all files; 0: not known */
     int64_t begun;           /* ticks, and so are the next */
-    int64_t drawn, told;
+    int64_t drawn, told; /* the line on the terminal; the rest of what cli_tick does */
     struct cli_sample {
         int64_t at;
-        uint64_t moved;
+        uint64_t moved;    /* by crew.moved */
     } sample[CLI_SAMPLES]; /* one a second, round and round */
     unsigned samples;
     unsigned parts_over, parts_all; /* of uploads that have ended */
@@ -16945,7 +16946,7 @@ struct cli_run {
     int64_t left, left_at;          /* milliseconds, as they were shown, and when */
     bool is_drawing;                /* there is a terminal to draw on */
     bool hopeless;                  /* what failed once would fail again */
-    const char *path;
+    const char *path;               /* of the item at hand, which points to it */
     int *roots; /* of the words that are folders; -1 for those that are none */
     struct os_tree tree;
     bool in_tree;   /* that is under way */
@@ -16958,7 +16959,8 @@ struct cli_run {
     struct drain *drain; /* the folder that is drained, or NULL */
 };
 
-/* From where to where: texts for people and events. */
+/* From where to where: texts for people and events. They point into uri, which is to be
+ * freed, and into the load. */
 struct cli_way {
     struct buf uri;
     const char *from, *to;
@@ -16994,6 +16996,7 @@ cli_found_bytes(const struct xfer_load *load)
     return n;
 }
 
+/* Says what an earlier run has left to do, and counts what it had done. */
 static void
 cli_say_resume(struct cli_run *r, const struct xfer_load *load)
 {
@@ -17054,7 +17057,8 @@ struct cli_gauge {
 };
 
 /* What is done: what was finished, the parts that are stored, and of those under way what
- * the sockets have taken. It never goes back, though a part may have to be sent again. */
+ * the sockets have taken. It never goes back, though a part may have to be sent again. A
+ * whole file has no parts to count, and a stream has none before its end is known. */
 static void
 cli_measure_done(struct cli_run *r, struct cli_gauge *g)
 {
@@ -17088,8 +17092,8 @@ cli_measure_done(struct cli_run *r, struct cli_gauge *g)
 }
 
 /* How long it will take on at this rate. What was said to be left counts down by itself,
- * and is drawn to the new value only slowly; before the rate means something, nothing is
- * said. */
+ * and is drawn to the new value only slowly: by half of the difference after CLI_ETA, by
+ * less after less time. Before the rate means something, nothing is said. */
 static void
 cli_measure_left(struct cli_run *r, struct cli_gauge *g, int64_t now)
 {
@@ -17112,7 +17116,9 @@ cli_measure_left(struct cli_run *r, struct cli_gauge *g, int64_t now)
     g->left = (r->left + 999) / 1000;
 }
 
-/* The rate of the last few seconds, and what follows from it. */
+/* The rate of the last few seconds, and what follows from it. Once the ring is full, the
+ * next sample to be overwritten is the oldest. One of a run before this one may be more
+ * than what this one has moved: then there is no rate yet. */
 static void
 cli_measure(struct cli_run *r, struct cli_gauge *g)
 {
@@ -17186,6 +17192,7 @@ cli_put_gauge(struct buf *line, const struct cli_gauge *g, uint64_t retries, siz
     buf_free(&piece);
 }
 
+/* The same numbers as an event. */
 static void
 cli_tell(struct cli_run *r, const struct cli_gauge *g)
 {
@@ -17217,7 +17224,10 @@ cli_reply(const char *text)
     log_most = most;
 }
 
-/* Called all the time: what is due now? */
+/* Called all the time, from within any wait: what is due now? Every XFER_SYNC the rate
+ * is dealt out anew, since the timetable may have come to its next line and other workers
+ * be busy; more often only the line on the terminal is drawn. Nothing here may wait, or
+ * speak to the store, which is in the middle of something. */
 static void
 cli_tick(void *owner)
 {
@@ -17265,7 +17275,7 @@ cli_unchanged(const struct cli *c, const char *from, const char *to)
     cli_event_end(&line, false);
 }
 
-/* A drain speaks as logs do. */
+/* A drain speaks as logs do: whole sentences, one for each file. */
 static void
 cli_drained(const struct cli_run *r, const char *from, const char *to,
             const struct xfer_load *load)
@@ -17278,6 +17288,8 @@ cli_drained(const struct cli_run *r, const char *from, const char *to,
                 (int)r->bucket.n, r->bucket.p);
 }
 
+/* A file stays because it was not sent. If --max-time has ended the run this is no
+ * failure: the next one goes on with it. */
 static void
 cli_not_drained(struct cli_run *r, const char *from, struct span key,
                 const struct fail *why)
@@ -17321,6 +17333,8 @@ cli_would(struct cli_run *r, struct span key, const struct part_name *local,
     }
 }
 
+/* All that room 14 tells of a transfer: it is counted, and said as the user wants to hear
+ * it. */
 static void
 cli_hear(void *owner, const struct xfer_event *e)
 {
@@ -17345,6 +17359,7 @@ cli_hear(void *owner, const struct xfer_event *e)
             e->kind == XFER_DONE ? e->load->plan.n : jrn_count(&e->load->facts);
         r->parts_all += e->load->plan.n;
     }
+    /* A stop may find hundreds of small files of a folder under way: none is named. */
     if (e->kind == XFER_FAILED && r->in_tree && e->load->whole && !r->cli->json &&
         e->fail->code == S3UP_INTERRUPTED) {
         if (os_stop != SIGALRM) /* then the next run sends it, as it was meant */
@@ -17373,7 +17388,8 @@ cli_hear(void *owner, const struct xfer_event *e)
     buf_free(&way.uri);
 }
 
-/* A folder is no stream, and one stands where standard input was closed. */
+/* Can standard input be read? A folder cannot, and one stands where it was closed: see
+ * os_standard. */
 static bool
 cli_is_stream(const struct cli *c)
 {
@@ -17382,7 +17398,7 @@ cli_is_stream(const struct cli *c)
     return c->producer || (fstat(STDIN_FILENO, &info) == 0 && !S_ISDIR(info.st_mode));
 }
 
-/* What cannot be sent at all, however the store is. */
+/* Can a word of put be sent at all, however the store is? False: f says why not. */
 static bool
 cli_is_file(const struct cli_run *r, const char *word, struct fail *f)
 {
@@ -17407,7 +17423,9 @@ cli_is_file(const struct cli_run *r, const char *word, struct fail *f)
     return f->code == S3UP_OK;
 }
 
-/* Starts the command whose output is to be stored. */
+/* Starts the command whose output is to be stored. What it prints comes through item->fd;
+ * how it ended is asked by xfer_end_stream, and only then the stream is whole. It gets
+ * the signals that we ignore back, and a number that tells if there is no shell. */
 static int
 cli_produce(const char *command, struct xfer_item *item, struct fail *f)
 {
@@ -17453,6 +17471,8 @@ cli_matches(const struct cli_globs *g, struct span path)
     return false;
 }
 
+/* A folder that is excluded is not entered. No folder need be included: what matters is
+ * what lies below it. */
 static bool
 cli_wants(const struct cli *c, struct span path, bool folder)
 {
@@ -17460,7 +17480,7 @@ cli_wants(const struct cli *c, struct span path, bool folder)
            (folder || !c->include.n || cli_matches(&c->include, path));
 }
 
-/* Passes something over, and says why. */
+/* Passes something over, and says why. It counts: a script must know of it. */
 static void
 cli_skip(struct cli_run *r, const char *what, const char *why)
 {
@@ -17504,7 +17524,9 @@ cli_is_state(const struct cli_run *r)
            state.st_ino == is->st_ino && state.st_dev == is->st_dev;
 }
 
-/* The next file of the folder at hand goes into r->target; false: there are no more. */
+/* The next file of the folder at hand goes into r->target; false: there are no more. What
+ * is no file is told, or entered, on the way; patterns come first, so that nothing is
+ * said of what nobody wants. */
 static bool
 cli_next_file(struct cli_run *r, const char *word)
 {
@@ -17512,6 +17534,7 @@ cli_next_file(struct cli_run *r, const char *word)
     int got;
 
     while (!os_stop && (got = os_tree_next(&r->tree)) != 0) {
+        /* Before anything else can change it. */
         int why = errno;
         struct span path = buf_span(&r->tree.path);
         bool folder = got > 0 && S_ISDIR(r->tree.info.st_mode);
@@ -17566,7 +17589,10 @@ cli_tree_key(struct cli_run *r, const char *word, struct fail *f)
                     buf_text(&r->target), KEY_MAX) == 0;
 }
 
-/* The next file of the words, and of the folders among them; NULL: there are no more. */
+/* The next file of the words, and of the folders among them; NULL: there are no more. The
+ * path is returned also if it cannot be sent: then f says why, and the next call goes on
+ * behind it. Files of a tree are found from its root on, without following links, unless
+ * --follow wants them followed. */
 static const char *
 cli_next_path(struct cli_run *r, struct xfer_item *item, struct fail *f)
 {
@@ -17608,8 +17634,9 @@ cli_next_path(struct cli_run *r, struct xfer_item *item, struct fail *f)
     return r->path;
 }
 
-/* Gives the next file to the crew. What can be said before anything is sent is said
- * here. */
+/* Gives the next file to the crew. What can be said before anything is sent is said here:
+ * a file that fails so is counted, and does not keep the next one waiting. What item
+ * points to is copied before the next call. A type that the user named is not guessed. */
 static bool
 cli_next(void *owner, struct xfer_item *item)
 {
@@ -17654,7 +17681,8 @@ cli_next(void *owner, struct xfer_item *item)
     }
 }
 
-/* Opens one of the words if it is a folder. Of several each needs a name for its keys. */
+/* Opens one of the words if it is a folder. Of several each needs a name for its keys.
+ * -1: it is one, and cannot be taken. */
 static int
 cli_open_root(struct cli_run *r, int i, struct fail *f)
 {
@@ -17702,7 +17730,8 @@ cli_open_roots(struct cli_run *r, struct fail *f)
 }
 
 /* How many workers: as asked, but no more than memory has room for what they read, since
- * each part is read twice and should come from memory the second time. */
+ * each part is read twice and should come from memory the second time. A quarter of what
+ * is free is taken for that; part is the size of one. */
 static int
 cli_jobs(const struct cli *c, uint64_t part, unsigned *jobs, struct fail *f)
 {
@@ -17764,7 +17793,8 @@ cli_total(const struct cli_run *r)
     return total;
 }
 
-/* The folder for journals and the ledger. Without one, files still go up. */
+/* The folder for journals and the ledger. Without one, files still go up: a run that is
+ * cut short begins anew then. Only a drain that removes refuses to do without. */
 static void
 cli_state(struct cli_run *r)
 {
@@ -17783,7 +17813,8 @@ cli_state(struct cli_run *r)
                 r->wish.folder);
 }
 
-/* What the run came to, in one event. */
+/* What the run came to: one event, or one line. A single small file has been told of
+ * already. */
 static void
 cli_summary(const struct cli_run *r)
 {
@@ -17849,7 +17880,8 @@ cli_summary(const struct cli_run *r)
     cli_event_end(&line, r->to_stdout);
 }
 
-/* When the metrics file that is there says that all went well. */
+/* When the metrics file that is there says that all went well; 0: it says nothing. A run
+ * that fails must not wipe that out: alarms count from it. */
 static uint64_t
 cli_last_success(const char *path)
 {
@@ -17869,7 +17901,9 @@ cli_last_success(const char *path)
     return n;
 }
 
-/* Numbers for Prometheus, as its node exporter picks them up from a folder. */
+/* Numbers for Prometheus, as its node exporter picks them up from a folder. The file is
+ * replaced, never written into: whoever reads it sees all numbers of one run. Those of
+ * the backlog, at the end of the table, are a drain's. */
 static int
 cli_metrics(const struct cli_run *r, int code, struct fail *f)
 {
@@ -17932,7 +17966,10 @@ cli_check_metrics(const char *path, struct fail *f)
                     "--metrics: %s would be replaced, and is no plain file", path);
 }
 
-/* Checks what belongs together, and fills the wish. */
+/* Checks what belongs together, and fills the wish: for all verbs that move bytes, so a
+ * field that a verb has no option for is as if nothing had been said. A stream is cut
+ * into smaller parts, since they lie in memory; if its length is known they are made as
+ * large as it needs. */
 static int
 cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
 {
@@ -17976,8 +18013,10 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     return 0;
 }
 
-/* Sends or fetches the words of a run, and counts what came of them. lock: a file that is
- * locked meanwhile, or 0. */
+/* Sends or fetches the words of a run, from r->at to r->last, and counts what came of
+ * them, also of those that it did not come to. -1: there could be no crew, and f says
+ * why; what failed otherwise stands in r->tally. lock: a file that is locked meanwhile,
+ * or 0. */
 static int
 cli_run_words(struct cli_run *r, struct store *st, int lock, struct fail *f)
 {
@@ -17991,6 +18030,7 @@ cli_run_words(struct cli_run *r, struct store *st, int lock, struct fail *f)
                             .lock = lock,
                             .event = cli_hear,
                             .owner = st->config.owner};
+    /* Rates and what is left begin anew: a crew counts what it moves from 0. */
     r->left = -1;
     r->sample[0] = (struct cli_sample){os_ticks(), 0};
     r->samples = 1;
@@ -18020,14 +18060,22 @@ cli_tell_spool(const struct cli *c, uint64_t n)
     buf_free(&text);
 }
 
-/* A stream that is kept in a file, until the store has it. */
+/* A stream that is kept in a file, until the store has it. A stream cannot be read twice:
+ * if the network is gone for longer than retries last, what was piped in is lost, unless
+ * it was put into a file first. The file's name is made of the store, the bucket and the
+ * key, so the same command finds it again. It is filled under the name with .part behind
+ * it, brought to disk, renamed, sent as any file is, with a journal, and removed. A crash
+ * while it is filled leaves half a stream under .part, which the next run throws away. A
+ * crash later leaves the whole of it, which the next run sends first. The lock on it
+ * tells a run that is at work from one that is dead. */
 struct cli_spool {
     struct part_place place; /* its temp is what the stream is first put into */
-    struct buf path;
+    struct buf path;         /* of the whole file; place.path points into it */
     int fd;     /* locked from before the first byte until the name is gone; or -1 */
     uint64_t n; /* bytes that came */
 };
 
+/* Finds the place of the spool; no file is opened or made yet. */
 static int
 cli_open_spool(const struct cli_run *r, struct store *st, struct cli_spool *s,
                struct fail *f)
@@ -18060,8 +18108,9 @@ cli_close_spool(struct cli_spool *s)
     buf_free(&s->path);
 }
 
-/* Takes what an earlier run left, if there is something. Its name can be foreseen: in a
- * folder that others may write to, what lies there may be theirs. */
+/* Takes what an earlier run left, if there is something: then s->fd is not -1. Its name
+ * can be foreseen: in a folder that others may write to, what lies there may be theirs. A
+ * file without a name has just been sent by the run that had it locked. */
 static int
 cli_take_spool(struct cli_spool *s, struct fail *f)
 {
@@ -18086,7 +18135,8 @@ cli_take_spool(struct cli_spool *s, struct fail *f)
     return 0;
 }
 
-/* What is in the spool is stored: it goes, and with it the lock. */
+/* What is in the spool is stored: it goes, and with it the lock; the name first, so that
+ * nobody locks a file that is about to go. */
 static int
 cli_drop_spool(struct cli_spool *s, struct fail *f)
 {
@@ -18099,7 +18149,9 @@ cli_drop_spool(struct cli_spool *s, struct fail *f)
     return rc;
 }
 
-/* Puts the stream into a file. What ends early leaves nothing. */
+/* Puts the stream into a file. What ends early leaves nothing: a producer that failed, a
+ * stop, a full disk. It gets its name only when it is on disk to its end, and stays
+ * locked by to->fd under both names. */
 static int
 cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
 {
@@ -18111,6 +18163,7 @@ cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
     ssize_t did = 1;
 
     to->fd = piece ? part_make_temp(p, 0600, f) : fail_sys(f, "write", p->path);
+    /* Since cli_take_spool found none, another run may have filled its own. */
     if (to->fd >= 0 && faccessat(p->folder, p->name, F_OK, 0) == 0)
         (void)fail_set(f, S3UP_LOCKED, "another run has just written %s", p->path);
     if (f->code == S3UP_OK && (!c->producer || cli_produce(c->producer, &item, f) == 0)) {
@@ -18125,6 +18178,7 @@ cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
         }
         if (did < 0 && !os_stop)
             (void)fail_sys(f, "read", "standard input");
+        /* As if it were sent: the same question about the producer, the same answer. */
         s = (struct xfer_stream){.fd = item.fd, .producer = item.producer};
         load.stream = &s;
         if (f->code == S3UP_OK && !os_stop)
@@ -18145,7 +18199,7 @@ cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* What is known of the stream's length must fit. */
+/* What is known of the stream's length must fit. Nothing is known: 0 bytes always do. */
 static int
 cli_check_spool(const struct cli *c, struct fail *f)
 {
@@ -18174,6 +18228,7 @@ cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
 
     if (rc == 0 && ((rc = cli_open_spool(r, st, &s, f)) == 0))
         rc = cli_take_spool(&s, f);
+    /* The word - becomes the file; it is not written to. */
     word = (char *)(uintptr_t)s.place.path;
     r->words = &word;
     left = rc == 0 && s.fd >= 0;
@@ -18197,7 +18252,9 @@ cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
     return rc;
 }
 
-/* What a run needs besides its words. */
+/* What a run needs besides its words. From here on the clock runs, and cli_tick is
+ * called; cli_end_run is due in any case. With --dry-run nothing is noted, so no folder
+ * is made. */
 static void
 cli_begin_run(struct cli_run *r, struct store *st)
 {
@@ -18219,7 +18276,8 @@ cli_begin_run(struct cli_run *r, struct store *st)
         (void)cli_rate(c->rate, os_minute(), &r->wish.rate);
 }
 
-/* Says what came of it. */
+/* Says what came of it, and frees the run. code: the exit code, or -1 if f says why there
+ * is none; that comes back, unless the metrics could not be written. */
 static int
 cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
 {
@@ -18242,6 +18300,8 @@ cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
     return code;
 }
 
+/* put. All words are looked at, and all folders opened, before anything is sent: who has
+ * mistyped the last word has not sent the others. */
 static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
