@@ -18337,6 +18337,7 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- get ---- */
 
+/* False, and f, if the path has outgrown its buffer: a part of it would be another's. */
 static bool
 cli_path_fits(const struct buf *path, struct span key, struct fail *f)
 {
@@ -18346,7 +18347,9 @@ cli_path_fits(const struct buf *path, struct span key, struct fail *f)
     return !path->bad;
 }
 
-/* Where an object goes: PATH, or its base name below PATH if that is a folder. */
+/* Where an object goes: PATH, or its base name below PATH if that is a folder, or has a
+ * slash behind it, as one that is not there yet. Keys may end in anything: a name that is
+ * none, or leads elsewhere, is not written to. */
 static bool
 cli_get_path(struct span key, const char *to, bool several, struct buf *out,
              struct fail *f)
@@ -18375,7 +18378,8 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
 }
 
 /* Fetches into a descriptor, from beginning to end: to standard output, a device or a
- * FIFO, which is written and never replaced. */
+ * FIFO, which is written and never replaced. This process does it alone: bytes must come
+ * in their order. Returns the exit code; a failure was said. */
 static int
 cli_get_stream(const struct cli_run *r, struct store *st, const char *uri,
                struct span key, const char *path)
@@ -18408,7 +18412,8 @@ cli_get_stream(const struct cli_run *r, struct store *st, const char *uri,
 }
 
 /* What is at the place where an object shall go? A link to a file stays, and the file is
- * replaced. 1: a device or a FIFO, which the object is written into. */
+ * replaced: r->target becomes its real path. 0: nothing, or such a file; 1: a device or a
+ * FIFO, which the object is written into; -1: f says why it cannot go there. */
 static int
 cli_get_place(struct cli_run *r, struct fail *f)
 {
@@ -18433,7 +18438,8 @@ cli_get_place(struct cli_run *r, struct fail *f)
     return 0;
 }
 
-/* Why a key cannot become a path below a folder; NULL: it can. */
+/* Why a key cannot become a path below a folder; NULL: it can. Whoever may write into a
+ * bucket chooses the keys, and could aim them at any file of this machine. */
 static const char *
 cli_no_path(struct span key)
 {
@@ -18458,8 +18464,8 @@ cli_no_path(struct span key)
     return NULL;
 }
 
-/* Begins the list of what is behind the prefix that a word names. What is fetched of
- * several goes into folders of their names. */
+/* Begins the list of what is behind the prefix that a word names: a slash is added, or
+ * logs would stand for logs2, too. */
 static void
 cli_begin_list(struct cli_run *r, const char *word, struct fail *f)
 {
@@ -18476,6 +18482,7 @@ cli_begin_list(struct cli_run *r, const char *word, struct fail *f)
     r->seen = 0;
 }
 
+/* The object of the list's entry is skipped: always false. */
 static bool
 cli_skip_object(struct cli_run *r, const char *why)
 {
@@ -18487,7 +18494,10 @@ cli_skip_object(struct cli_run *r, const char *why)
     return false;
 }
 
-/* Where the object of the list's entry goes; false: nowhere. */
+/* Where the object of the list's entry goes, into r->target; false: nowhere, which is
+ * said if somebody might miss it. What is fetched of several prefixes goes into folders
+ * of their names. A store could list anything: what is not below the prefix is not
+ * taken. */
 static bool
 cli_place_object(struct cli_run *r)
 {
@@ -18530,7 +18540,9 @@ cli_place_object(struct cli_run *r)
     return (rest.n || r->list.entry.size) && cli_skip_object(r, why);
 }
 
-/* Gives the next object of the trees to the crew. */
+/* Gives the next object of the trees to the crew. A page of the list stays in memory
+ * while its objects are fetched, so lists have a connection of their own. If a list
+ * breaks off, what was begun goes on, and the next word has its turn. */
 static bool
 cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
 {
@@ -18577,7 +18589,8 @@ cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
     return false;
 }
 
-/* Opens the folder that a tree goes to, and a connection for lists. */
+/* Opens the folder that a tree goes to, and a connection for lists. The folder is held
+ * open: all goes below it, wherever it is moved meanwhile. */
 static int
 cli_open_tree(struct cli_run *r, struct store *st, struct fail *f)
 {
@@ -18645,7 +18658,8 @@ cli_next_get(void *owner, struct xfer_item *item)
     return false;
 }
 
-/* --range: FIRST-LAST, FIRST- or -LAST, as in HTTP. */
+/* --range: FIRST-LAST, FIRST- or -LAST, as in HTTP. A negative w->from is counted from
+ * the end, which is not known before the object is asked for. */
 static int
 cli_range(const char *text, struct xfer_wish *w, struct fail *f)
 {
@@ -18665,7 +18679,9 @@ cli_range(const char *text, struct xfer_wish *w, struct fail *f)
     return 0;
 }
 
-/* Fetches objects of one bucket after those of another. */
+/* Fetches objects of one bucket after those of another, since a run of transfers has one
+ * bucket: r->last is moved from group to group. Once nothing can fare better the others
+ * are only named. */
 static int
 cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
 {
@@ -18687,6 +18703,7 @@ cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
     return rc;
 }
 
+/* get. Without a PATH objects go to the folder where the command is given. */
 static int
 cli_get(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -18784,6 +18801,7 @@ cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry
     return whole;
 }
 
+/* ls. A line is printed as soon as its entry is read: lists may have millions. */
 static int
 cli_ls(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -18810,6 +18828,7 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
             break;
         n++;
     }
+    /* A list that was cut short must not look like one that is whole. */
     if (os_stop)
         rc = fail_set(f, S3UP_INTERRUPTED, "interrupted");
     s3_list_end(&list);
@@ -18862,6 +18881,7 @@ static const struct cli_fact {
 
 #define CLI_FACTS (sizeof cli_facts / sizeof *cli_facts)
 
+/* Which fact a field is, by the first that fits; CLI_FACTS: none. */
 static size_t
 cli_fact_of(struct span field)
 {
@@ -18910,7 +18930,8 @@ cli_put_fact(const struct cli *c, const struct cli_fact *fact, const struct fiel
     buf_free(&text);
 }
 
-/* What the head at hand says, from one kind of fact to another. */
+/* What the head at hand says, from one kind of fact to another, in the order of the
+ * table, whatever order the store has chosen. */
 static void
 cli_put_facts(const struct cli *c, const struct head *h, size_t from, size_t to,
               struct buf *out)
@@ -18921,6 +18942,7 @@ cli_put_facts(const struct cli *c, const struct head *h, size_t from, size_t to,
                 cli_put_fact(c, &cli_facts[k], &h->at[i], out);
 }
 
+/* A number that stands in no field. */
 static void
 cli_put_count(const struct cli *c, const char *name, uint64_t n, struct buf *out)
 {
@@ -18935,7 +18957,8 @@ cli_put_count(const struct cli *c, const char *name, uint64_t n, struct buf *out
 }
 
 /* How many parts an object was made of, which its ETag says, and how long the first was,
- * which the store may. */
+ * which the store may. That is a request of its own, after which the head at hand is
+ * gone: so it comes last. */
 static void
 cli_put_parts(const struct cli *c, struct store *st, struct span bucket, struct span key,
               struct buf *out)
@@ -18952,6 +18975,8 @@ cli_put_parts(const struct cli *c, struct store *st, struct span bucket, struct 
         cli_put_count(c, "part_size", (uint64_t)length, out);
 }
 
+/* stat, of an object or, without a key, of a bucket, which has none of the first facts.
+ * What is shown behind the parts is put together before they are asked for. */
 static int
 cli_stat(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -18984,6 +19009,8 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     return f->code == S3UP_OK ? S3UP_OK : -1;
 }
 
+/* Says what was found out; returns the exit code. Nothing was proven: that is no success,
+ * as a script that deletes the file next would take it. */
 static int
 cli_verify_said(const struct cli *c, const struct xfer_proof *p, const char *target,
                 struct fail *f)
@@ -19018,6 +19045,9 @@ cli_verify_said(const struct cli *c, const struct xfer_proof *p, const char *tar
     return (int)f->code;
 }
 
+/* verify: what can be proven without fetching the object, and with --download by its
+ * bytes where that leaves a doubt. The ledger, if there is one, tells in which parts the
+ * file was sent, which an ETag of parts can be computed from. */
 static int
 cli_verify(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -19052,9 +19082,16 @@ cli_verify(const struct cli *c, struct store *st, struct fail *f)
     return code;
 }
 
-/* ---- uploads, abort, sweep, history ---- */
+/* ---- uploads, abort, sweep, history ----
+ *
+ * An upload of parts that was never finished costs money at the store until somebody
+ * aborts it, and no list of objects shows it. Two sides know of uploads: journals of this
+ * host, with which the same command goes on, and the store, which also has those of hosts
+ * that are gone. uploads shows either, abort ends one, sweep ends those at the store that
+ * nobody goes on with. history reads the ledger, and needs no network. */
 
-/* An upload that a journal of this host tells of. */
+/* Shows an upload that a journal of this host tells of. Journals of downloads have no
+ * upload id, and are passed over. */
 static void
 cli_see_journal(void *owner, const struct jrn_facts *k, bool busy, int64_t changed)
 {
@@ -19133,6 +19170,7 @@ struct cli_upload {
     struct span key, id;
 };
 
+/* Takes the next one off the front; false: there are no more. */
 static bool
 cli_next_upload(struct span *all, struct cli_upload *u)
 {
@@ -19142,7 +19180,8 @@ cli_next_upload(struct span *all, struct cli_upload *u)
            span_cut(all, 0, &u->key) && span_cut(all, 0, &u->id);
 }
 
-/* Shows the parts of an upload, or only finds the time of the newest. */
+/* Shows the parts of an upload, with --parts, and puts the time of the newest into u if
+ * it is later than what is there. The list is read to its end in both cases. */
 static int
 cli_parts(const struct cli *c, struct store *st, struct span bucket, struct cli_upload *u,
           struct fail *f)
@@ -19204,6 +19243,7 @@ cli_show_upload(const struct cli *c, struct span bucket, const struct cli_upload
     buf_free(&target);
 }
 
+/* uploads: of this host, or of a bucket. */
 static int
 cli_uploads(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -19233,7 +19273,8 @@ cli_uploads(const struct cli *c, struct store *st, struct fail *f)
 }
 
 /* Finds the journal of an upload and locks it; of one file, or of one that is joined from
- * several. */
+ * several, whose journal goes by the first of them. 0: j is open, and facts is what it
+ * says; -1: f says why. A run that is at work has it locked, and is left alone. */
 static int
 cli_find_journal(const struct cli *c, struct store *st, struct jrn *j,
                  struct jrn_facts *facts, struct fail *f)
@@ -19278,6 +19319,8 @@ cli_find_journal(const struct cli *c, struct store *st, struct jrn *j,
     return rc;
 }
 
+/* abort: by the id that the store gave the upload, or by the journal that knows it, which
+ * goes, too. */
 static int
 cli_abort(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -19327,6 +19370,7 @@ cli_spare(void *owner, const struct jrn_facts *k, bool busy, int64_t changed)
     buf_char(owner, 0);
 }
 
+/* Is it one that this host may go on with? */
 static bool
 cli_is_spared(const struct buf *spared, struct span id)
 {
@@ -19338,7 +19382,9 @@ cli_is_spared(const struct buf *spared, struct span id)
     return false;
 }
 
-/* Aborts one upload if nothing has come for it for long enough. 1: it was left. */
+/* Aborts one upload if nothing has come for it for long enough. 1: it was left. What
+ * counts is the time of its newest part, or it would be ended under the hands of who
+ * sends slowly. If it is gone meanwhile, so much the better. */
 static int
 cli_sweep_one(const struct cli *c, struct store *st, struct span bucket,
               struct cli_upload *u, struct fail *f)
@@ -19365,6 +19411,9 @@ cli_sweep_one(const struct cli *c, struct store *st, struct span bucket,
     return c->dry_run ? 0 : s3_abort_upload(st, bucket, u->key, u->id, f);
 }
 
+/* sweep. Uploads that a journal of this host knows are never touched, however old: the
+ * same command goes on with them. Others can only be judged by their age, so less than a
+ * day must be meant. One that fails does not keep the others. */
 static int
 cli_sweep(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -19405,8 +19454,9 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
     return rc < 0 ? -1 : cli_outcome(&tally);
 }
 
-/* A line of the ledger, as people read it. False if it is torn, or none. */
-/* From when on: so long ago, or a day, or a moment of it; as the ledger has it. */
+/* From when on: so long ago, or a day, or a moment of it; as the ledger has it, so that
+ * two times are compared as texts. What is missing of a moment is taken from the
+ * beginning of the day. Nothing was asked: out stays empty, and no time is less. */
 static int
 cli_since(const char *text, struct buf *out, struct fail *f)
 {
@@ -19437,6 +19487,8 @@ cli_since(const char *text, struct buf *out, struct fail *f)
                       text);
 }
 
+/* A line of the ledger, as people read it, if it is not older than that and the pattern
+ * fits its path, its key or its URI. False if it is torn, or none. */
 static bool
 cli_show_stored(const struct cli *c, struct span line, struct span since)
 {
@@ -19484,6 +19536,8 @@ cli_show_stored(const struct cli *c, struct span line, struct span since)
     return good;
 }
 
+/* history, the older of the two ledgers first. A line that is torn, as by a power cut,
+ * does not hide those behind it. */
 static int
 cli_history(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -19522,7 +19576,15 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
     return rc;
 }
 
-/* ---- rm ---- */
+/* ---- rm ----
+ *
+ * Objects go in batches of one request each, where the store knows that; it names those
+ * that it did not delete, and each of the others is told as deleted. rm -r walks through
+ * lists while it cuts them down, which stores do not agree on: pages may be found by a
+ * key, and then nothing is missed, or be counted, and then the list is walked anew.
+ * Without --force nothing is deleted: it is counted and said. No list is believed: a key
+ * that is not below the prefix ends the walk, and so does an age that is asked for and
+ * not told. */
 
 enum { CLI_BATCH = 1000 }; /* keys of one request, by the S3 specification */
 
@@ -19530,11 +19592,12 @@ enum { CLI_BATCH = 1000 }; /* keys of one request, by the S3 specification */
 struct cli_batch {
     struct span bucket;
     struct span keys[CLI_BATCH];
-    const char *uris[CLI_BATCH];
+    const char *uris[CLI_BATCH]; /* for messages; NULL: it was told already */
     unsigned n;
     struct buf text; /* of those that came from a list; never moves: made at full size */
 };
 
+/* Deletes one by a request of its own; returns the exit code, and has said all. */
 static int
 cli_rm_alone(const struct cli *c, struct store *st, struct span bucket, struct span key,
              const char *uri)
@@ -19560,7 +19623,7 @@ cli_rm_undeleted(const struct cli *c, const char *uri, struct span code)
 }
 
 /* Counts what the store says to a batch. It names only those that it did not delete; a
- * name that nobody gave it counts as one, too. */
+ * name that nobody gave it counts as one, too: it is better to say too much. */
 static void
 cli_rm_count(const struct cli *c, struct store *st, struct cli_batch *b,
              struct cli_tally *tally)
@@ -19588,7 +19651,8 @@ cli_rm_count(const struct cli *c, struct store *st, struct cli_batch *b,
     buf_free(&code);
 }
 
-/* The whole request failed: so has each of them. */
+/* The whole request failed: so has each of them. People are told one reason and how many;
+ * programs hear of each. */
 static void
 cli_rm_lost(const struct cli *c, const struct cli_batch *b, const struct fail *f,
             struct cli_tally *tally)
@@ -19604,7 +19668,7 @@ cli_rm_lost(const struct cli *c, const struct cli_batch *b, const struct fail *f
 }
 
 /* Deletes what waits: by one request, but for keys that no list can carry; one by one
- * where the store does not know such requests. */
+ * where the store does not know such requests (501). Afterwards the batch is empty. */
 static void
 cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
              struct cli_tally *tally)
@@ -19632,7 +19696,8 @@ cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
     buf_clear(&b->text);
 }
 
-/* All below a prefix, on its way to be deleted, or counted. */
+/* All below a prefix, on its way to be deleted, or counted. The batch and the tally are
+ * those of the whole command. */
 struct cli_purge {
     const struct cli *cli;
     struct store *st;
@@ -19660,7 +19725,8 @@ cli_purge_flush(struct cli_purge *p)
     p->st->reply = page;
 }
 
-/* Is it to go? 1: yes, 0: it is too young, -1: nobody can tell, and nothing more goes. */
+/* Is it to go? 1: yes, 0: it is too young, -1: nobody can tell, and nothing more goes.
+ * The age is by the store's clock on both sides: ours may be years off. */
 static int
 cli_purge_old(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
 {
@@ -19680,7 +19746,8 @@ cli_purge_old(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
     return p->now - e->time >= (int64_t)p->cli->age;
 }
 
-/* Adds a key to those that wait. */
+/* Adds a key to those that wait. The list's entry does not outlive the next one: the key
+ * is copied, as the end of its URI. */
 static void
 cli_purge_add(struct cli_purge *p, struct span key)
 {
@@ -19696,6 +19763,7 @@ cli_purge_add(struct cli_purge *p, struct span key)
     b->keys[b->n++] = span_at(b->text.p + b->text.n - 1 - key.n, key.n);
 }
 
+/* With --dry-run, names what would go; without --force it is only counted. */
 static void
 cli_purge_would(const struct cli_purge *p, struct span key)
 {
@@ -19707,7 +19775,9 @@ cli_purge_would(const struct cli_purge *p, struct span key)
     buf_free(&uri);
 }
 
-/* An object of the list. */
+/* An object of the list; -1: nothing more goes. A store that lists what it said it
+ * deleted would have us delete it for ever: the first key of a pass must not be that of
+ * the one before. */
 static int
 cli_purge_one(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
 {
@@ -19733,7 +19803,8 @@ cli_purge_one(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
     return 0;
 }
 
-/* Goes through the list once. */
+/* Goes through the list once. What was collected when it breaks off is deleted still, as
+ * it was asked for; not so if the list cannot be believed, or we are to stop. */
 static int
 cli_purge_pass(struct cli_purge *p, struct fail *f)
 {
@@ -19762,7 +19833,7 @@ cli_purge_pass(struct cli_purge *p, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* What became of all of it. */
+/* What became of all of it; done and failed are of this prefix alone. */
 static void
 cli_purge_say(const struct cli_purge *p, int done, int failed)
 {
@@ -19803,6 +19874,7 @@ cli_rm_below(struct cli_purge *p, struct fail *f)
              p->tally->failed == failed);
     done = p->tally->done - done;
     failed = p->tally->failed - failed;
+    /* Neither --force nor --dry-run: that is refused, with what it would have meant. */
     counted = rc == 0 && !p->real && !c->dry_run && p->found;
     if ((rc == 0 || done) && (c->json || !counted))
         cli_purge_say(p, done, failed);
@@ -19837,7 +19909,7 @@ cli_rm_word(const struct cli *c, const char *word, struct span *bucket,
     return f->code == S3UP_OK;
 }
 
-/* rm -r */
+/* rm -r. A word that fails does not keep the next one. */
 static int
 cli_rm_all(const struct cli *c, struct store *st, struct cli_batch *batch, struct fail *f)
 {
@@ -19869,7 +19941,8 @@ cli_rm_all(const struct cli *c, struct store *st, struct cli_batch *batch, struc
     return f->code == S3UP_OK ? cli_outcome(&tally) : -1;
 }
 
-/* rm, of objects that were named. */
+/* rm, of objects that were named. A batch is of one bucket: words are taken in their
+ * order, so those of one bucket should stand together. */
 static int
 cli_rm_words(const struct cli *c, struct store *st, struct cli_batch *batch,
              struct fail *f)
@@ -19907,6 +19980,8 @@ cli_rm_words(const struct cli *c, struct store *st, struct cli_batch *batch,
     return f->code == S3UP_OK ? cli_outcome(&tally) : -1;
 }
 
+/* rm. With -r the batch's text is at its full size before the first key comes, since uris
+ * and keys point into it. */
 static int
 cli_rm(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -19933,7 +20008,8 @@ cli_rm(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- cp ---- */
 
-/* Gives the next object to be copied. */
+/* Gives the next object to be copied. An object is copied to itself only with other
+ * header fields: else stores refuse it, for nothing would change. */
 static bool
 cli_next_copy(void *owner, struct xfer_item *item)
 {
@@ -19983,6 +20059,8 @@ cli_replaces(const struct cli *c)
     return false;
 }
 
+/* cp: the store copies, no byte comes here. So memory sets no limit to how many are
+ * copied at a time, and parts are larger than what is sent from here. */
 static int
 cli_cp(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -20051,6 +20129,8 @@ cli_rb(const struct cli *c, struct store *st, struct fail *f)
     return cli_bucket(c, st, false, f);
 }
 
+/* presign: nothing is asked; the URL is good for whoever has it, so it goes to stdout
+ * alone. */
 static int
 cli_presign(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -20078,7 +20158,10 @@ cli_presign(const struct cli *c, struct store *st, struct fail *f)
     return rc < 0 ? -1 : S3UP_OK;
 }
 
-/* ---- drain ---- */
+/* ---- drain ----
+ *
+ * What room 15 says, in words and events; and which folder, which bucket. The room owns
+ * the files, this part the counts. */
 
 static struct cli_run *
 cli_run_of(void *owner)
@@ -20086,6 +20169,7 @@ cli_run_of(void *owner)
     return ((struct cli_store *)owner)->run;
 }
 
+/* With --config only *.dat is wanted, unless patterns say what else. */
 static bool
 cli_drain_wants(void *owner, struct span path, bool folder)
 {
@@ -20095,6 +20179,8 @@ cli_drain_wants(void *owner, struct span path, bool folder)
            (folder || !c->config || c->include.n || s3_ends(path, ".dat"));
 }
 
+/* A type that the user named is sent with the other header fields: then none is
+ * guessed. */
 static const char *
 cli_drain_type(void *owner, struct span path)
 {
@@ -20106,6 +20192,7 @@ cli_drain_type(void *owner, struct span path)
     return cli_media_type(path);
 }
 
+/* What room 15 says of a file that is not about its upload. */
 static void
 cli_drain_say(void *owner, const struct drain_word *w)
 {
@@ -20138,7 +20225,8 @@ cli_drain_say(void *owner, const struct drain_word *w)
     }
 }
 
-/* A round is over: with --watch the numbers of all rounds so far are told. */
+/* A round is over: with --watch the metrics are written, with the outcome of this round
+ * alone, or one failure would show for ever. The counts in them are of all rounds. */
 static void
 cli_drain_over(void *owner)
 {
@@ -20158,7 +20246,9 @@ cli_drain_over(void *owner)
     r->tally.mixed = false;
 }
 
-/* The two words of a drain from a configuration file, or as they were given. */
+/* The two words of a drain from a configuration file, or as they were given. The file may
+ * have other members, which are not ours. A path or a name with a NUL in it would be cut
+ * there, and mean another one. */
 static int
 cli_drain_words(const struct cli *c, struct buf *dir, struct buf *target, struct fail *f)
 {
@@ -20199,7 +20289,9 @@ cli_drain_words(const struct cli *c, struct buf *dir, struct buf *target, struct
     return 0;
 }
 
-/* Drains a folder that is locked by us. */
+/* Drains a folder that is locked by us; the exit code, or -1. The store must prove that
+ * it has each file (wish.sure). Where nothing is removed, what is there already is looked
+ * for first, or it would be sent by each run. */
 static int
 cli_drain_locked(struct cli_run *r, struct fail *f)
 {
@@ -20219,6 +20311,8 @@ cli_drain_locked(struct cli_run *r, struct fail *f)
     return c->watch ? S3UP_OK : cli_outcome(&r->tally);
 }
 
+/* drain. What is said goes to a log, with time and level, and failures are warnings
+ * there: one file is not the end of the run. */
 static int
 cli_drain(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -20277,6 +20371,7 @@ cli_drain(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- the verbs ---- */
 
+/* A command. run is NULL for those that need neither keys nor a store. */
 struct verb {
     const char *name;
     unsigned bit;
@@ -20319,6 +20414,7 @@ static const struct verb cli_verbs[] = {
 
 #define CLI_VERBS (sizeof cli_verbs / sizeof *cli_verbs)
 
+/* NULL: there is no such command, and that was said. */
 static const struct verb *
 cli_find_verb(const char *word)
 {
@@ -20343,8 +20439,13 @@ cli_find_verb(const char *word)
     return NULL;
 }
 
-/* ---- help, from the tables ---- */
+/* ---- help, from the tables ----
+ *
+ * All that explains s3up is printed from cli_verbs, cli_options and the exit codes, so
+ * that none of it can be forgotten. The scripts for shells only complete words; they know
+ * nothing that the tables do not. */
 
+/* All commands and exit codes: to stdout if it was asked for, else to stderr. */
 static void
 cli_usage(FILE *to)
 {
@@ -20377,6 +20478,7 @@ cli_put_option(const struct cli_option *o, struct buf *out)
     }
 }
 
+/* One command with its options. */
 static void
 cli_help_verb(const struct verb *v)
 {
@@ -20411,6 +20513,7 @@ cli_man_text(const char *s)
             putchar(*s);
 }
 
+/* The man page, in the macros of man(7). */
 static void
 cli_man(void)
 {
@@ -20467,6 +20570,8 @@ cli_wants_value(const struct cli_option *o)
     return o->kind != CLI_FLAG && o->kind != CLI_MAYBE;
 }
 
+/* A function for bash: commands at the first word, then options; files by its own
+ * means. */
 static void
 cli_complete_bash(void)
 {
@@ -20501,6 +20606,8 @@ cli_quoted(const char *s, const char *escape)
             putchar(*s);
 }
 
+/* The same for zsh, which shows what each is for, and knows which options want a
+ * value. */
 static void
 cli_complete_zsh(void)
 {
@@ -20528,6 +20635,7 @@ cli_complete_zsh(void)
     puts("    esac\n    _arguments -S $options '*:file:_files'\n}\n_s3up \"$@\"");
 }
 
+/* And for fish: one line for each command and option. */
 static void
 cli_complete_fish(void)
 {
@@ -20549,7 +20657,8 @@ cli_complete_fish(void)
 }
 
 /* What other programs need to start us; @ is where this program lies. All of them read
- * /etc/s3up/drain: what it sets is our environment. */
+ * /etc/s3up/drain: what it sets is our environment, and keys stand in no command line,
+ * which all users can see. A timer starts a run that ends; a service watches. */
 static const struct cli_recipe {
     const char *kind, *file, *text;
 } cli_recipes[] = {
@@ -20611,7 +20720,8 @@ static const struct cli_recipe {
 #undef CLI_NEEDS
 };
 
-/* Prints them: all of a kind, or one file. False if there is none. */
+/* Prints them: all of a kind, or one file. False if there is none. A path of ours that a
+ * shell or systemd would read in another way is not printed: the usual place is. */
 static bool
 cli_print_recipes(const char *kind, const char *file)
 {
@@ -20638,6 +20748,7 @@ cli_print_recipes(const char *kind, const char *file)
     return any;
 }
 
+/* help, of all kinds. The exit code; what is wrong was said. */
 static int
 cli_help(const struct cli *c)
 {
@@ -20694,7 +20805,8 @@ cli_version(const struct cli *c)
     return S3UP_OK;
 }
 
-/* Is help asked for among the words behind a verb? */
+/* Is help asked for among the words behind a verb? Then nothing else counts, not even
+ * what is wrong with the rest. */
 static bool
 cli_wants_help(int argc, char **argv)
 {
@@ -20704,7 +20816,8 @@ cli_wants_help(int argc, char **argv)
     return false;
 }
 
-/* Runs a verb that speaks to a store. */
+/* Runs a verb that speaks to a store, or could: two of them know something without one,
+ * and must work without keys. Returns the exit code; a failure was said. */
 static int
 cli_run(const struct verb *verb, const struct cli *c)
 {
