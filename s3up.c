@@ -14406,6 +14406,8 @@ drain_see_process(struct drain *d, int proc, const char *name)
     fd = os_open_in(proc, buf_text(&path), O_RDONLY | O_DIRECTORY, 0);
     if (fd >= 0 && !(dir = fdopendir(fd)))
         (void)close(fd);
+    /* A link's own permission bits say how it was opened; what it leads to is then asked
+     * by following it, which also works for a file that was removed. */
     while (dir && (entry = readdir(dir)) != NULL && d->writers < DRAIN_WRITERS)
         if (fstatat(fd, entry->d_name, &link, AT_SYMLINK_NOFOLLOW) == 0 &&
             S_ISLNK(link.st_mode) && (link.st_mode & S_IWUSR) &&
@@ -14486,6 +14488,7 @@ drain_is_busy(struct drain *d, const struct drain_file *file)
     if (fd < 0)
         return errno == ENOENT || errno == ENOTDIR;
     lease = os_lease(fd);
+    /* It changed after the look: with a time to be left alone it is not ripe any more. */
     if (d->settle > 0 && os_identify(fd, &now) && !os_untouched(&now, &file->id))
         lease = 0;
     (void)close(fd); /* with it the lease ends */
@@ -14934,6 +14937,7 @@ drain_look(struct drain *d, bool counting, struct fail *f)
     drain_watch_folder(d, "");
     if (f->code == S3UP_OK && !os_tree_enter(t, d->root, "."))
         (void)fail_sys(f, "read", d->dir);
+    /* A stop ends a look early. What was found is good; the rest is for the next run. */
     while (f->code == S3UP_OK && !os_stop && (got = os_tree_next(t)) != 0)
         drain_see(d, t, got, errno);
     os_tree_close(t);
@@ -14983,12 +14987,14 @@ drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fai
     name = (struct part_name){NULL, d->moved, (unsigned)to.n};
     buf_str(&to, g->path);
     name.path = buf_text(&to);
+    /* A rename, or what part_name_new can do instead, moves it within one file system. */
     if (part_find(&place, &name, f) == 0 && drain_is_moved(g, &place)) {
         if (unlinkat(g->folder, hidden, 0) != 0)
             (void)fail_sys(f, "remove", g->path);
     } else if (place.folder >= 0 &&
                !part_name_new(g->folder, hidden, place.folder, place.name)) {
         if (errno != EXDEV)
+            /* As where something has that name already. */
             (void)fail_sys(f, "write", name.path);
         else if (fstat(g->fd, &info) != 0)
             (void)fail_sys(f, "examine", name.path);
@@ -15071,6 +15077,7 @@ drain_remove(struct drain *d, struct drain_done *g)
     bool gone = false;
 
     drain_put_hidden(g, &hidden);
+    /* f has the reason if drain_may_remove said no: then nothing else is tried. */
     if (g->hidden && drain_may_remove(d, g, buf_text(&hidden), &f) && d->move_to)
         gone = drain_move(d, g, buf_text(&hidden), &f) == 0;
     else if (g->hidden && f.code == S3UP_OK)
@@ -15108,6 +15115,7 @@ drain_settle(struct drain *d)
         x->ledger.folder = NULL;
         x->hopeless = S3UP_LATER;
     }
+    /* The list of writers is as old as the step before it: it is made anew for each. */
     for (unsigned at = 0; at < d->grouped; at += n) {
         n = d->grouped - at < DRAIN_STEP ? d->grouped - at : DRAIN_STEP;
         d->has_writers = false;
@@ -15283,6 +15291,7 @@ drain_write_refused(struct drain *d)
     free(d->refused);
     d->refused = NULL;
     d->refusals = d->blamed = 0;
+    /* Nothing to be noted, and no list: then none is made. */
     if (text.n || access(buf_text(&list), F_OK) == 0)
         (void)os_replace(buf_text(&list), buf_span(&text), 0600, &f);
     if (f.code != S3UP_OK)
@@ -15342,6 +15351,7 @@ drain_next(void *owner, struct xfer_item *item)
         item->below = (unsigned)(d->path.n - strlen(file->path));
         item->path = (const char *const *)&d->path.p;
         item->type = d->type(d->owner, buf_span(&d->path));
+        /* The store would only refuse it, after all of it was sent. */
         if (item->key.n <= KEY_MAX)
             return true;
         drain_blame(d, file->path, &file->id, S3UP_USAGE);
@@ -15429,6 +15439,7 @@ drain_batch(struct drain *d, struct fail *f)
                                .proven = x->proven,
                                .lock = x->lock};
 
+    /* With --dry-run nothing is left for the crew. */
     for (; d->dry_run && d->at < d->n; d->at++)
         drain_tell(d, DRAIN_WOULD, d->file[d->at].path, S3UP_OK, NULL);
     /* By the batch before: `fresh` begins at 0. */
@@ -15444,6 +15455,7 @@ drain_batch(struct drain *d, struct fail *f)
     free(d->behind.path);
     d->behind = (struct drain_file){.path = NULL};
     d->more |= d->at < d->n; /* --max-files was reached, maybe too early */
+    /* Without memory for its path the next batch begins with the oldest again. */
     if (d->at)
         d->behind =
             (struct drain_file){strdup(d->file[d->at - 1].path), d->file[d->at - 1].id};
@@ -15502,6 +15514,8 @@ drain_round(struct drain *d, struct fail *f)
         d->known = (struct os_time){0, 0};
     drain_read_refused(d);
     for (;;) {
+        /* Between two batches the folder is read again: what came, went or changed since
+         * is seen as it is. */
         if (drain_look(d, false, f) < 0)
             break;
         /* All else is done by now. The second pass takes from the beginning, but only
@@ -15566,6 +15580,7 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
             (void)fail_set(f, S3UP_LOCKED, "another run drains %s", d->dir);
         else if (errno == EWOULDBLOCK)
             os_sleep(100);
+        /* The lock file cannot be locked either, or there is no place for one. */
         else if (path.n || !d->x->wish->folder)
             (void)fail_sys(f, "lock", d->dir);
         else {
@@ -15624,6 +15639,7 @@ drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
     if (d->moved >= 0 && fstat(d->moved, &to) == 0 && to.st_ino == info.st_ino &&
         to.st_dev == info.st_dev)
         return fail_set(f, S3UP_USAGE, "--move-to: %s is the folder itself", d->dir);
+    /* Its descriptor never makes a read wait: drain_was_told takes what there is. */
     if (watch && (d->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) < 0)
         return fail_sys(f, "watch", d->dir);
     return 0;
@@ -15681,6 +15697,7 @@ drain_wait(struct drain *d, struct fail *f)
     int64_t now = os_ticks(),
             until = now + (d->files || d->unwatched ? DRAIN_AGAIN : DRAIN_IDLE);
 
+    /* How long somebody has a file open nobody can know: soon is a guess. */
     if (d->open)
         drain_due_in(d, d->settle > DRAIN_LULL ? d->settle : DRAIN_LULL);
     if (d->due && d->due < until)
@@ -16023,7 +16040,11 @@ cli_nearer(const char *word, const char *candidate, const char **best, unsigned 
     }
 }
 
-/* ---- options ---- */
+/* ---- options ----
+ *
+ * A value comes from cli_parse, from a variable, from the command line: the later wins,
+ * but that patterns and header fields add up. Whatever is wrong with one ends the run
+ * before it has begun: half of what was meant is not done. */
 
 /* By its name, or by what other tools call it; near misses look at both, too. */
 static bool
@@ -16271,6 +16292,7 @@ cli_option(struct cli *c, unsigned verb, int *at)
         o = is_long ? cli_find_option(c, name, verb) : cli_find_letter(c, *letter, verb);
         if (!o)
             return false;
+        /* rest.p is NULL unless there was a = in the word. */
         if (o->kind == CLI_MAYBE) {
             value = rest.p; /* only with a = before it */
         } else if (o->kind != CLI_FLAG) {
@@ -16395,7 +16417,11 @@ cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
     return true;
 }
 
-/* ---- from settings to a store ---- */
+/* ---- from settings to a store ----
+ *
+ * Keys and settings come from where every AWS tool finds them; what was said to us comes
+ * first. Texts are not copied on their way: a config points into the environment, the
+ * profile and the keys. So these lie in struct cli_store, from cli_open to cli_close. */
 
 /* All that a verb needs to speak to a store. It is the owner in all that rooms below call
  * back, and holds two windows for files: it does not lie on a stack. */
@@ -16447,6 +16473,7 @@ cli_config(const struct cli *c, struct cli_store *s, struct fail *f)
     k->ca_file = cli_first(c->ca_file, os_env("AWS_CA_BUNDLE"));
     if (!k->ca_file && p->ca_bundle.n)
         k->ca_file = buf_text(&p->ca_bundle);
+    /* A profile can ask for what we do not know: that is refused, not passed over. */
     if (!how && p->addressing.n)
         how = buf_text(&p->addressing);
     if (how && !strcmp(how, "path"))
@@ -16543,7 +16570,12 @@ cli_open(const struct cli *c, struct cli_store *s, struct fail *f)
     return 0;
 }
 
-/* ---- what verbs share ---- */
+/* ---- what verbs share ----
+ *
+ * Whatever is said is a line on stderr, for people, or with --json an event on stdout,
+ * for programs; a failure is both. What became of each thing is an exit code, which
+ * cli_count adds up and cli_outcome makes one of; so the code of a run tells the truth
+ * about all of it, however it ended. */
 
 /* Data goes to stdout. Whether it arrived is known only after it was flushed. */
 static int
@@ -16612,6 +16644,7 @@ cli_failed(const struct cli *c, const struct fail *f, const char *what, bool std
         log_say(LOG_WARN, "%s", f->text);
     else
         log_fail(f);
+    /* Both: an event is for programs, the line for whoever reads the log. */
     if (c->json) {
         struct buf line = cli_event("error", what);
 
@@ -16831,7 +16864,14 @@ cli_done(const struct cli *c, const char *from, const char *to, uint64_t size,
     cli_event_end(&line, stdout_taken);
 }
 
-/* ---- put ---- */
+/* ---- put ----
+ *
+ * Words become items one at a time, when a worker has nothing to do: a folder of a
+ * million files is never a list in memory, and what is not reached is not touched. The
+ * order is always the same: all checks, cli_begin_run, cli_run_words (xfer_run asks
+ * cli_next, and tells cli_hear), cli_end_run, which says what came of it. get and cp go
+ * the same way, with another function in the place of cli_next; drain has its own, in
+ * room 15. */
 
 /* The word of --checksum. False, and f, if there is no such checksum. */
 static bool
@@ -17354,6 +17394,7 @@ cli_hear(void *owner, const struct xfer_event *e)
         r->total = e->load->down && r->last == 1 && !r->cli->recursive
                        ? (uint64_t)e->load->plan.size
                        : r->total;
+    /* Its load goes: what cli_measure_done has counted there is kept here. */
     if ((e->kind == XFER_FAILED || e->kind == XFER_DONE) && !e->load->whole) {
         r->parts_over +=
             e->kind == XFER_DONE ? e->load->plan.n : jrn_count(&e->load->facts);
@@ -17442,6 +17483,7 @@ cli_produce(const char *command, struct xfer_item *item, struct fail *f)
     }
     (void)close(pipes[1]);
     item->fd = pipes[0];
+    /* The writing end is the child's alone, or the stream would never end. */
     if (item->producer > 0)
         return 0;
     (void)fail_sys(f, "run", command);
@@ -17563,6 +17605,7 @@ cli_next_file(struct cli_run *r, const char *word)
                     buf_text(&r->target));
             continue;
         }
+        /* got < 0: this entry, or the rest of a folder, could not be read. */
         if (!folder || !os_tree_descend(&r->tree))
             cli_pass_over(r, got < 0 ? why : errno);
     }
@@ -17615,6 +17658,7 @@ cli_next_path(struct cli_run *r, struct xfer_item *item, struct fail *f)
             (void)cli_tree_key(r, word, f);
             return buf_text(&r->target);
         }
+        /* This folder is done, or could not be entered: on to the next word. */
         os_tree_close(&r->tree);
         r->in_tree = false;
         r->at++;
@@ -17661,6 +17705,7 @@ cli_next(void *owner, struct xfer_item *item)
             if (!strcmp(c->heads[i].name, "content-type"))
                 item->type = NULL;
         name = (struct part_name){r->path, item->root, item->below};
+        /* --dry-run opens each file, since that is what would fail first. */
         if (f.code == S3UP_OK && c->dry_run &&
             (!item->files || part_open(&file, &name, &f) == 0)) {
             struct buf uri = buf_upto(8 * KEY_MAX);
@@ -18002,6 +18047,7 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
         return -1;
     if (stream) /* what is given must hold it: a stream cannot be begun again */
         w->part_size = (uint64_t)plan.part;
+    /* What fits into one part goes in one request. */
     w->threshold = c->threshold ? c->threshold : w->part_size;
     if (cli_check_metrics(c->metrics, f) < 0)
         return -1;
@@ -18035,6 +18081,7 @@ cli_run_words(struct cli_run *r, struct store *st, int lock, struct fail *f)
     r->sample[0] = (struct cli_sample){os_ticks(), 0};
     r->samples = 1;
     r->total = r->to ? 0 : r->bytes + cli_total(r);
+    /* One small file is sent by this process itself: a fork would take longer. */
     if (xfer_run(&r->xfer, !r->to && cli_is_small(r) ? 1 : r->jobs, f) < 0)
         return -1;
     ended = r->xfer.hopeless || os_stop;
@@ -18122,6 +18169,7 @@ cli_take_spool(struct cli_spool *s, struct fail *f)
     if (s->fd < 0)
         return errno == ENOENT ? 0 : fail_sys(f, "take", p->path);
     busy = flock(s->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    /* Looked at after the lock: what it was before that does not matter. */
     if (fstat(s->fd, &info) != 0 || fstat(p->folder, &folder) != 0)
         return fail_sys(f, "examine", p->path);
     if (!S_ISREG(info.st_mode) || info.st_nlink > 1 ||
@@ -18167,6 +18215,8 @@ cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
     if (to->fd >= 0 && faccessat(p->folder, p->name, F_OK, 0) == 0)
         (void)fail_set(f, S3UP_LOCKED, "another run has just written %s", p->path);
     if (f->code == S3UP_OK && (!c->producer || cli_produce(c->producer, &item, f) == 0)) {
+        /* Either end may be held up for long: each piece is a chance to answer who
+         * asks. */
         while (f->code == S3UP_OK && !os_stop &&
                ((did = read(item.fd, piece, S3_WINDOW)) > 0 || (did && os_again()))) {
             cli_tell_spool(c, to->n);
@@ -18242,6 +18292,8 @@ cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
     if (rc == 0 && !r->tally.failed)
         rc = cli_fill_spool(r->cli, &s, f);
     r->at = 0;
+    /* No input behind a stream that was left means that there is nothing new to store.
+     * Alone it is an empty object, as it would be without a spool. */
     if (rc == 0 && !r->tally.failed && (s.n || !left))
         rc = cli_run_words(r, st, s.fd, f);
     if (rc == 0 && !r->tally.failed)
@@ -18335,7 +18387,12 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     return cli_end_run(&run, st, code, f);
 }
 
-/* ---- get ---- */
+/* ---- get ----
+ *
+ * Where an object goes is decided before it is asked for: a name that exists as a folder,
+ * a key that is no path, a device. What goes into a file goes through room 14, and has
+ * its name only when it is whole. With -r the keys come from a list, and are not trusted:
+ * whoever may write to the bucket must not be able to write to other places here. */
 
 /* False, and f, if the path has outgrown its buffer: a part of it would be another's. */
 static bool
@@ -18508,6 +18565,8 @@ cli_place_object(struct cli_run *r)
     if (!span_starts(key, buf_text(&r->prefix)))
         return cli_skip_object(r, "it is not what was asked for");
     rest = span_after(key, prefix.n);
+    /* Patterns are held against what is behind the prefix, as for files below a
+     * folder. */
     if (!cli_wants(r->cli, rest, false))
         return false;
     buf_clear(&r->target);
@@ -18557,6 +18616,7 @@ cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
         r->seen += more > 0;
         if (more > 0 && !cli_place_object(r))
             continue;
+        /* The size is known from the list: small objects need not be asked for it. */
         if (more > 0 && !r->cli->dry_run) {
             r->path = buf_text(&r->target);
             *item = (struct xfer_item){.path = &r->path,
@@ -18777,6 +18837,7 @@ cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry
     } else {
         struct buf size = buf_upto(64);
 
+        /* A prefix has no time: as many blanks as one would be wide. */
         if (e->is_prefix)
             buf_str(&line, "                    ");
         else
@@ -19067,6 +19128,7 @@ cli_verify(const struct cli *c, struct store *st, struct fail *f)
         part_open(&file, &name, f) == 0) {
         p.key = buf_span(&key);
         p.file = &file;
+        /* Without a state folder it is only harder to prove. */
         if (jrn_folder(c->state, &folder, &none) == 0)
             p.folder = buf_text(&folder);
         cli_put_uri(&target, p.bucket, p.key);
@@ -19106,6 +19168,7 @@ cli_see_journal(void *owner, const struct jrn_facts *k, bool busy, int64_t chang
         size += k->source[i].id.size;
     if (!k->sources || !k->upload.n || part_plan(&plan, size, k->part_size, &unread) < 0)
         return;
+    /* The plan follows from size and part size, which the journal has: so do lengths. */
     for (unsigned n = 1; n <= plan.n && n <= k->parts; n++)
         if (k->part[n - 1].done)
             done += (uint64_t)part_length(&plan, n);
@@ -19296,6 +19359,7 @@ cli_find_journal(const struct cli *c, struct store *st, struct jrn *j,
                                 buf_span(&key)};
         struct fail now = {S3UP_OK, ""};
 
+        /* The journal's name is made of the verb, too: both are tried. */
         buf_clear(&j->path);
         if (c->journal)
             buf_str(&j->path, c->journal);
@@ -19345,6 +19409,7 @@ cli_abort(const struct cli *c, struct store *st, struct fail *f)
                         "abort needs a FILE and its s3://BUCKET/KEY, or --upload-id");
     jrn_init(&facts);
     if (cli_find_journal(c, st, &j, &facts, f) == 0) {
+        /* It was found and locked: so it would have been possible. */
         if (c->dry_run) {
             log_say(LOG_NOTE, "would abort the upload of %s to %s", c->words[0],
                     c->words[1]);
@@ -19434,6 +19499,7 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
         jrn_folder(c->state, &folder, f) == 0 &&
         jrn_each(buf_text(&folder), cli_spare, &spared, f) == 0)
         rc = cli_collect(st, bucket, prefix, &all, f);
+    /* With a list that is cut short, uploads of this host could be hit. */
     if (rc == 0 && spared.bad)
         rc = fail_set(f, S3UP_LATER, "no memory for the uploads of this host");
     rest = buf_span(&all);
@@ -19677,6 +19743,7 @@ cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
     unsigned n = 0;
     bool alone;
 
+    /* Those that stay move up, to close the gaps. */
     for (unsigned i = 0; i < b->n; i++)
         if (!xml_can_carry(b->keys[i])) {
             cli_count(tally, cli_rm_alone(c, st, b->bucket, b->keys[i], b->uris[i]));
@@ -19866,6 +19933,8 @@ cli_rm_below(struct cli_purge *p, struct fail *f)
     int done = p->tally->done, failed = p->tally->failed, before, rc;
     bool counted;
 
+    /* Once more only if that can bring something: there was more than one page, some of
+     * it went, none failed. AWS finds its pages by a key. */
     do {
         before = p->tally->done;
         p->pages = 0;
@@ -20335,6 +20404,7 @@ cli_drain(const struct cli *c, struct store *st, struct fail *f)
         run.drain = d;
         cli_begin_run(&run, st);
         run.xfer = (struct xfer){.st = st, .wish = &run.wish, .bucket = run.bucket};
+        /* What this run reads and writes may lie in the folder itself: that is `own`. */
         *d = (struct drain){.x = &run.xfer,
                             .jobs = run.jobs,
                             .dir = buf_text(&dir),
@@ -20354,6 +20424,7 @@ cli_drain(const struct cli *c, struct store *st, struct fail *f)
                             .over = cli_drain_over,
                             .owner = st->config.owner,
                             .moved_bytes = &run.moved};
+        /* The ledger must know what is hidden, before it is removed. */
         if (!run.wish.folder && !c->keep && !c->dry_run)
             (void)fail_set(f, S3UP_USAGE,
                            "without a state folder nothing can be removed: name one with "
@@ -20853,6 +20924,7 @@ main(int argc, char **argv)
     struct cli cli;
     int code;
 
+    /* Before anything can write or open something. */
     os_signals();
     if (!os_standard())
         return S3UP_LATER; /* and nowhere to say it */
@@ -20871,6 +20943,7 @@ main(int argc, char **argv)
         cli_help_verb(verb);
         return cli_finish(S3UP_OK);
     }
+    /* Missing memory is seen by the buffer; all else is a mistake in what was said. */
     if (!cli_parse(&cli, verb->name, verb->bit, argc - 2, argv + 2))
         code = cli.text.bad == ENOMEM ? S3UP_LATER : S3UP_USAGE;
     else if (verb->run)
