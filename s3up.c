@@ -14434,6 +14434,7 @@ drain_find_writers(struct drain *d)
             drain_see_process(d, dirfd(proc), entry->d_name);
     if (proc)
         (void)closedir(proc);
+    /* Sorted for drain_has_writer, which asks once for each file. */
     if (d->writers)
         qsort(d->writer, d->writers, sizeof *d->writer, drain_by_inode);
     d->has_writers = true;
@@ -14726,6 +14727,8 @@ drain_recover(struct drain *d, const char *below)
     struct part_file file = {.fd = -1};
 
     xfer_ledger_each(d->x->st, d->x->wish->folder, drain_see_line, &l);
+    /* Empty if the ledger has no such line: what is old in it is forgotten, and another
+     * state folder has another ledger. */
     base = drain_base(buf_text(&l.path));
     if (folder < 0 || part_open(&file, &name, &unread) < 0)
         drain_passes(d, below, "an earlier run left it, and it cannot be read");
@@ -14833,6 +14836,7 @@ drain_see(struct drain *d, struct os_tree *t, int got, int why)
 {
     const char *below = buf_text(&t->path), *base = drain_base(below);
 
+    /* What has gone since its folder was read is nobody's concern. */
     if (got < 0) {
         if (why != ENOENT)
             drain_passes(d, below, strerror(why));
@@ -16073,6 +16077,7 @@ cli_find_option(const struct cli *c, struct span name, unsigned verb)
             cli_nearer(word, o->alias, &near, &distance);
         }
     }
+    /* It may be right with another verb: that is said, rather than that there is none. */
     for (size_t i = 0; i < CLI_OPTIONS; i++)
         if (cli_is_option(&cli_options[i], name))
             why = "it does not belong to this command";
@@ -16226,6 +16231,7 @@ cli_set(struct cli *c, const struct cli_option *o, const char *value)
     case CLI_RATE:
         *(const char **)at = value;
         return cli_rate(value, 0, &rate);
+    /* Sizes become offsets in files, which are signed. */
     case CLI_SIZE:
         return num_size(v, at) && *(uint64_t *)at <= INT64_MAX
                    ? NULL
@@ -16812,8 +16818,8 @@ cli_differ(char *const *words, int n, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* The endings that matter to browsers; others are the store's to name. NULL: no type is
- * sent. */
+/* The endings that matter to browsers; others are the store's to name. NULL: none of
+ * them. */
 static const char *
 cli_media_type(struct span path)
 {
@@ -17066,6 +17072,7 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
     struct buf line = cli_event(names[e->kind], way.from);
 
     cli_json_text(&line, "target", span_of(way.to));
+    /* A stream has no size, and no number of parts, before its end. */
     if (e->kind == XFER_START || e->kind == XFER_RESUME) {
         if (!e->load->stream) {
             cli_event_number(&line, "size", (uint64_t)e->load->plan.size);
@@ -17092,8 +17099,8 @@ struct cli_gauge {
     uint64_t done, total; /* bytes */
     uint64_t rate;        /* bytes a second, over the last few */
     unsigned parts, all;  /* of what is under way */
-    unsigned flying;
-    int64_t left; /* seconds; -1: not known */
+    unsigned flying;      /* requests that are under way */
+    int64_t left;         /* seconds; -1: not known */
 };
 
 /* What is done: what was finished, the parts that are stored, and of those under way what
@@ -17276,6 +17283,8 @@ cli_tick(void *owner)
     int64_t now = os_ticks();
     struct cli_gauge g;
 
+    /* Samples are taken whether they are shown or not: who asks by a signal wants a rate
+     * at once. */
     if (now - r->told >= XFER_SYNC) {
         r->told = now;
         if (r->cli->rate)
@@ -18352,8 +18361,8 @@ cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
     return code;
 }
 
-/* put. All words are looked at, and all folders opened, before anything is sent: who has
- * mistyped the last word has not sent the others. */
+/* put. The words are looked at, and the folders among them opened, before anything is
+ * sent: a mistake in the last of them has no half of the work behind it. */
 static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -18389,10 +18398,11 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- get ----
  *
- * Where an object goes is decided before it is asked for: a name that exists as a folder,
- * a key that is no path, a device. What goes into a file goes through room 14, and has
- * its name only when it is whole. With -r the keys come from a list, and are not trusted:
- * whoever may write to the bucket must not be able to write to other places here. */
+ * Where an object goes is decided before it is asked for: a folder is refused, and so is
+ * a key that is no path; a device is written into. What goes into a file goes through
+ * room 14, and has its name only when it is whole. With -r the keys come from a list, and
+ * are not trusted: whoever may write to the bucket must not be able to write to other
+ * places here. */
 
 /* False, and f, if the path has outgrown its buffer: a part of it would be another's. */
 static bool
@@ -18458,6 +18468,7 @@ cli_get_stream(const struct cli_run *r, struct store *st, const char *uri,
         get.fd = os_open(path, O_WRONLY | O_NOCTTY, 0);
     if (get.fd < 0)
         (void)fail_sys(&f, "write", path);
+    /* Only a range needs to know the size before. */
     else if ((!r->wish.slice || xfer_look_at(st, &get, &r->wish, &f) == 0))
         (void)xfer_get_to(st, &get, &f);
     if (!to_stdout && get.fd >= 0 && close(get.fd) != 0 && f.code == S3UP_OK)
@@ -19280,6 +19291,8 @@ cli_parts(const struct cli *c, struct store *st, struct span bucket, struct cli_
     return rc;
 }
 
+/* Shows an upload that the store holds: its time, where it goes, and its id, which abort
+ * wants. */
 static void
 cli_show_upload(const struct cli *c, struct span bucket, const struct cli_upload *u)
 {
@@ -19317,6 +19330,7 @@ cli_uploads(const struct cli *c, struct store *st, struct fail *f)
 
     if (c->count > 1)
         return fail_set(f, S3UP_USAGE, "uploads takes one s3://BUCKET[/PREFIX]");
+    /* Without a word no store is asked: st is NULL then, see cli_run. */
     if (!c->count) {
         rc = jrn_folder(c->state, &folder, f);
         if (rc == 0)
@@ -19478,7 +19492,7 @@ cli_sweep_one(const struct cli *c, struct store *st, struct span bucket,
 
 /* sweep. Uploads that a journal of this host knows are never touched, however old: the
  * same command goes on with them. Others can only be judged by their age, so less than a
- * day must be meant. One that fails does not keep the others. */
+ * day must be meant. One that fails does not hold up the others. */
 static int
 cli_sweep(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -19708,6 +19722,7 @@ cli_rm_count(const struct cli *c, struct store *st, struct cli_batch *b,
             }
         cli_count(tally, cli_rm_undeleted(c, uri, buf_span(&code)));
     }
+    /* All that it did not name is gone. */
     for (unsigned i = 0; i < b->n; i++)
         if (b->uris[i]) {
             cli_did(c, "deleted", b->uris[i]);
@@ -19978,7 +19993,7 @@ cli_rm_word(const struct cli *c, const char *word, struct span *bucket,
     return f->code == S3UP_OK;
 }
 
-/* rm -r. A word that fails does not keep the next one. */
+/* rm -r. A word that fails does not hold up the next one. */
 static int
 cli_rm_all(const struct cli *c, struct store *st, struct cli_batch *batch, struct fail *f)
 {
@@ -20338,6 +20353,7 @@ cli_drain_words(const struct cli *c, struct buf *dir, struct buf *target, struct
         return -1;
     buf_str(target, "s3://");
     json_init(&j, buf_span(&text));
+    /* Read to the end even if both were found: half a file is no settings. */
     while ((event = json_next(&j)) != JSON_END && event != JSON_BAD)
         if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "base_dir")) {
             buf_clear(dir); /* said twice, the last counts */
@@ -20451,6 +20467,7 @@ struct verb {
                struct fail *); /* an exit code, or -1 */
 };
 
+/* In the order in which help shows them. */
 static const struct verb cli_verbs[] = {
     {"put", ON_PUT, "FILE... s3://BUCKET[/KEY]", "upload files; -r: whole folders",
      cli_put},
@@ -20492,6 +20509,7 @@ cli_find_verb(const char *word)
     const char *near = NULL;
     unsigned distance = 4;
 
+    /* As in "s3up -q put": options differ from verb to verb, so the verb is first. */
     if (word[0] == '-') {
         log_say(LOG_ERROR, "%s stands before the command: s3up COMMAND [OPTION...]",
                 word);
@@ -20832,6 +20850,7 @@ cli_help(const struct cli *c)
     const char *word = c->count ? c->words[0] : NULL;
     const struct verb *verb;
 
+    /* Recipes go by their own names, which no verb has. */
     if (word && c->count <= 2 &&
         cli_print_recipes(word, c->count > 1 ? c->words[1] : NULL))
         return S3UP_OK;
@@ -20916,6 +20935,7 @@ cli_run(const struct verb *verb, const struct cli *c)
 int s3up_main(int argc, char **argv);
 #endif
 
+/* The first word is a verb, or one that other programs have for help and version. */
 int
 main(int argc, char **argv)
 {
