@@ -15532,6 +15532,26 @@ xfer_give_up(struct store *st, struct jrn *j, const struct jrn_facts *k, struct 
  * into the ledger, many at a time, and only then removed: under a name that nobody else
  * uses, by a lease that tells if anybody opens it, and if it is still what was sent.
  * Whatever goes wrong on the way, a file is in the store or in the folder, or in both.
+ *
+ * The states of a file, and what moves it on:
+ *   seen    drain_see: a plain file of one name, on this file system, and wanted
+ *   fresh   drain_state: it changed a moment ago, and waits for a later look
+ *   ripe    drain_state: left alone for long enough; the oldest of these make a batch
+ *   busy    drain_is_busy: somebody has it open for writing; a later round takes it
+ *   stored  drain_hear: the store has proven that it has it; its line for the ledger is
+ *           made, and it joins the group
+ *   noted   drain_settle: the lines of the group are on disk
+ *   hidden  drain_hide: its name is DRAIN_HIDDEN and the token that stands in its line
+ *   gone    drain_remove: unlinked, or in the folder of --move-to; if anything speaks
+ *           against that it gets its own name back
+ * A crash before a file is hidden leaves it under its name: the next run finds that the
+ * store has it, and goes on from there. A crash while it is hidden leaves it under the
+ * other name: drain_recover finds its line by the token.
+ *
+ * Owns the lock on the folder, struct drain, and the list of refusals in the state
+ * folder. One run at a time works on a folder. A new reason to leave something alone
+ * belongs into drain_see; a new doubt about a removal into drain_may_remove, which is
+ * asked last of all.
  */
 
 #define DRAIN_HIDDEN ".s3up-drain."     /* and a token: about to be removed */
@@ -15539,8 +15559,8 @@ xfer_give_up(struct store *st, struct jrn *j, const struct jrn_facts *k, struct 
 
 /* A file that waits. */
 struct drain_file {
-    char *path; /* below the folder */
-    struct os_id id;
+    char *path;      /* below the folder; in a batch it is ours to free */
+    struct os_id id; /* as the look saw it: what is sent must still be that */
 };
 
 /* A file as it was seen when no clock could tell how long it had been left alone. */
@@ -15551,27 +15571,33 @@ struct drain_look {
 
 /* Stored, and yet to be removed. */
 struct drain_done {
-    char *path;
-    struct os_id id;
-    char token[2 * JRN_ID + 1];
-    int folder, fd;
-    bool leased, hidden;
+    char *path;                 /* below the folder; ours to free */
+    struct os_id id;            /* as it was sent */
+    char token[2 * JRN_ID + 1]; /* in its line of the ledger, and in its hidden name */
+    int folder, fd;             /* that it lies in, and itself; -1: not open */
+    bool leased, hidden; /* the kernel keeps writers waiting; it has its hidden name */
 };
 
 /* Refused by the store, for its own sake, in so many runs. */
 struct drain_refused {
     char *path;
-    uint64_t inode, runs;
-    bool now;  /* in this run, too */
-    bool sure; /* and whatever became of others */
+    uint64_t inode, runs; /* another file of that name begins at 0 again */
+    bool now;             /* in this run, too */
+    bool sure;            /* it is the file's own fault, whatever became of others */
 };
 
-/* What the owner hears besides what uploads say. */
+/* What the owner hears besides what uploads say. The texts are good until it returns. */
 struct drain_word {
-    enum { DRAIN_KEPT, DRAIN_SKIPPED, DRAIN_FAILED, DRAIN_NOTE, DRAIN_WOULD } kind;
-    const char *path;
+    enum {
+        DRAIN_KEPT,    /* it is stored, and was not removed */
+        DRAIN_SKIPPED, /* it is nothing that is ever taken, or was set aside */
+        DRAIN_FAILED,  /* it was not sent */
+        DRAIN_NOTE,    /* good to know: it changes no outcome */
+        DRAIN_WOULD    /* --dry-run: it would be sent */
+    } kind;
+    const char *path; /* as people know it */
     struct span key;
-    const char *why;
+    const char *why;     /* NULL with DRAIN_WOULD */
     enum s3up_exit code; /* of a failure */
 };
 
@@ -15579,45 +15605,46 @@ struct drain {
     /* What is wanted. */
     struct xfer *x; /* st, wish, bucket, lock are set */
     unsigned jobs;
-    const char *dir;
-    struct span prefix;
+    const char *dir;            /* as the user wrote it */
+    struct span prefix;         /* of all keys; a slash is put behind it */
     const char *own[DRAIN_OWN]; /* paths of what is never taken, or NULL */
-    const char *move_to;
+    const char *move_to;        /* NULL: what is stored is removed */
     int64_t settle,
         prune_age; /* milliseconds, seconds; prune_age < 0: nothing is pruned */
     uint64_t quarantine, max_files; /* 0: none, all */
     bool keep, dry_run;
-    bool (*wants)(void *owner, struct span path, bool folder);
-    const char *(*type)(void *owner, struct span path);
+    bool (*wants)(void *owner, struct span path, bool folder); /* by its patterns */
+    const char *(*type)(void *owner, struct span path); /* the media type, or NULL */
     void (*hear)(void *owner, const struct xfer_event *e);
     void (*say)(void *owner, const struct drain_word *w);
     void (*over)(void *owner); /* a round is */
     void *owner;
     /* What is there. */
     int root, moved; /* the folder, and that of --move-to, or -1 */
-    dev_t device;
-    dev_t own_device[DRAIN_OWN];
-    ino_t own_inode[DRAIN_OWN];
-    struct drain_file *file; /* of one batch: the oldest of those that wait */
-    size_t n, at;
-    bool more;                /* wait behind these */
-    struct drain_file behind; /* only what is younger is taken; path NULL: all */
-    struct drain_look *look, *looked;
+    dev_t device;    /* of the folder: what is mounted below it is left alone */
+    dev_t own_device[DRAIN_OWN];      /* of what `own` names, at the last look */
+    ino_t own_inode[DRAIN_OWN];       /* 0: there is none */
+    struct drain_file *file;          /* of one batch: the oldest of those that wait */
+    size_t n, at;                     /* how many, and the next to be given to the crew */
+    bool more;                        /* wait behind these */
+    struct drain_file behind;         /* only what is younger is taken; path NULL: all */
+    struct drain_look *look, *looked; /* by this look; by the one before it, sorted */
     size_t looks, looked_n;
     int64_t doubt;        /* milliseconds until a second look can tell of all files */
     bool by_look;         /* only those that it tells of are taken */
     bool sealed;          /* nothing can be removed from the folder */
     struct os_time known; /* what was there before was stored and is kept */
-    bool failed;          /* something did, in this round */
+    bool failed;          /* something may have to go up that is older than `known` */
     bool trusted;         /* the clock tells the truth */
     bool heard;           /* what is passed over was said */
     bool counting;        /* nothing is to be taken by this look */
     struct os_time now;   /* of this look */
-    int64_t due;          /* when the next file will have been left alone */
+    int64_t due; /* ticks when a file will have been left alone; 0: none is known */
     uint64_t files, bytes, open, begun; /* that wait, in all; open: are being written */
+    /* begun: files that count for max_files; oldest: seconds, if any wait. */
     int64_t oldest;
-    struct buf path, key;
-    struct drain_done group[JRN_GROUP];
+    struct buf path, key; /* of the file at hand: see drain_path, drain_key */
+    struct drain_done group[JRN_GROUP]; /* stored, and waiting for drain_settle */
     unsigned grouped;
     int64_t since; /* ticks at the first of them */
     struct drain_writer {
@@ -15633,6 +15660,8 @@ struct drain {
     uint64_t *moved_bytes;   /* by earlier batches */
 };
 
+/* What is a note, or was passed over, leaves nothing undone. After all else --keep must
+ * ask for every file again: see drain_round. */
 static void
 drain_say(struct drain *d, struct drain_word w)
 {
@@ -15640,7 +15669,7 @@ drain_say(struct drain *d, struct drain_word w)
     d->say(d->owner, &w);
 }
 
-/* The path of something below the folder, as people know it. */
+/* The path of something below the folder, as people know it; good until the next call. */
 static const char *
 drain_path(struct drain *d, const char *below)
 {
@@ -15652,6 +15681,8 @@ drain_path(struct drain *d, const char *below)
     return buf_text(&d->path);
 }
 
+/* The key of a file: the prefix and its path below the folder; good until the next
+ * call. */
 static struct span
 drain_key(struct drain *d, const char *below)
 {
@@ -15674,12 +15705,14 @@ drain_tell(struct drain *d, unsigned kind, const char *below, enum s3up_exit cod
                                      .code = code});
 }
 
+/* It is stored, and stays here: why. */
 static void
 drain_keeps(struct drain *d, const char *below, enum s3up_exit code, const char *why)
 {
     drain_tell(d, DRAIN_KEPT, below, code, why);
 }
 
+/* The last name of a path. */
 static const char *
 drain_base(const char *path)
 {
@@ -15688,7 +15721,15 @@ drain_base(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* ---- who else uses a file ---- */
+/* ---- who else uses a file ----
+ *
+ * Two witnesses tell whether somebody writes into a file. A lease is granted only if
+ * nobody has it open for writing; from then on the kernel holds up whoever opens it so,
+ * until we let go, or until the kernel's own patience ends
+ * (/proc/sys/fs/lease-break-time). Where none is granted, as over NFS or for a file of
+ * another user, the descriptors of all processes are read from /proc: as many as we are
+ * allowed to see, and true for one moment only. So the file's identity, with its times,
+ * is always looked at as well. */
 
 static int
 drain_by_inode(const void *a, const void *b)
@@ -15700,7 +15741,8 @@ drain_by_inode(const void *a, const void *b)
     return x->device < y->device ? -1 : x->device > y->device;
 }
 
-/* Notes what one process has open for writing: its links in /proc may be written to. */
+/* Notes what one process has open for writing: its links in /proc may be written to. A
+ * process that has ended, or is another user's, tells nothing. */
 static void
 drain_see_process(struct drain *d, int proc, const char *name)
 {
@@ -15715,6 +15757,8 @@ drain_see_process(struct drain *d, int proc, const char *name)
     fd = os_open_in(proc, buf_text(&path), O_RDONLY | O_DIRECTORY, 0);
     if (fd >= 0 && !(dir = fdopendir(fd)))
         (void)close(fd);
+    /* A link's own permission bits say how it was opened; what it leads to is then asked
+     * by following it, which also works for a file that was removed. */
     while (dir && (entry = readdir(dir)) != NULL && d->writers < DRAIN_WRITERS)
         if (fstatat(fd, entry->d_name, &link, AT_SYMLINK_NOFOLLOW) == 0 &&
             S_ISLNK(link.st_mode) && (link.st_mode & S_IWUSR) &&
@@ -15725,6 +15769,8 @@ drain_see_process(struct drain *d, int proc, const char *name)
     buf_free(&path);
 }
 
+/* Makes the list anew. It holds until somebody clears has_writers, which is done wherever
+ * time has passed since it was made. Without memory, or without /proc, it is empty. */
 static void
 drain_find_writers(struct drain *d)
 {
@@ -15739,11 +15785,14 @@ drain_find_writers(struct drain *d)
             drain_see_process(d, dirfd(proc), entry->d_name);
     if (proc)
         (void)closedir(proc);
+    /* Sorted for drain_has_writer, which asks once for each file. */
     if (d->writers)
         qsort(d->writer, d->writers, sizeof *d->writer, drain_by_inode);
     d->has_writers = true;
 }
 
+/* Does a process that we may look at have it open for writing? Only asked where there is
+ * no lease. */
 static bool
 drain_has_writer(struct drain *d, const struct os_id *id)
 {
@@ -15758,7 +15807,11 @@ drain_has_writer(struct drain *d, const struct os_id *id)
 static const char drain_is_new[] =
     "it has changed since it was sent; the next run looks at it again";
 
-/* Is what has the hidden name still what was sent, with nobody waiting to write? */
+/* Is what has the hidden name still what was sent, with nobody waiting to write? The last
+ * question before a file goes. The name must stand for the file that is open here, or
+ * another would be removed. A second name means that somebody wants to keep it. Its
+ * content counts, not its `changed`, which our own renaming has moved. A lease that
+ * somebody waits for is no F_RDLCK any more: it tells what it shall become. */
 static bool
 drain_may_remove(struct drain *d, const struct drain_done *g, const char *hidden,
                  struct fail *f)
@@ -15775,7 +15828,8 @@ drain_may_remove(struct drain *d, const struct drain_done *g, const char *hidden
 }
 
 /* Is the file gone, or open for writing, or not any more what was left alone for long
- * enough? What cannot be opened is no concern of ours: the upload will tell why. */
+ * enough? What cannot be opened is no concern of ours: the upload will tell why. What is
+ * busy is counted in d->open, so that a watch looks again soon. */
 static bool
 drain_is_busy(struct drain *d, const struct drain_file *file)
 {
@@ -15786,6 +15840,7 @@ drain_is_busy(struct drain *d, const struct drain_file *file)
     if (fd < 0)
         return errno == ENOENT || errno == ENOTDIR;
     lease = os_lease(fd);
+    /* It changed after the look: with a time to be left alone it is not ripe any more. */
     if (d->settle > 0 && os_identify(fd, &now) && !os_untouched(&now, &file->id))
         lease = 0;
     (void)close(fd); /* with it the lease ends */
@@ -15797,8 +15852,15 @@ drain_is_busy(struct drain *d, const struct drain_file *file)
     return false;
 }
 
-/* ---- what waits ---- */
+/* ---- what waits ----
+ *
+ * Which files are ripe is told by their own time, `changed`, which no program can set as
+ * it likes. That needs a clock that tells the truth, and told it when the file was
+ * written: a small machine without a battery begins at 1970 and learns the time later.
+ * Where that is in doubt, a file is ripe once two looks, far enough apart by a clock that
+ * never jumps, have found it the same. */
 
+/* By inode alone: only files of one device are noted. */
 static int
 drain_by_look(const void *a, const void *b)
 {
@@ -15817,7 +15879,11 @@ drain_due_in(struct drain *d, int64_t left)
         d->due = at;
 }
 
-enum drain_state { DRAIN_FRESH, DRAIN_RIPE, DRAIN_RIPE_BY_LOOK };
+enum drain_state {
+    DRAIN_FRESH,       /* it waits */
+    DRAIN_RIPE,        /* its own time says so, or nobody asks for a time */
+    DRAIN_RIPE_BY_LOOK /* an earlier look says so */
+};
 
 /* Was the file left alone for long enough? Its own time tells, if the clock can be
  * trusted and was when the file was written; else what was seen by an earlier look. */
@@ -15829,6 +15895,8 @@ drain_state(struct drain *d, const struct os_id *id)
 
     if (d->settle <= 0)
         return DRAIN_RIPE;
+    /* A time before this program was made is one of a clock that was not set; one in the
+     * future, of a clock that was set back since. */
     if (d->trusted && id->changed.s >= S3UP_RELEASED && id->changed.s <= d->now.s) {
         int64_t age =
             (d->now.s - id->changed.s) * 1000 + (d->now.ns - id->changed.ns) / 1000000;
@@ -15837,6 +15905,8 @@ drain_state(struct drain *d, const struct os_id *id)
             drain_due_in(d, d->settle - age);
         return age < d->settle ? DRAIN_FRESH : DRAIN_RIPE;
     }
+    /* By looks. `since` goes on from look to look as long as nothing changes; what finds
+     * no room in the list is as new each time, and waits until there are fewer. */
     had = d->looked_n ? bsearch(&this, d->looked, d->looked_n, sizeof this, drain_by_look)
                       : NULL;
     if (had && os_untouched(&had->id, id))
@@ -15863,7 +15933,8 @@ drain_by_age(const void *a, const void *b)
     return strcmp(x->path, y->path);
 }
 
-/* Only the oldest stay in the batch. */
+/* Only the oldest stay in the batch. It has room for twice as many, so that each
+ * sorting is paid for by as many new files as a batch holds. */
 static void
 drain_cut(struct drain *d)
 {
@@ -15875,6 +15946,7 @@ drain_cut(struct drain *d)
     }
 }
 
+/* Copies the file into the batch. */
 static void
 drain_add(struct drain *d, const struct drain_file *file)
 {
@@ -15885,6 +15957,8 @@ drain_add(struct drain *d, const struct drain_file *file)
     d->n += d->file[d->n].path != NULL; /* without memory it waits for another run */
 }
 
+/* Is it the state folder, the metrics file or whatever else is ours? By what it is, not
+ * by its path, which may have been given in many ways. */
 static bool
 drain_is_own(const struct drain *d, const struct stat *is)
 {
@@ -15909,12 +15983,15 @@ drain_see_file(struct drain *d, const struct stat *info, const char *below)
     struct drain_file file = {(char *)(uintptr_t)below, os_id_of(info)};
     enum drain_state state;
 
+    /* --keep: it was stored by an earlier round of this run, and does not wait. */
     if (d->trusted && os_earlier(&file.id.changed, &d->known))
         return;
     d->files++;
     d->bytes += (uint64_t)info->st_size;
     if (d->files == 1 || info->st_mtim.tv_sec < d->oldest)
         d->oldest = info->st_mtim.tv_sec;
+    /* It was in an earlier batch of this round and is still there, for whatever reason:
+     * once in a round is enough, or the round might never end. */
     if (d->behind.path && drain_by_age(&file, &d->behind) <= 0)
         return;
     state = drain_state(d, &file.id);
@@ -15923,13 +16000,24 @@ drain_see_file(struct drain *d, const struct stat *info, const char *below)
         drain_add(d, &file);
 }
 
-/* ---- what an earlier run left between two names ---- */
+/* ---- what an earlier run left between two names ----
+ *
+ * A run that was killed, or a power cut, between drain_hide and drain_remove leaves a
+ * file whose name is our token: whoever looks for it cannot find it, and no pattern of
+ * the user fits. The ledger has a line with this token, and in it the name. But that the
+ * file is stored is not believed because of that line: somebody may have opened it before
+ * it was hidden, and written since. So the store is asked for a proof, as if nothing had
+ * been sent. What cannot be proven gets its name back, and goes through all states anew;
+ * what has no name to go back to is said, and stays: a person must decide. */
 
+/* What the ledger says of a token; all empty if it says nothing. */
 struct drain_line {
-    struct span token;
+    struct span token; /* that is looked for */
     struct buf path, key, bucket, endpoint;
 };
 
+/* One line of the ledger. It is read as JSON only if the token is somewhere in it: there
+ * may be a hundred thousand lines, and one that counts. */
 static void
 drain_see_line(void *owner, struct span line)
 {
@@ -15947,7 +16035,9 @@ drain_see_line(void *owner, struct span line)
 }
 
 /* Is the hidden file stored, as the ledger says and the store proves, and was nothing
- * done to it while the store was asked? */
+ * done to it while the store was asked? The lease is taken first, so that it covers that
+ * time. The line may be about another store or bucket than this run's, which cannot be
+ * asked. With --keep and --move-to the file is to get its name back: it must not go. */
 static bool
 drain_is_stored(struct drain *d, const struct drain_line *l, const struct part_file *file,
                 int folder, const char *hidden)
@@ -15971,7 +16061,8 @@ drain_is_stored(struct drain *d, const struct drain_line *l, const struct part_f
 }
 
 /* Removes what an earlier run was about to remove, if it may be, or gives it its name
- * back. What has no place any more stays as it is. */
+ * back. What has no place any more stays as it is: a file that came under its name since
+ * is never replaced. */
 static void
 drain_recover(struct drain *d, const char *below)
 {
@@ -15987,6 +16078,8 @@ drain_recover(struct drain *d, const char *below)
     struct part_file file = {.fd = -1};
 
     xfer_ledger_each(d->x->st, d->x->wish->folder, drain_see_line, &l);
+    /* Empty if the ledger has no such line: what is old in it is forgotten, and another
+     * state folder has another ledger. */
     base = drain_base(buf_text(&l.path));
     if (folder < 0 || part_open(&file, &name, &unread) < 0)
         drain_passes(d, below, "an earlier run left it, and it cannot be read");
@@ -16011,8 +16104,15 @@ drain_recover(struct drain *d, const char *below)
     buf_free(&l.endpoint);
 }
 
-/* ---- a look at the folder ---- */
+/* ---- a look at the folder ----
+ *
+ * A look reads the whole folder, in which anything may happen meanwhile. It counts what
+ * waits, and keeps the oldest of what is ripe: memory has its bound, however many files
+ * there are, and the next batch costs another look. A look changes nothing but what
+ * drain_recover puts right. All is found from the folder's descriptor on, and no link is
+ * followed: whoever may write into the folder cannot lead us to other files. */
 
+/* Only what ends in a token like ours: a user's file may begin in the same way. */
 static bool
 drain_is_hidden(const char *base)
 {
@@ -16035,7 +16135,10 @@ drain_is_passing(const char *base)
             hex_read(span_of(base + 4), handle, sizeof handle));
 }
 
-/* Has inotify tell of the folder at hand. */
+/* Has inotify tell of the folder at hand; one that it knows already stays as it was. A
+ * file counts when it is closed or comes by a rename; IN_CREATE is for folders and links.
+ * A folder that is a link is not ours to watch, but the one that the user named may be
+ * one. How many can be watched is limited for all programs of a user together. */
 static void
 drain_watch_folder(struct drain *d, const char *below)
 {
@@ -16054,6 +16157,9 @@ drain_watch_folder(struct drain *d, const char *below)
             d->dir, strerror(errno));
 }
 
+/* Goes into a folder, unless it is ours, is what was set aside, or is not wanted. Another
+ * file system is left alone: what is mounted there is somebody else's matter, and its
+ * inodes could be those of files here. */
 static void
 drain_see_folder(struct drain *d, struct os_tree *t, const char *below)
 {
@@ -16073,11 +16179,15 @@ drain_see_folder(struct drain *d, struct os_tree *t, const char *below)
     }
 }
 
+/* One entry of the folder; got and why (an errno) are what os_tree_next said of it. A
+ * hidden name is looked at before the patterns, which are about names that users gave.
+ * drain_passes is for what the user should know about, a bare return for what is ours. */
 static void
 drain_see(struct drain *d, struct os_tree *t, int got, int why)
 {
     const char *below = buf_text(&t->path), *base = drain_base(below);
 
+    /* What has gone since its folder was read is nobody's concern. */
     if (got < 0) {
         if (why != ENOENT)
             drain_passes(d, below, strerror(why));
@@ -16101,7 +16211,8 @@ drain_see(struct drain *d, struct os_tree *t, int got, int why)
 }
 
 /* Is this machine's clock past the day on which this program was made, and past the last
- * thing that it did? */
+ * thing that it did? That is the time in the ledger's last line; only the file's end is
+ * read. Where there is none, the first of the two must do. */
 static bool
 drain_trusts_clock(const struct drain *d)
 {
@@ -16131,7 +16242,8 @@ drain_trusts_clock(const struct drain *d)
     return os_now().s >= S3UP_RELEASED && os_now().s >= last;
 }
 
-/* Does the name still stand for the folder that is open? */
+/* Does the name still stand for the folder that is open? What was replaced, as by a mount
+ * over it, is no longer what the user means; false, and f says so. */
 static bool
 drain_is_there(const struct drain *d, int fd, struct fail *f)
 {
@@ -16143,7 +16255,9 @@ drain_is_there(const struct drain *d, int fd, struct fail *f)
     return fail_set(f, S3UP_LATER, "%s was moved, removed or replaced", d->dir) == 0;
 }
 
-/* Reads the folder: what waits, in all, and the oldest of it that is ripe. */
+/* Reads the folder: what waits, in all, and the oldest of it that is ripe. counting: only
+ * the numbers are wanted, and nothing is touched. -1: the folder itself is gone or cannot
+ * be read. */
 static int
 drain_look(struct drain *d, bool counting, struct fail *f)
 {
@@ -16155,12 +16269,14 @@ drain_look(struct drain *d, bool counting, struct fail *f)
     if (!t)
         return fail_set(f, S3UP_LATER, "no memory to read %s", d->dir);
     t->path = buf_upto(PATH_MAX);
+    /* The two lists change places: what this look notes is the next one's past. */
     d->looked = d->look;
     d->looked_n = d->looks;
     d->look = swap;
     d->looks = 0;
     if (d->looked_n)
         qsort(d->looked, d->looked_n, sizeof *d->looked, drain_by_look);
+    /* Anew each time: a metrics file, say, is another one after each round. */
     for (unsigned i = 0; i < DRAIN_OWN; i++) {
         d->own_inode[i] = d->own[i] && stat(d->own[i], &info) == 0 ? info.st_ino : 0;
         d->own_device[i] = d->own_inode[i] ? info.st_dev : 0;
@@ -16176,19 +16292,27 @@ drain_look(struct drain *d, bool counting, struct fail *f)
     drain_watch_folder(d, "");
     if (f->code == S3UP_OK && !os_tree_enter(t, d->root, "."))
         (void)fail_sys(f, "read", d->dir);
+    /* A stop ends a look early. What was found is good; the rest is for the next run. */
     while (f->code == S3UP_OK && !os_stop && (got = os_tree_next(t)) != 0)
         drain_see(d, t, got, errno);
     os_tree_close(t);
     free(t);
     drain_cut(d);
+    /* The first look of a run has told what is passed over. */
     d->heard = true;
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* ---- what is stored is removed ---- */
+/* ---- what is stored is removed ----
+ *
+ * In groups, since a line of the ledger is good only when the disk has it, and a sync for
+ * each of many small files could take longer than to send them. The order is all: proof
+ * by the store, line on disk, hidden name, last doubts, removal. Each step can be the
+ * last one before a crash, and none is taken for a file for which the one before it has
+ * failed. */
 
 /* Did an earlier run copy the file to its place already, and was cut short before it
- * could remove it? */
+ * could remove it? By size and time, which xfer_seal_file gave the copy. */
 static bool
 drain_is_moved(const struct drain_done *g, const struct part_place *place)
 {
@@ -16200,8 +16324,9 @@ drain_is_moved(const struct drain_done *g, const struct part_place *place)
     return is;
 }
 
-/* Moves the hidden file into the other folder, under the name that it had. Across file
- * systems it is copied, and the copy is on disk before the file goes. */
+/* Moves the hidden file into the other folder, under the path that it had, whose folders
+ * are made there. A file that lies there already is not replaced. Across file systems it
+ * is copied, and the copy is on disk, name and all, before the file goes. */
 static int
 drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fail *f)
 {
@@ -16213,15 +16338,18 @@ drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fai
 
     buf_str(&to, d->move_to);
     buf_char(&to, '/');
+    /* The path is known only when the buffer does not grow any more. */
     name = (struct part_name){NULL, d->moved, (unsigned)to.n};
     buf_str(&to, g->path);
     name.path = buf_text(&to);
+    /* A rename, or what part_name_new can do instead, moves it within one file system. */
     if (part_find(&place, &name, f) == 0 && drain_is_moved(g, &place)) {
         if (unlinkat(g->folder, hidden, 0) != 0)
             (void)fail_sys(f, "remove", g->path);
     } else if (place.folder >= 0 &&
                !part_name_new(g->folder, hidden, place.folder, place.name)) {
         if (errno != EXDEV)
+            /* As where something has that name already. */
             (void)fail_sys(f, "write", name.path);
         else if (fstat(g->fd, &info) != 0)
             (void)fail_sys(f, "examine", name.path);
@@ -16232,6 +16360,8 @@ drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fai
                  part_publish(&place, temp, true, f) == 0 && os_sync_in(place.folder) &&
                  unlinkat(g->folder, hidden, 0) != 0)
             (void)fail_sys(f, "remove", g->path);
+        /* If only the removal failed, the copy has its name by now and stays: see
+         * drain_is_moved. */
         if (temp >= 0 && f->code != S3UP_OK)
             (void)unlinkat(place.folder, place.temp, 0);
         if (temp >= 0)
@@ -16252,7 +16382,10 @@ drain_put_hidden(const struct drain_done *g, struct buf *out)
 }
 
 /* First step: the file is found to be what was sent, nobody writes into it, and under its
- * name nobody finds it any more. */
+ * name nobody finds it any more. g->folder and g->fd stay open until the second step, and
+ * with g->fd the lease. Here not even `changed` may have moved: we have done nothing to
+ * the file yet. What is not hidden is told, unless it is gone, and the second step only
+ * frees what belongs to it. */
 static void
 drain_hide(struct drain *d, struct drain_done *g)
 {
@@ -16289,7 +16422,8 @@ drain_hide(struct drain *d, struct drain_done *g)
     buf_free(&hidden);
 }
 
-/* Second step: the file goes, or gets its name back. */
+/* Second step: the file goes, or gets its name back, if no other has it by now; else it
+ * stays hidden, and the next run tries again. Frees what g holds. */
 static void
 drain_remove(struct drain *d, struct drain_done *g)
 {
@@ -16298,6 +16432,7 @@ drain_remove(struct drain *d, struct drain_done *g)
     bool gone = false;
 
     drain_put_hidden(g, &hidden);
+    /* f has the reason if drain_may_remove said no: then nothing else is tried. */
     if (g->hidden && drain_may_remove(d, g, buf_text(&hidden), &f) && d->move_to)
         gone = drain_move(d, g, buf_text(&hidden), &f) == 0;
     else if (g->hidden && f.code == S3UP_OK)
@@ -16327,12 +16462,15 @@ drain_settle(struct drain *d)
     bool written = x->ledger.folder && jrn_ledger_flush(&x->ledger, &f) == 0;
     unsigned n;
 
+    /* Without a line a crash could leave a hidden file that nobody knows. Nothing more
+     * can be removed: so nothing more is sent. */
     if (!written && d->grouped) {
         if (f.code != S3UP_OK)
             log_say(LOG_WARN, "the ledger could not be written: %s", f.text);
         x->ledger.folder = NULL;
         x->hopeless = S3UP_LATER;
     }
+    /* The list of writers is as old as the step before it: it is made anew for each. */
     for (unsigned at = 0; at < d->grouped; at += n) {
         n = d->grouped - at < DRAIN_STEP ? d->grouped - at : DRAIN_STEP;
         d->has_writers = false;
@@ -16350,7 +16488,8 @@ drain_settle(struct drain *d)
 }
 
 /* What is stored waits for others before it is removed, since each line of the ledger
- * waits for the disk; but not long. */
+ * waits for the disk; but not long. Its line was made by xfer_end, with this token. There
+ * is room: drain_hear settles a full group. */
 static void
 drain_stored(struct drain *d, const struct xfer_load *load)
 {
@@ -16369,8 +16508,17 @@ drain_stored(struct drain *d, const struct xfer_load *load)
         d->since = os_ticks();
 }
 
-/* ---- what is refused again and again ---- */
+/* ---- what is refused again and again ----
+ *
+ * With --quarantine. A file that the store refuses for its own sake, as for its name,
+ * would be sent by every run for ever, and hide in the log what else goes wrong. In how
+ * many runs each was refused stands in a file in the state folder, written anew at the
+ * end of a round; without it, after a crash say, counting begins again, which does no
+ * harm. What matters is that no file is blamed for the store: wrong keys or a bucket that
+ * is gone refuse all of them alike. */
 
+/* The path of the list. Its name is a digest of the folder's, so that each folder has its
+ * own, however it is spelled. The lock of drain_lock has the same, and an ending. */
 static void
 drain_put_list(const struct drain *d, struct buf *out)
 {
@@ -16387,6 +16535,7 @@ drain_put_list(const struct drain *d, struct buf *out)
     hex_put(out, digest, 8);
 }
 
+/* NULL: it was not refused before, or was another file. */
 static struct drain_refused *
 drain_find_refused(struct drain *d, const char *path, uint64_t inode)
 {
@@ -16396,6 +16545,7 @@ drain_find_refused(struct drain *d, const char *path, uint64_t inode)
     return NULL;
 }
 
+/* Finds it, or adds it; NULL if there is no room or memory: then it is not counted. */
 static struct drain_refused *
 drain_add_refused(struct drain *d, const char *path, uint64_t inode, uint64_t runs)
 {
@@ -16409,7 +16559,8 @@ drain_add_refused(struct drain *d, const char *path, uint64_t inode, uint64_t ru
     return r;
 }
 
-/* RUNS INODE PATH on a line each, the path percent-encoded. */
+/* RUNS INODE PATH on a line each, the path percent-encoded. What cannot be read is passed
+ * over: it only has to be refused more often. */
 static void
 drain_read_refused(struct drain *d)
 {
@@ -16437,7 +16588,8 @@ drain_read_refused(struct drain *d)
     buf_free(&path);
 }
 
-/* Sets a file aside, in the same folder, where no run takes it. */
+/* Sets a file aside, in the same folder, where no run takes it: a rename, which needs no
+ * room, under the path that it had. What lies there already is not replaced. */
 static void
 drain_set_aside(struct drain *d, const char *below)
 {
@@ -16460,7 +16612,8 @@ drain_set_aside(struct drain *d, const char *below)
     buf_free(&to);
 }
 
-/* What is gone is forgotten; what this run could not even ask for is not. */
+/* Ends the list of a round: sets aside, writes what is to be remembered, and frees it.
+ * What is gone, or went up, is forgotten; what this run could not even ask for is not. */
 static void
 drain_write_refused(struct drain *d)
 {
@@ -16493,6 +16646,7 @@ drain_write_refused(struct drain *d)
     free(d->refused);
     d->refused = NULL;
     d->refusals = d->blamed = 0;
+    /* Nothing to be noted, and no list: then none is made. */
     if (text.n || access(buf_text(&list), F_OK) == 0)
         (void)os_replace(buf_text(&list), buf_span(&text), 0600, &f);
     if (f.code != S3UP_OK)
@@ -16501,7 +16655,9 @@ drain_write_refused(struct drain *d)
     buf_free(&text);
 }
 
-/* Counts a refusal that is about this one file. */
+/* Counts a refusal that is about this one file, and once in a run. A key that is too long
+ * or taken is the file's own; a denial, or a refusal without a reason that we know, may
+ * be about all of them. A network that fails never counts. */
 static void
 drain_blame(struct drain *d, const char *below, const struct os_id *id, int code)
 {
@@ -16519,9 +16675,14 @@ drain_blame(struct drain *d, const char *below, const struct os_id *id, int code
     d->blamed += !r->sure;
 }
 
-/* ---- a round ---- */
+/* ---- a round ----
+ *
+ * A round sends what is ripe. xfer_run asks drain_next for one file after the other, and
+ * tells drain_hear what became of each, in any order; between the two, files are removed.
+ * A round ends when nothing is left that it has not tried. */
 
-/* Gives the next file to the crew. */
+/* Gives the next file to the crew; false: this batch has no more, or enough were sent.
+ * What item points to is copied before the next call. */
 static bool
 drain_next(void *owner, struct xfer_item *item)
 {
@@ -16530,6 +16691,7 @@ drain_next(void *owner, struct xfer_item *item)
     while (d->at < d->n && !os_stop && (!d->max_files || d->begun < d->max_files)) {
         struct drain_file *file = &d->file[d->at++];
 
+        /* Where many files in a row are busy nobody else would come to do it. */
         if (d->grouped && os_ticks() - d->since >= DRAIN_WAIT)
             drain_settle(d);
         if (drain_is_busy(d, file))
@@ -16544,6 +16706,7 @@ drain_next(void *owner, struct xfer_item *item)
         item->below = (unsigned)(d->path.n - strlen(file->path));
         item->path = (const char *const *)&d->path.p;
         item->type = d->type(d->owner, buf_span(&d->path));
+        /* The store would only refuse it, after all of it was sent. */
         if (item->key.n <= KEY_MAX)
             return true;
         drain_blame(d, file->path, &file->id, S3UP_USAGE);
@@ -16553,6 +16716,7 @@ drain_next(void *owner, struct xfer_item *item)
     return false;
 }
 
+/* Has its name gone since, so that there is nothing left to be sent? */
 static bool
 drain_is_gone(const struct drain *d, const char *below)
 {
@@ -16565,6 +16729,9 @@ drain_is_gone(const struct drain *d, const char *below)
     return false;
 }
 
+/* What became of a file. e->load does not outlive this call: what is needed later is
+ * copied. A file whose name is gone when it should be sent is no failure: whoever took it
+ * away meant to. */
 static void
 drain_hear(void *owner, const struct xfer_event *e)
 {
@@ -16592,7 +16759,7 @@ drain_hear(void *owner, const struct xfer_event *e)
         drain_settle(d);
 }
 
-/* Those that were not begun, since all would fare like the one before. */
+/* Names those that were not begun, since all would fare like the one before. */
 static void
 drain_name_rest(struct drain *d)
 {
@@ -16601,6 +16768,7 @@ drain_name_rest(struct drain *d)
                    "not tried, for the same reason");
 }
 
+/* Frees the batch. */
 static void
 drain_forget(struct drain *d)
 {
@@ -16609,7 +16777,9 @@ drain_forget(struct drain *d)
     d->n = d->at = 0;
 }
 
-/* Sends one batch, and removes what was stored. */
+/* Sends one batch, and removes what was stored. A crew is for one run of xfer_run, so x
+ * is made anew; what is known of the store (hopeless, proven) goes on. Afterwards
+ * d->behind is the last file that was tried: the next batch takes what is younger. */
 static int
 drain_batch(struct drain *d, struct fail *f)
 {
@@ -16624,8 +16794,10 @@ drain_batch(struct drain *d, struct fail *f)
                                .proven = x->proven,
                                .lock = x->lock};
 
+    /* With --dry-run nothing is left for the crew. */
     for (; d->dry_run && d->at < d->n; d->at++)
         drain_tell(d, DRAIN_WOULD, d->file[d->at].path, S3UP_OK, NULL);
+    /* By the batch before: `fresh` begins at 0. */
     *d->moved_bytes += x->crew.moved;
     if (d->at < d->n && !x->hopeless) {
         *x = fresh;
@@ -16638,6 +16810,7 @@ drain_batch(struct drain *d, struct fail *f)
     free(d->behind.path);
     d->behind = (struct drain_file){.path = NULL};
     d->more |= d->at < d->n; /* --max-files was reached, maybe too early */
+    /* Without memory for its path the next batch begins with the oldest again. */
     if (d->at)
         d->behind =
             (struct drain_file){strdup(d->file[d->at - 1].path), d->file[d->at - 1].id};
@@ -16645,7 +16818,10 @@ drain_batch(struct drain *d, struct fail *f)
     return 0;
 }
 
-/* Removes folders in which nothing was for a while; those that lie in them, first. */
+/* Removes folders in which nothing was for a while; those that lie in them, first. The
+ * time of a folder is that of the last change in it; it is read before its own folders
+ * are removed, so that a whole empty tree goes at once. The kernel refuses to remove what
+ * is not empty: a file that comes in this moment is safe. */
 static void
 drain_prune(struct drain *d, int folder, unsigned depth)
 {
@@ -16681,6 +16857,7 @@ drain_prune(struct drain *d, int folder, unsigned depth)
 static int
 drain_round(struct drain *d, struct fail *f)
 {
+    /* With --watch the next round is the second look. */
     bool waited = d->watch >= 0, all = false;
     const int64_t since = os_ticks();
     const struct os_time begun = os_now();
@@ -16692,8 +16869,12 @@ drain_round(struct drain *d, struct fail *f)
         d->known = (struct os_time){0, 0};
     drain_read_refused(d);
     for (;;) {
+        /* Between two batches the folder is read again: what came, went or changed since
+         * is seen as it is. */
         if (drain_look(d, false, f) < 0)
             break;
+        /* All else is done by now. The second pass takes from the beginning, but only
+         * what two looks have found the same: the others had their turn. */
         if ((!d->n || all) && d->doubt && !waited && !os_stop &&
             (!d->max_files || d->begun < d->max_files)) {
             log_say(LOG_NOTE, "the clock does not tell how long files were left alone: "
@@ -16710,8 +16891,12 @@ drain_round(struct drain *d, struct fail *f)
         if (drain_batch(d, f) < 0 || os_stop ||
             (d->max_files && d->begun >= d->max_files))
             break;
+        /* Whether this look was the last: when there is no more behind the batch. A watch
+         * goes on while something is ripe, but lets its numbers be told from time to
+         * time. */
         all = d->watch < 0 ? !d->more : os_ticks() - since >= DRAIN_AGAIN;
     }
+    /* Something was ripe that was not tried. */
     d->failed |= d->n || (d->max_files && d->begun >= d->max_files);
     drain_forget(d);
     free(d->behind.path);
@@ -16719,15 +16904,24 @@ drain_round(struct drain *d, struct fail *f)
     if (d->prune_age >= 0 && d->trusted && !d->dry_run && !os_stop)
         drain_prune(d, d->root, 0);
     drain_write_refused(d);
+    /* What had been left alone when the round began counts as stored: it need not be
+     * asked for again as long as its `changed` stays below that moment. */
     if (d->keep && !d->failed && !os_stop) /* else all of it is asked for again */
         d->known = (struct os_time){begun.s - (d->settle + 999) / 1000, begun.ns};
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* ---- one at a time, once or for ever ---- */
+/* ---- one at a time, once or for ever ----
+ *
+ * Two runs on a folder would send each file twice, and each would take the other's hidden
+ * names for those of a dead run. The lock is on the folder itself, so that it goes with
+ * the process, however that ends. A watch is rounds with waits between them: inotify only
+ * says that it may be worth to look, and what it cannot tell of, as what another host
+ * writes, is found by the look that is made from time to time. */
 
 /* Locks the folder itself; where that is refused, as NFS does, a file in the state
- * folder. wait: until whoever has it is done. */
+ * folder. wait: until whoever has it is done. The lock is d->x->lock from then on, which
+ * drain_close closes and workers let go of: it ends with this process. */
 static int
 drain_lock(struct drain *d, bool wait, struct fail *f)
 {
@@ -16741,6 +16935,7 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
             (void)fail_set(f, S3UP_LOCKED, "another run drains %s", d->dir);
         else if (errno == EWOULDBLOCK)
             os_sleep(100);
+        /* The lock file cannot be locked either, or there is no place for one. */
         else if (path.n || !d->x->wish->folder)
             (void)fail_sys(f, "lock", d->dir);
         else {
@@ -16758,6 +16953,7 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
     }
     if (rc != 0 && os_stop)
         (void)fail_set(f, S3UP_INTERRUPTED, "interrupted");
+    /* While it waited, another folder may have got the name. */
     if (f->code == S3UP_OK && !path.n)
         (void)drain_is_there(d, fd, f);
     buf_free(&path);
@@ -16765,6 +16961,8 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
+/* Makes d ready for drain_run; drain_close is due also if it fails. watch: with
+ * inotify. */
 static int
 drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
 {
@@ -16785,16 +16983,18 @@ drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
         return fail_sys(f, "read", d->dir);
     d->device = info.st_dev;
     /* Folders in it may still be writable, unless the file system is not, or there are
-     * none. */
+     * none: a folder without others has two links. */
     d->sealed = !d->keep && faccessat(d->root, ".", W_OK, AT_EACCESS) != 0 &&
                 (errno == EROFS || (!watch && info.st_nlink == 2));
     if (d->move_to && !d->dry_run &&
         (!os_make_folders(d->move_to, 0777) ||
          (d->moved = os_open(d->move_to, O_RDONLY | O_DIRECTORY, 0)) < 0))
         return fail_sys(f, "write", d->move_to);
+    /* What is moved to where it lies would be sent again by the next run. */
     if (d->moved >= 0 && fstat(d->moved, &to) == 0 && to.st_ino == info.st_ino &&
         to.st_dev == info.st_dev)
         return fail_set(f, S3UP_USAGE, "--move-to: %s is the folder itself", d->dir);
+    /* Its descriptor never makes a read wait: drain_was_told takes what there is. */
     if (watch && (d->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) < 0)
         return fail_sys(f, "watch", d->dir);
     return 0;
@@ -16818,7 +17018,8 @@ drain_close(struct drain *d)
 }
 
 /* Takes what inotify has to say. Whatever it is, the folder will be looked at; if whole
- * folders came, their files may be older than the last look. */
+ * folders came, their files may be older than the last look, and if events were lost,
+ * such folders may be among them: then nothing counts as known. */
 static bool
 drain_was_told(struct drain *d)
 {
@@ -16841,13 +17042,17 @@ drain_was_told(struct drain *d)
     return any;
 }
 
-/* Waits until something may be ripe. */
+/* Waits until something may be ripe, or for DRAIN_AGAIN or DRAIN_IDLE: an event may never
+ * come, as for what another host writes over NFS. An event shortens the wait to the time
+ * that a file must be left alone, and further ones do not prolong it. If the folder is
+ * gone f says so, and the look that follows fails. */
 static void
 drain_wait(struct drain *d, struct fail *f)
 {
     int64_t now = os_ticks(),
             until = now + (d->files || d->unwatched ? DRAIN_AGAIN : DRAIN_IDLE);
 
+    /* How long somebody has a file open nobody can know: soon is a guess. */
     if (d->open)
         drain_due_in(d, d->settle > DRAIN_LULL ? d->settle : DRAIN_LULL);
     if (d->due && d->due < until)
@@ -16876,6 +17081,9 @@ drain_run(struct drain *d, struct fail *f)
             return -1;
         if (d->watch >= 0)
             (void)drain_was_told(d); /* of what we did ourselves; all else is seen now: */
+        /* The last look must not be cut short by the stop that ended the round, so the
+         * flag is taken away meanwhile; a second stop counts. What --max-time ends has
+         * ended well. */
         stop = os_stop;
         if (stop)
             os_stop = 0; /* also who must stop says what still waits */
@@ -16900,6 +17108,18 @@ drain_run(struct drain *d, struct fail *f)
  * (every option, which verbs take it, what it means) and cli_verbs. The parser, the S3UP_
  * variables, help, the man page and the completions come from them. To add an option,
  * write its line; to add a verb, write its function and its line.
+ *
+ * The way through: main finds the verb; cli_parse fills struct cli; cli_run reads keys
+ * and settings, opens the store and calls the verb's function, which gives an exit code,
+ * or -1 and a reason that cli_run says. cli_finish has the last word, since what was
+ * printed may not have arrived. Verbs that move many bytes (put, get, cp, drain) share
+ * struct cli_run: room 14 asks it for one item after the other, and tells it what became
+ * of each.
+ *
+ * Owns the settings, the keys, and the counts that become the exit code. Whatever can be
+ * known to be wrong is refused before anything is sent, fetched or deleted. Nobody is
+ * ever asked anything: what destroys is allowed on the command line (cli_destroys), or
+ * not done.
  */
 
 /* Patterns of names, from an option that may be repeated. */
@@ -16911,14 +17131,17 @@ struct cli_globs {
 /* What the options and the environment say. */
 struct cli {
     const char *verb; /* for messages */
+    /* Texts point into argv or the environment, and are NULL if nothing was said. jobs is
+     * a number or "auto", rate a size or a timetable; upload is an id; producer is the
+     * command of --if-exit-0. */
     const char *endpoint, *region, *profile, *ca_file, *addressing, *checksum;
     const char *jobs, *journal, *rate, *state, *metrics, *upload, *producer, *spool;
     const char *range, *config, *move_to, *since;
     const char *force; /* rm: NULL: no; the name of a bucket, or "" */
     uint64_t retries, timeout, lifetime, older, age; /* the last four in seconds */
     uint64_t settle, prune_age, max_time;            /* seconds, too */
-    uint64_t quarantine, max_files;
-    uint64_t part_size, threshold, expected; /* bytes; 0: not said */
+    uint64_t quarantine, max_files;                  /* 0: not said */
+    uint64_t part_size, threshold, expected;         /* bytes; 0: not said */
     bool no_sign, json, quiet, verbose, dry_run, no_clobber, recursive, human, get, put;
     bool restart, concat, parts, bold, no_progress, download, follow, if_changed;
     bool keep, prune, overwrite, wait, watch;
@@ -16930,7 +17153,8 @@ struct cli {
     int count;
 };
 
-/* Verbs as bits, so that an option can say which of them it belongs to. */
+/* Verbs as bits, so that an option can say which of them it belongs to. ON_SEND: what
+ * makes objects; ON_NET: what asks a store; ON_STORE: what needs to know one. */
 enum {
     ON_PUT = 1 << 0,
     ON_GET = 1 << 1,
@@ -16970,15 +17194,18 @@ enum cli_kind {
     CLI_RAW     /* NAME: VALUE as it is */
 };
 
+/* All options. A name may stand here twice, for different verbs, with other words and
+ * another place. What an option is worth unless it is said stands in cli_parse, or where
+ * it is used: 0, false and NULL mean that it was not said. */
 static const struct cli_option {
-    const char *name, *alias; /* --name; alias: what other tools call it */
+    const char *name, *alias; /* --name; alias: what other tools call it, or NULL */
     char letter;              /* -x, or 0 */
     enum cli_kind kind;
-    size_t at;         /* in struct cli */
+    size_t at;         /* in struct cli; 0 for what cli_add_field puts into heads */
     unsigned verbs;    /* that take it */
     const char *value; /* as help shows it; NULL for a flag */
-    const char *what;
-    const char *field;
+    const char *what;  /* as help, the man page and the shells show it */
+    const char *field; /* with CLI_FIELD, in lower case */
 } cli_options[] = {
 #define CLI_AT(member) offsetof(struct cli, member)
     {"endpoint-url", NULL, 'e', CLI_TEXT, CLI_AT(endpoint), ON_STORE, "URL",
@@ -17128,7 +17355,10 @@ static const struct cli_option {
 
 /* ---- words, near misses ---- */
 
-/* How many letters must be changed, added or dropped to turn a into b. */
+/* How many letters must be changed, added or dropped to turn a into b, of which only what
+ * fits into the row counts: no name of ours is as long. Row k tells the distance of what
+ * was read of a from the first k letters of b; corner is the value that row[k - 1] had
+ * one letter ago. */
 static unsigned
 cli_distance(const char *a, const char *b)
 {
@@ -17165,14 +17395,21 @@ cli_nearer(const char *word, const char *candidate, const char **best, unsigned 
     }
 }
 
-/* ---- options ---- */
+/* ---- options ----
+ *
+ * A value comes from cli_parse, from a variable, from the command line: the later wins,
+ * but that patterns and header fields add up. Whatever is wrong with one ends the run
+ * before it has begun: half of what was meant is not done. */
 
+/* By its name, or by what other tools call it; near misses look at both, too. */
 static bool
 cli_is_option(const struct cli_option *o, struct span name)
 {
     return span_is(name, o->name) || (o->alias && span_is(name, o->alias));
 }
 
+/* The option of that name that the verb takes. NULL: there is none, and that was said,
+ * with the nearest name that there is, if it is near enough to be a slip. */
 static const struct cli_option *
 cli_find_option(const struct cli *c, struct span name, unsigned verb)
 {
@@ -17191,6 +17428,7 @@ cli_find_option(const struct cli *c, struct span name, unsigned verb)
             cli_nearer(word, o->alias, &near, &distance);
         }
     }
+    /* It may be right with another verb: that is said, rather than that there is none. */
     for (size_t i = 0; i < CLI_OPTIONS; i++)
         if (cli_is_option(&cli_options[i], name))
             why = "it does not belong to this command";
@@ -17202,6 +17440,8 @@ cli_find_option(const struct cli *c, struct span name, unsigned verb)
     return NULL;
 }
 
+/* The same for -x. Several letters may stand behind one -, so a file's name that begins
+ * so comes here, too. */
 static const struct cli_option *
 cli_find_letter(const struct cli *c, char letter, unsigned verb)
 {
@@ -17215,7 +17455,8 @@ cli_find_letter(const struct cli *c, char letter, unsigned verb)
     return NULL;
 }
 
-/* Text that lives as long as the program's settings. */
+/* Text that lives as long as the program's settings, and ends in the NUL that its caller
+ * puts behind it. The buffer is at its full size, so what points into it stays good. */
 static struct span
 cli_keep(struct cli *c, struct span a, struct span b)
 {
@@ -17226,7 +17467,8 @@ cli_keep(struct cli *c, struct span a, struct span b)
     return c->text.bad ? SPAN("") : span_at(c->text.p + at, a.n + b.n);
 }
 
-/* Fields that s3up fills itself: said twice, a request could be read in two ways. */
+/* Fields that s3up fills itself: said twice, a request could be read in two ways. The
+ * last is the token by which an object is known to be ours. */
 static bool
 cli_is_ours(struct span name)
 {
@@ -17249,7 +17491,9 @@ cli_is_ours(struct span name)
     return false;
 }
 
-/* A header field for the object; the last of a name wins. NULL, or why not. */
+/* A header field for the object; the last of a name wins. NULL, or why not. A line end in
+ * a value would begin a field of its own. Names are kept in lower case, as signatures
+ * want them. Half of the pairs of a request are left for what s3up adds. */
 static const char *
 cli_add_field(struct cli *c, const char *prefix, struct span name, struct span value)
 {
@@ -17281,7 +17525,8 @@ cli_add_field(struct cli *c, const char *prefix, struct span name, struct span v
 
 /* The rate that holds at a minute of the day: one size, or those of a timetable, of which
  * the last that has begun counts, if need be that of yesterday. NULL, or what is
- * wrong. */
+ * wrong. The times may stand in any order: until one has begun today, the latest of all
+ * counts; from then on, the latest of those that have begun. */
 static const char *
 cli_rate(const char *text, unsigned minute, uint64_t *rate)
 {
@@ -17312,7 +17557,8 @@ cli_rate(const char *text, unsigned minute, uint64_t *rate)
     return NULL;
 }
 
-/* Puts an option's value into its place; NULL, or what is wrong with it. */
+/* Puts an option's value into its place; NULL, or what is wrong with it. value is NULL
+ * for a flag, and for a CLI_MAYBE without one; it is kept, not copied. */
 static const char *
 cli_set(struct cli *c, const struct cli_option *o, const char *value)
 {
@@ -17336,6 +17582,7 @@ cli_set(struct cli *c, const struct cli_option *o, const char *value)
     case CLI_RATE:
         *(const char **)at = value;
         return cli_rate(value, 0, &rate);
+    /* Sizes become offsets in files, which are signed. */
     case CLI_SIZE:
         return num_size(v, at) && *(uint64_t *)at <= INT64_MAX
                    ? NULL
@@ -17382,8 +17629,9 @@ cli_bad_value(const char *source, const struct cli_option *o, const char *value,
     return false;
 }
 
-/* --name, --name=value, --name value; -x, -xy, -x value. Moves *at to the last word
- * used. */
+/* --name, --name=value, --name value; -x, -xy, -xvalue, -x value. Moves *at to the last
+ * word used. False: it is wrong, and that was said. Of a word with several letters the
+ * first that takes a value takes all behind it. */
 static bool
 cli_option(struct cli *c, unsigned verb, int *at)
 {
@@ -17401,6 +17649,7 @@ cli_option(struct cli *c, unsigned verb, int *at)
         o = is_long ? cli_find_option(c, name, verb) : cli_find_letter(c, *letter, verb);
         if (!o)
             return false;
+        /* rest.p is NULL unless there was a = in the word. */
         if (o->kind == CLI_MAYBE) {
             value = rest.p; /* only with a = before it */
         } else if (o->kind != CLI_FLAG) {
@@ -17453,7 +17702,7 @@ cli_is_word(const char *word, const char *list)
 }
 
 /* What permits destruction, or says what is destroyed, is said where it is meant, and
- * cannot be left behind in an environment. */
+ * cannot be left behind in an environment. What only rm takes does one or the other. */
 static bool
 cli_destroys(const struct cli_option *o)
 {
@@ -17461,7 +17710,8 @@ cli_destroys(const struct cli_option *o)
            !strcmp(o->name, "overwrite") || o->verbs == ON_RM;
 }
 
-/* Set before the command line is read, which has the last word. */
+/* Set before the command line is read, which has the last word. A flag that a variable
+ * has set cannot be taken back there. False: one of them is wrong, and that was said. */
 static bool
 cli_variables(struct cli *c, unsigned verb)
 {
@@ -17483,7 +17733,10 @@ cli_variables(struct cli *c, unsigned verb)
     return true;
 }
 
-/* Sorts the words behind the verb into options and others. The others end up in words. */
+/* Sorts the words behind the verb into options and others. The others end up in words, in
+ * the place of argv, which never has fewer: options may stand between them. A lone - is
+ * one of them. False: it was said why; c->text is to be freed even then. How much is said
+ * is set last, so that what is wrong here is told also with -q. */
 static bool
 cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
 {
@@ -17521,18 +17774,23 @@ cli_parse(struct cli *c, const char *name, unsigned verb, int argc, char **argv)
     return true;
 }
 
-/* ---- from settings to a store ---- */
+/* ---- from settings to a store ----
+ *
+ * Keys and settings come from where every AWS tool finds them; what was said to us comes
+ * first. Texts are not copied on their way: a config points into the environment, the
+ * profile and the keys. So these lie in struct cli_store, from cli_open to cli_close. */
 
-/* All that a verb needs to speak to a store. */
+/* All that a verb needs to speak to a store. It is the owner in all that rooms below call
+ * back, and holds two windows for files: it does not lie on a stack. */
 struct cli_store {
     const struct cli *cli;
     struct cli_run *run; /* the transfers that go on, if there are any */
     struct store lister; /* a connection for lists, while the other fetches */
     bool has_lister;
-    struct profile profile;
-    struct creds creds;
-    struct store store;
-    struct s3_config config;
+    struct profile profile;  /* config points into it, if it names an endpoint, say */
+    struct creds creds;      /* the stores' configs point into them */
+    struct store store;      /* has a copy of config: keys are replaced there */
+    struct s3_config config; /* as it was at the beginning */
 };
 
 static const char *
@@ -17542,7 +17800,9 @@ cli_first(const char *a, const char *b)
 }
 
 /* Endpoint, region and the rest: flag or S3UP_ variable, then AWS_ variable, then
- * profile, then the default. */
+ * profile, then the default. Texts are pointed to, not copied. Who wants
+ * another number of attempts than the usual means it also of a store that has never
+ * answered (patient). */
 static int
 cli_config(const struct cli *c, struct cli_store *s, struct fail *f)
 {
@@ -17570,6 +17830,7 @@ cli_config(const struct cli *c, struct cli_store *s, struct fail *f)
     k->ca_file = cli_first(c->ca_file, os_env("AWS_CA_BUNDLE"));
     if (!k->ca_file && p->ca_bundle.n)
         k->ca_file = buf_text(&p->ca_bundle);
+    /* A profile can ask for what we do not know: that is refused, not passed over. */
     if (!how && p->addressing.n)
         how = buf_text(&p->addressing);
     if (how && !strcmp(how, "path"))
@@ -17582,6 +17843,7 @@ cli_config(const struct cli *c, struct cli_store *s, struct fail *f)
     return 0;
 }
 
+/* Ends all connections, and wipes the keys. */
 static void
 cli_close(struct cli_store *s)
 {
@@ -17592,6 +17854,7 @@ cli_close(struct cli_store *s)
     profile_free(&s->profile);
 }
 
+/* Points a config at keys that must outlive it, or be replaced in it before they go. */
 static void
 cli_use_keys(const struct creds *keys, struct s3_config *k)
 {
@@ -17601,7 +17864,10 @@ cli_use_keys(const struct creds *keys, struct s3_config *k)
     k->until = keys->until;
 }
 
-/* Reads the source of the keys once more. False if it has none but those in use. */
+/* Reads the source of the keys once more. False if it has none but those in use: keys
+ * that are the same would be refused once more. Both connections must have the new ones
+ * before the old are wiped. s3_renew counts up the age of the store that asked; workers
+ * look at that of the first, so if it was the lister that asked it is counted up here. */
 static bool
 cli_renew(void *owner, struct s3_config *k)
 {
@@ -17633,6 +17899,9 @@ cli_renew(void *owner, struct s3_config *k)
     return newer;
 }
 
+/* Reads profile and keys, and makes a store of them; nothing is sent yet. -1: f says why,
+ * and nothing is left to be closed. A profile that was named on the command line must
+ * exist. */
 static int
 cli_open(const struct cli *c, struct cli_store *s, struct fail *f)
 {
@@ -17658,7 +17927,12 @@ cli_open(const struct cli *c, struct cli_store *s, struct fail *f)
     return 0;
 }
 
-/* ---- what verbs share ---- */
+/* ---- what verbs share ----
+ *
+ * Whatever is said is a line on stderr, for people, or with --json an event on stdout,
+ * for programs; a failure is both. What became of each thing is an exit code, which
+ * cli_count adds up and cli_outcome makes one of; so the code of a run tells the truth
+ * about all of it, however it ended. */
 
 /* Data goes to stdout. Whether it arrived is known only after it was flushed. */
 static int
@@ -17666,6 +17940,7 @@ cli_finish(int code)
 {
     struct pollfd reader = {.fd = STDOUT_FILENO, .events = POLLOUT};
 
+    /* An error of an earlier write leaves no errno: then EIO must do. */
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
@@ -17679,6 +17954,7 @@ cli_finish(int code)
     return code == S3UP_OK ? S3UP_SOME : code;
 }
 
+/* One member of an event, with its comma where one is due. */
 static void
 cli_json_text(struct buf *b, const char *key, struct span value)
 {
@@ -17686,6 +17962,8 @@ cli_json_text(struct buf *b, const char *key, struct span value)
     json_put(b, value);
 }
 
+/* Begins an event of --json: {"event":...,"source":... The line is for cli_event_end,
+ * which writes and frees it. */
 static struct buf
 cli_event(const char *event, const char *source)
 {
@@ -17712,7 +17990,8 @@ cli_event_end(struct buf *line, bool stdout_taken)
     buf_free(line);
 }
 
-/* A failure, said as the user wants it. Returns its exit code. */
+/* A failure, said as the user wants it. Returns its exit code; a stop by a signal counts
+ * as shells count it. stdout_taken: an object is written there. */
 static int
 cli_failed(const struct cli *c, const struct fail *f, const char *what, bool stdout_taken)
 {
@@ -17722,6 +18001,7 @@ cli_failed(const struct cli *c, const struct fail *f, const char *what, bool std
         log_say(LOG_WARN, "%s", f->text);
     else
         log_fail(f);
+    /* Both: an event is for programs, the line for whoever reads the log. */
     if (c->json) {
         struct buf line = cli_event("error", what);
 
@@ -17735,7 +18015,8 @@ cli_failed(const struct cli *c, const struct fail *f, const char *what, bool std
     return (int)f->code;
 }
 
-/* One that was not tried because of what became of another. */
+/* One that was not tried because of what became of another, or because of a stop. Each is
+ * named: a list of failures that leaves some out would look complete. */
 static int
 cli_spared(const struct cli *c, const char *what, const char *did, int code,
            bool stdout_taken)
@@ -17763,10 +18044,11 @@ cli_did(const struct cli *c, const char *event, const char *what)
 /* What several transfers came to: their common code if all failed alike, else "some". */
 struct cli_tally {
     int done, failed, skipped, same; /* what was skipped counts as failed, too */
-    int code;
-    bool mixed;
+    int code;                        /* of the last failure */
+    bool mixed;                      /* not all failures had that code */
 };
 
+/* Counts one outcome, an exit code. */
 static void
 cli_count(struct cli_tally *t, int code)
 {
@@ -17780,6 +18062,9 @@ cli_count(struct cli_tally *t, int code)
     t->failed++;
 }
 
+/* The exit code of a run. A stop outweighs all; what was only skipped is no failure; one
+ * code is given only if nothing went well beside it, for a script would act on it for
+ * all. */
 static int
 cli_outcome(const struct cli_tally *t)
 {
@@ -17792,7 +18077,8 @@ cli_outcome(const struct cli_tally *t)
     return t->mixed || t->done || t->same ? S3UP_SOME : t->code;
 }
 
-/* After these no other request of this run can fare better: the network is left alone. */
+/* After these no other request of this run can fare better: the network is left alone.
+ * Other denials may be about one key. */
 static bool
 cli_hopeless(const struct store *st, int code)
 {
@@ -17815,6 +18101,8 @@ cli_is_url(const char *word)
     return !strncmp(word + strcspn(word, "/:"), "://", 3);
 }
 
+/* Takes s3://BUCKET[/KEY] apart; both are views into the word. False, and f, if it is
+ * none. Of a long word only the beginning is repeated. */
 static bool
 cli_uri(const char *word, struct span *bucket, struct span *key, struct fail *f)
 {
@@ -17881,7 +18169,8 @@ cli_differ(char *const *words, int n, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* The endings that matter to browsers; others are the store's to name. */
+/* The endings that matter to browsers; others are the store's to name. NULL: none of
+ * them. */
 static const char *
 cli_media_type(struct span path)
 {
@@ -17907,7 +18196,8 @@ cli_media_type(struct span path)
     return NULL;
 }
 
-/* A transfer is done, or with --dry-run would be. */
+/* A transfer is done, or with --dry-run would be: then size and etag do not count. to is
+ * "-" if the object went to standard output, where nothing else may go. */
 static void
 cli_done(const struct cli *c, const char *from, const char *to, uint64_t size,
          const char *etag)
@@ -17931,8 +18221,16 @@ cli_done(const struct cli *c, const char *from, const char *to, uint64_t size,
     cli_event_end(&line, stdout_taken);
 }
 
-/* ---- put ---- */
+/* ---- put ----
+ *
+ * Words become items one at a time, when a worker has nothing to do: a folder of a
+ * million files is never a list in memory, and what is not reached is not touched. The
+ * order is always the same: all checks, cli_begin_run, cli_run_words (xfer_run asks
+ * cli_next, and tells cli_hear), cli_end_run, which says what came of it. get and cp go
+ * the same way, with another function in the place of cli_next; drain has its own, in
+ * room 15. */
 
+/* The word of --checksum. False, and f, if there is no such checksum. */
 static bool
 cli_checksum(const struct cli *c, struct xfer_wish *w, struct fail *f)
 {
@@ -17955,7 +18253,8 @@ cli_checksum(const struct cli *c, struct xfer_wish *w, struct fail *f)
     return false;
 }
 
-/* The key that a file gets: as given, or with its base name where a folder is meant. */
+/* The key that a file gets: as given, or with its base name where a folder is meant.
+ * several: more files than one go there, so it must be one. False: f says why not. */
 static bool
 cli_put_key(const char *path, struct span given, bool several, struct buf *out,
             struct fail *f)
@@ -17978,6 +18277,7 @@ cli_put_key(const char *path, struct span given, bool several, struct buf *out,
     return true;
 }
 
+/* For people, 1.5G; for programs all digits. */
 static void
 cli_put_size(struct buf *out, uint64_t n, bool human)
 {
@@ -18009,7 +18309,8 @@ cli_put_age(struct buf *out, int64_t seconds)
     }
 }
 
-/* All uploads of one command. */
+/* All transfers of one command: what is to be moved, what came of it so far, and what is
+ * shown of it. cli_begin_run makes one ready, cli_end_run frees what it owns. */
 struct cli_run {
     const struct cli *cli;
     struct xfer xfer;
@@ -18020,21 +18321,21 @@ struct cli_run {
     const char *verb;          /* what is done to them */
     const char *to;            /* where what is fetched goes; NULL: an upload */
     bool to_stdout;            /* then events must not go there */
-    bool (*next)(void *owner, struct xfer_item *item);
+    bool (*next)(void *owner, struct xfer_item *item); /* one of cli_next... */
     unsigned jobs;
     struct buf key, target; /* of the file at hand */
-    struct buf folder;
+    struct buf folder; /* for the state of transfers: holds what wish.folder points to */
     struct cli_tally tally;
-    uint64_t bytes, resumed, parts, retries;
+    uint64_t bytes, resumed, parts, retries; /* moved to their end, found there, counts */
 
     struct cli_tally before; /* this round of many */
     uint64_t moved;          /* over the wire, by transfers before the one in xfer */
     uint64_t total;          /* bytes of all files; 0: not known */
     int64_t begun;           /* ticks, and so are the next */
-    int64_t drawn, told;
+    int64_t drawn, told; /* the line on the terminal; the rest of what cli_tick does */
     struct cli_sample {
         int64_t at;
-        uint64_t moved;
+        uint64_t moved;    /* by crew.moved */
     } sample[CLI_SAMPLES]; /* one a second, round and round */
     unsigned samples;
     unsigned parts_over, parts_all; /* of uploads that have ended */
@@ -18042,7 +18343,7 @@ struct cli_run {
     int64_t left, left_at;          /* milliseconds, as they were shown, and when */
     bool is_drawing;                /* there is a terminal to draw on */
     bool hopeless;                  /* what failed once would fail again */
-    const char *path;
+    const char *path;               /* of the item at hand, which points to it */
     int *roots; /* of the words that are folders; -1 for those that are none */
     struct os_tree tree;
     bool in_tree;   /* that is under way */
@@ -18055,7 +18356,8 @@ struct cli_run {
     struct drain *drain; /* the folder that is drained, or NULL */
 };
 
-/* From where to where: texts for people and events. */
+/* From where to where: texts for people and events. They point into uri, which is to be
+ * freed, and into the load. */
 struct cli_way {
     struct buf uri;
     const char *from, *to;
@@ -18091,6 +18393,7 @@ cli_found_bytes(const struct xfer_load *load)
     return n;
 }
 
+/* Says what an earlier run has left to do, and counts what it had done. */
 static void
 cli_say_resume(struct cli_run *r, const struct xfer_load *load)
 {
@@ -18120,6 +18423,7 @@ cli_json_event(struct cli_run *r, const struct xfer_event *e)
     struct buf line = cli_event(names[e->kind], way.from);
 
     cli_json_text(&line, "target", span_of(way.to));
+    /* A stream has no size, and no number of parts, before its end. */
     if (e->kind == XFER_START || e->kind == XFER_RESUME) {
         if (!e->load->stream) {
             cli_event_number(&line, "size", (uint64_t)e->load->plan.size);
@@ -18146,12 +18450,13 @@ struct cli_gauge {
     uint64_t done, total; /* bytes */
     uint64_t rate;        /* bytes a second, over the last few */
     unsigned parts, all;  /* of what is under way */
-    unsigned flying;
-    int64_t left; /* seconds; -1: not known */
+    unsigned flying;      /* requests that are under way */
+    int64_t left;         /* seconds; -1: not known */
 };
 
 /* What is done: what was finished, the parts that are stored, and of those under way what
- * the sockets have taken. It never goes back, though a part may have to be sent again. */
+ * the sockets have taken. It never goes back, though a part may have to be sent again. A
+ * whole file has no parts to count, and a stream has none before its end is known. */
 static void
 cli_measure_done(struct cli_run *r, struct cli_gauge *g)
 {
@@ -18185,8 +18490,8 @@ cli_measure_done(struct cli_run *r, struct cli_gauge *g)
 }
 
 /* How long it will take on at this rate. What was said to be left counts down by itself,
- * and is drawn to the new value only slowly; before the rate means something, nothing is
- * said. */
+ * and is drawn to the new value only slowly: by half of the difference after CLI_ETA, by
+ * less after less time. Before the rate means something, nothing is said. */
 static void
 cli_measure_left(struct cli_run *r, struct cli_gauge *g, int64_t now)
 {
@@ -18209,7 +18514,9 @@ cli_measure_left(struct cli_run *r, struct cli_gauge *g, int64_t now)
     g->left = (r->left + 999) / 1000;
 }
 
-/* The rate of the last few seconds, and what follows from it. */
+/* The rate of the last few seconds, and what follows from it. Once the ring is full, the
+ * next sample to be overwritten is the oldest. One of a run before this one may be more
+ * than what this one has moved: then there is no rate yet. */
 static void
 cli_measure(struct cli_run *r, struct cli_gauge *g)
 {
@@ -18283,6 +18590,7 @@ cli_put_gauge(struct buf *line, const struct cli_gauge *g, uint64_t retries, siz
     buf_free(&piece);
 }
 
+/* The same numbers as an event. */
 static void
 cli_tell(struct cli_run *r, const struct cli_gauge *g)
 {
@@ -18314,7 +18622,10 @@ cli_reply(const char *text)
     log_most = most;
 }
 
-/* Called all the time: what is due now? */
+/* Called all the time, from within any wait: what is due now? Every XFER_SYNC the rate
+ * is dealt out anew, since the timetable may have come to its next line and other workers
+ * be busy; more often only the line on the terminal is drawn. Nothing here may wait, or
+ * speak to the store, which is in the middle of something. */
 static void
 cli_tick(void *owner)
 {
@@ -18323,6 +18634,8 @@ cli_tick(void *owner)
     int64_t now = os_ticks();
     struct cli_gauge g;
 
+    /* Samples are taken whether they are shown or not: who asks by a signal wants a rate
+     * at once. */
     if (now - r->told >= XFER_SYNC) {
         r->told = now;
         if (r->cli->rate)
@@ -18362,7 +18675,7 @@ cli_unchanged(const struct cli *c, const char *from, const char *to)
     cli_event_end(&line, false);
 }
 
-/* A drain speaks as logs do. */
+/* A drain speaks as logs do: whole sentences, one for each file. */
 static void
 cli_drained(const struct cli_run *r, const char *from, const char *to,
             const struct xfer_load *load)
@@ -18375,6 +18688,8 @@ cli_drained(const struct cli_run *r, const char *from, const char *to,
                 (int)r->bucket.n, r->bucket.p);
 }
 
+/* A file stays because it was not sent. If --max-time has ended the run this is no
+ * failure: the next one goes on with it. */
 static void
 cli_not_drained(struct cli_run *r, const char *from, struct span key,
                 const struct fail *why)
@@ -18418,6 +18733,8 @@ cli_would(struct cli_run *r, struct span key, const struct part_name *local,
     }
 }
 
+/* All that room 14 tells of a transfer: it is counted, and said as the user wants to hear
+ * it. */
 static void
 cli_hear(void *owner, const struct xfer_event *e)
 {
@@ -18437,11 +18754,13 @@ cli_hear(void *owner, const struct xfer_event *e)
         r->total = e->load->down && r->last == 1 && !r->cli->recursive
                        ? (uint64_t)e->load->plan.size
                        : r->total;
+    /* Its load goes: what cli_measure_done has counted there is kept here. */
     if ((e->kind == XFER_FAILED || e->kind == XFER_DONE) && !e->load->whole) {
         r->parts_over +=
             e->kind == XFER_DONE ? e->load->plan.n : jrn_count(&e->load->facts);
         r->parts_all += e->load->plan.n;
     }
+    /* A stop may find hundreds of small files of a folder under way: none is named. */
     if (e->kind == XFER_FAILED && r->in_tree && e->load->whole && !r->cli->json &&
         e->fail->code == S3UP_INTERRUPTED) {
         if (os_stop != SIGALRM) /* then the next run sends it, as it was meant */
@@ -18470,7 +18789,8 @@ cli_hear(void *owner, const struct xfer_event *e)
     buf_free(&way.uri);
 }
 
-/* A folder is no stream, and one stands where standard input was closed. */
+/* Can standard input be read? A folder cannot, and one stands where it was closed: see
+ * os_standard. */
 static bool
 cli_is_stream(const struct cli *c)
 {
@@ -18479,7 +18799,7 @@ cli_is_stream(const struct cli *c)
     return c->producer || (fstat(STDIN_FILENO, &info) == 0 && !S_ISDIR(info.st_mode));
 }
 
-/* What cannot be sent at all, however the store is. */
+/* Can a word of put be sent at all, however the store is? False: f says why not. */
 static bool
 cli_is_file(const struct cli_run *r, const char *word, struct fail *f)
 {
@@ -18504,7 +18824,9 @@ cli_is_file(const struct cli_run *r, const char *word, struct fail *f)
     return f->code == S3UP_OK;
 }
 
-/* Starts the command whose output is to be stored. */
+/* Starts the command whose output is to be stored. What it prints comes through item->fd;
+ * how it ended is asked by xfer_end_stream, and only then the stream is whole. It gets
+ * the signals that we ignore back, and a number that tells if there is no shell. */
 static int
 cli_produce(const char *command, struct xfer_item *item, struct fail *f)
 {
@@ -18521,6 +18843,7 @@ cli_produce(const char *command, struct xfer_item *item, struct fail *f)
     }
     (void)close(pipes[1]);
     item->fd = pipes[0];
+    /* The writing end is the child's alone, or the stream would never end. */
     if (item->producer > 0)
         return 0;
     (void)fail_sys(f, "run", command);
@@ -18550,6 +18873,8 @@ cli_matches(const struct cli_globs *g, struct span path)
     return false;
 }
 
+/* A folder that is excluded is not entered. No folder need be included: what matters is
+ * what lies below it. */
 static bool
 cli_wants(const struct cli *c, struct span path, bool folder)
 {
@@ -18557,7 +18882,7 @@ cli_wants(const struct cli *c, struct span path, bool folder)
            (folder || !c->include.n || cli_matches(&c->include, path));
 }
 
-/* Passes something over, and says why. */
+/* Passes something over, and says why. It counts: a script must know of it. */
 static void
 cli_skip(struct cli_run *r, const char *what, const char *why)
 {
@@ -18601,7 +18926,9 @@ cli_is_state(const struct cli_run *r)
            state.st_ino == is->st_ino && state.st_dev == is->st_dev;
 }
 
-/* The next file of the folder at hand goes into r->target; false: there are no more. */
+/* The next file of the folder at hand goes into r->target; false: there are no more. What
+ * is no file is told, or entered, on the way; patterns come first, so that nothing is
+ * said of what nobody wants. */
 static bool
 cli_next_file(struct cli_run *r, const char *word)
 {
@@ -18609,6 +18936,7 @@ cli_next_file(struct cli_run *r, const char *word)
     int got;
 
     while (!os_stop && (got = os_tree_next(&r->tree)) != 0) {
+        /* Before anything else can change it. */
         int why = errno;
         struct span path = buf_span(&r->tree.path);
         bool folder = got > 0 && S_ISDIR(r->tree.info.st_mode);
@@ -18637,6 +18965,7 @@ cli_next_file(struct cli_run *r, const char *word)
                     buf_text(&r->target));
             continue;
         }
+        /* got < 0: this entry, or the rest of a folder, could not be read. */
         if (!folder || !os_tree_descend(&r->tree))
             cli_pass_over(r, got < 0 ? why : errno);
     }
@@ -18663,7 +18992,10 @@ cli_tree_key(struct cli_run *r, const char *word, struct fail *f)
                     buf_text(&r->target), KEY_MAX) == 0;
 }
 
-/* The next file of the words, and of the folders among them; NULL: there are no more. */
+/* The next file of the words, and of the folders among them; NULL: there are no more. The
+ * path is returned also if it cannot be sent: then f says why, and the next call goes on
+ * behind it. Files of a tree are found from its root on, without following links, unless
+ * --follow wants them followed. */
 static const char *
 cli_next_path(struct cli_run *r, struct xfer_item *item, struct fail *f)
 {
@@ -18686,6 +19018,7 @@ cli_next_path(struct cli_run *r, struct xfer_item *item, struct fail *f)
             (void)cli_tree_key(r, word, f);
             return buf_text(&r->target);
         }
+        /* This folder is done, or could not be entered: on to the next word. */
         os_tree_close(&r->tree);
         r->in_tree = false;
         r->at++;
@@ -18705,8 +19038,9 @@ cli_next_path(struct cli_run *r, struct xfer_item *item, struct fail *f)
     return r->path;
 }
 
-/* Gives the next file to the crew. What can be said before anything is sent is said
- * here. */
+/* Gives the next file to the crew. What can be said before anything is sent is said here:
+ * a file that fails so is counted, and does not keep the next one waiting. What item
+ * points to is copied before the next call. A type that the user named is not guessed. */
 static bool
 cli_next(void *owner, struct xfer_item *item)
 {
@@ -18731,6 +19065,7 @@ cli_next(void *owner, struct xfer_item *item)
             if (!strcmp(c->heads[i].name, "content-type"))
                 item->type = NULL;
         name = (struct part_name){r->path, item->root, item->below};
+        /* --dry-run opens each file, since that is what would fail first. */
         if (f.code == S3UP_OK && c->dry_run &&
             (!item->files || part_open(&file, &name, &f) == 0)) {
             struct buf uri = buf_upto(8 * KEY_MAX);
@@ -18751,7 +19086,8 @@ cli_next(void *owner, struct xfer_item *item)
     }
 }
 
-/* Opens one of the words if it is a folder. Of several each needs a name for its keys. */
+/* Opens one of the words if it is a folder. Of several each needs a name for its keys.
+ * -1: it is one, and cannot be taken. */
 static int
 cli_open_root(struct cli_run *r, int i, struct fail *f)
 {
@@ -18799,7 +19135,8 @@ cli_open_roots(struct cli_run *r, struct fail *f)
 }
 
 /* How many workers: as asked, but no more than memory has room for what they read, since
- * each part is read twice and should come from memory the second time. */
+ * each part is read twice and should come from memory the second time. A quarter of what
+ * is free is taken for that; part is the size of one. */
 static int
 cli_jobs(const struct cli *c, uint64_t part, unsigned *jobs, struct fail *f)
 {
@@ -18861,7 +19198,8 @@ cli_total(const struct cli_run *r)
     return total;
 }
 
-/* The folder for journals and the ledger. Without one, files still go up. */
+/* The folder for journals and the ledger. Without one, files still go up: a run that is
+ * cut short begins anew then. Only a drain that removes refuses to do without. */
 static void
 cli_state(struct cli_run *r)
 {
@@ -18880,7 +19218,8 @@ cli_state(struct cli_run *r)
                 r->wish.folder);
 }
 
-/* What the run came to, in one event. */
+/* What the run came to: one event, or one line. A single small file has been told of
+ * already. */
 static void
 cli_summary(const struct cli_run *r)
 {
@@ -18946,7 +19285,8 @@ cli_summary(const struct cli_run *r)
     cli_event_end(&line, r->to_stdout);
 }
 
-/* When the metrics file that is there says that all went well. */
+/* When the metrics file that is there says that all went well; 0: it says nothing. A run
+ * that fails must not wipe that out: alarms count from it. */
 static uint64_t
 cli_last_success(const char *path)
 {
@@ -18966,7 +19306,9 @@ cli_last_success(const char *path)
     return n;
 }
 
-/* Numbers for Prometheus, as its node exporter picks them up from a folder. */
+/* Numbers for Prometheus, as its node exporter picks them up from a folder. The file is
+ * replaced, never written into: whoever reads it sees all numbers of one run. Those of
+ * the backlog, at the end of the table, are a drain's. */
 static int
 cli_metrics(const struct cli_run *r, int code, struct fail *f)
 {
@@ -19029,7 +19371,10 @@ cli_check_metrics(const char *path, struct fail *f)
                     "--metrics: %s would be replaced, and is no plain file", path);
 }
 
-/* Checks what belongs together, and fills the wish. */
+/* Checks what belongs together, and fills the wish: for all verbs that move bytes, so a
+ * field that a verb has no option for is as if nothing had been said. A stream is cut
+ * into smaller parts, since they lie in memory; if its length is known they are made as
+ * large as it needs. */
 static int
 cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
 {
@@ -19062,6 +19407,7 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
         return -1;
     if (stream) /* what is given must hold it: a stream cannot be begun again */
         w->part_size = (uint64_t)plan.part;
+    /* What fits into one part goes in one request. */
     w->threshold = c->threshold ? c->threshold : w->part_size;
     if (cli_check_metrics(c->metrics, f) < 0)
         return -1;
@@ -19073,8 +19419,10 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
     return 0;
 }
 
-/* Sends or fetches the words of a run, and counts what came of them. lock: a file that is
- * locked meanwhile, or 0. */
+/* Sends or fetches the words of a run, from r->at to r->last, and counts what came of
+ * them, also of those that it did not come to. -1: there could be no crew, and f says
+ * why; what failed otherwise stands in r->tally. lock: a file that is locked meanwhile,
+ * or 0. */
 static int
 cli_run_words(struct cli_run *r, struct store *st, int lock, struct fail *f)
 {
@@ -19088,10 +19436,12 @@ cli_run_words(struct cli_run *r, struct store *st, int lock, struct fail *f)
                             .lock = lock,
                             .event = cli_hear,
                             .owner = st->config.owner};
+    /* Rates and what is left begin anew: a crew counts what it moves from 0. */
     r->left = -1;
     r->sample[0] = (struct cli_sample){os_ticks(), 0};
     r->samples = 1;
     r->total = r->to ? 0 : r->bytes + cli_total(r);
+    /* One small file is sent by this process itself: a fork would take longer. */
     if (xfer_run(&r->xfer, !r->to && cli_is_small(r) ? 1 : r->jobs, f) < 0)
         return -1;
     ended = r->xfer.hopeless || os_stop;
@@ -19117,14 +19467,22 @@ cli_tell_spool(const struct cli *c, uint64_t n)
     buf_free(&text);
 }
 
-/* A stream that is kept in a file, until the store has it. */
+/* A stream that is kept in a file, until the store has it. A stream cannot be read twice:
+ * if the network is gone for longer than retries last, what was piped in is lost, unless
+ * it was put into a file first. The file's name is made of the store, the bucket and the
+ * key, so the same command finds it again. It is filled under the name with .part behind
+ * it, brought to disk, renamed, sent as any file is, with a journal, and removed. A crash
+ * while it is filled leaves half a stream under .part, which the next run throws away. A
+ * crash later leaves the whole of it, which the next run sends first. The lock on it
+ * tells a run that is at work from one that is dead. */
 struct cli_spool {
     struct part_place place; /* its temp is what the stream is first put into */
-    struct buf path;
+    struct buf path;         /* of the whole file; place.path points into it */
     int fd;     /* locked from before the first byte until the name is gone; or -1 */
     uint64_t n; /* bytes that came */
 };
 
+/* Finds the place of the spool; no file is opened or made yet. */
 static int
 cli_open_spool(const struct cli_run *r, struct store *st, struct cli_spool *s,
                struct fail *f)
@@ -19157,8 +19515,9 @@ cli_close_spool(struct cli_spool *s)
     buf_free(&s->path);
 }
 
-/* Takes what an earlier run left, if there is something. Its name can be foreseen: in a
- * folder that others may write to, what lies there may be theirs. */
+/* Takes what an earlier run left, if there is something: then s->fd is not -1. Its name
+ * can be foreseen: in a folder that others may write to, what lies there may be theirs. A
+ * file without a name has just been sent by the run that had it locked. */
 static int
 cli_take_spool(struct cli_spool *s, struct fail *f)
 {
@@ -19170,6 +19529,7 @@ cli_take_spool(struct cli_spool *s, struct fail *f)
     if (s->fd < 0)
         return errno == ENOENT ? 0 : fail_sys(f, "take", p->path);
     busy = flock(s->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    /* Looked at after the lock: what it was before that does not matter. */
     if (fstat(s->fd, &info) != 0 || fstat(p->folder, &folder) != 0)
         return fail_sys(f, "examine", p->path);
     if (!S_ISREG(info.st_mode) || info.st_nlink > 1 ||
@@ -19183,7 +19543,8 @@ cli_take_spool(struct cli_spool *s, struct fail *f)
     return 0;
 }
 
-/* What is in the spool is stored: it goes, and with it the lock. */
+/* What is in the spool is stored: it goes, and with it the lock; the name first, so that
+ * nobody locks a file that is about to go. */
 static int
 cli_drop_spool(struct cli_spool *s, struct fail *f)
 {
@@ -19196,7 +19557,9 @@ cli_drop_spool(struct cli_spool *s, struct fail *f)
     return rc;
 }
 
-/* Puts the stream into a file. What ends early leaves nothing. */
+/* Puts the stream into a file. What ends early leaves nothing: a producer that failed, a
+ * stop, a full disk. It gets its name only when it is on disk to its end, and stays
+ * locked by to->fd under both names. */
 static int
 cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
 {
@@ -19208,9 +19571,12 @@ cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
     ssize_t did = 1;
 
     to->fd = piece ? part_make_temp(p, 0600, f) : fail_sys(f, "write", p->path);
+    /* Since cli_take_spool found none, another run may have filled its own. */
     if (to->fd >= 0 && faccessat(p->folder, p->name, F_OK, 0) == 0)
         (void)fail_set(f, S3UP_LOCKED, "another run has just written %s", p->path);
     if (f->code == S3UP_OK && (!c->producer || cli_produce(c->producer, &item, f) == 0)) {
+        /* Either end may be held up for long: each piece is a chance to answer who
+         * asks. */
         while (f->code == S3UP_OK && !os_stop &&
                ((did = read(item.fd, piece, S3_WINDOW)) > 0 || (did && os_again()))) {
             cli_tell_spool(c, to->n);
@@ -19222,6 +19588,7 @@ cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
         }
         if (did < 0 && !os_stop)
             (void)fail_sys(f, "read", "standard input");
+        /* As if it were sent: the same question about the producer, the same answer. */
         s = (struct xfer_stream){.fd = item.fd, .producer = item.producer};
         load.stream = &s;
         if (f->code == S3UP_OK && !os_stop)
@@ -19242,7 +19609,7 @@ cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* What is known of the stream's length must fit. */
+/* What is known of the stream's length must fit. Nothing is known: 0 bytes always do. */
 static int
 cli_check_spool(const struct cli *c, struct fail *f)
 {
@@ -19271,6 +19638,7 @@ cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
 
     if (rc == 0 && ((rc = cli_open_spool(r, st, &s, f)) == 0))
         rc = cli_take_spool(&s, f);
+    /* The word - becomes the file; it is not written to. */
     word = (char *)(uintptr_t)s.place.path;
     r->words = &word;
     left = rc == 0 && s.fd >= 0;
@@ -19284,6 +19652,8 @@ cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
     if (rc == 0 && !r->tally.failed)
         rc = cli_fill_spool(r->cli, &s, f);
     r->at = 0;
+    /* No input behind a stream that was left means that there is nothing new to store.
+     * Alone it is an empty object, as it would be without a spool. */
     if (rc == 0 && !r->tally.failed && (s.n || !left))
         rc = cli_run_words(r, st, s.fd, f);
     if (rc == 0 && !r->tally.failed)
@@ -19294,7 +19664,9 @@ cli_put_spool(struct cli_run *r, struct store *st, struct fail *f)
     return rc;
 }
 
-/* What a run needs besides its words. */
+/* What a run needs besides its words. From here on the clock runs, and cli_tick is
+ * called; cli_end_run is due in any case. With --dry-run nothing is noted, so no folder
+ * is made. */
 static void
 cli_begin_run(struct cli_run *r, struct store *st)
 {
@@ -19316,7 +19688,8 @@ cli_begin_run(struct cli_run *r, struct store *st)
         (void)cli_rate(c->rate, os_minute(), &r->wish.rate);
 }
 
-/* Says what came of it. */
+/* Says what came of it, and frees the run. code: the exit code, or -1 if f says why there
+ * is none; that comes back, unless the metrics could not be written. */
 static int
 cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
 {
@@ -19339,6 +19712,8 @@ cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
     return code;
 }
 
+/* put. The words are looked at, and the folders among them opened, before anything is
+ * sent: a mistake in the last of them has no half of the work behind it. */
 static int
 cli_put(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -19372,8 +19747,15 @@ cli_put(const struct cli *c, struct store *st, struct fail *f)
     return cli_end_run(&run, st, code, f);
 }
 
-/* ---- get ---- */
+/* ---- get ----
+ *
+ * Where an object goes is decided before it is asked for: a folder is refused, and so is
+ * a key that is no path; a device is written into. What goes into a file goes through
+ * room 14, and has its name only when it is whole. With -r the keys come from a list, and
+ * are not trusted: whoever may write to the bucket must not be able to write to other
+ * places here. */
 
+/* False, and f, if the path has outgrown its buffer: a part of it would be another's. */
 static bool
 cli_path_fits(const struct buf *path, struct span key, struct fail *f)
 {
@@ -19383,7 +19765,9 @@ cli_path_fits(const struct buf *path, struct span key, struct fail *f)
     return !path->bad;
 }
 
-/* Where an object goes: PATH, or its base name below PATH if that is a folder. */
+/* Where an object goes: PATH, or its base name below PATH if that is a folder, or has a
+ * slash behind it, as one that is not there yet. Keys may end in anything: a name that is
+ * none, or leads elsewhere, is not written to. */
 static bool
 cli_get_path(struct span key, const char *to, bool several, struct buf *out,
              struct fail *f)
@@ -19412,7 +19796,8 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
 }
 
 /* Fetches into a descriptor, from beginning to end: to standard output, a device or a
- * FIFO, which is written and never replaced. */
+ * FIFO, which is written and never replaced. This process does it alone: bytes must come
+ * in their order. Returns the exit code; a failure was said. */
 static int
 cli_get_stream(const struct cli_run *r, struct store *st, const char *uri,
                struct span key, const char *path)
@@ -19434,6 +19819,7 @@ cli_get_stream(const struct cli_run *r, struct store *st, const char *uri,
         get.fd = os_open(path, O_WRONLY | O_NOCTTY, 0);
     if (get.fd < 0)
         (void)fail_sys(&f, "write", path);
+    /* Only a range needs to know the size before. */
     else if ((!r->wish.slice || xfer_look_at(st, &get, &r->wish, &f) == 0))
         (void)xfer_get_to(st, &get, &f);
     if (!to_stdout && get.fd >= 0 && close(get.fd) != 0 && f.code == S3UP_OK)
@@ -19445,7 +19831,8 @@ cli_get_stream(const struct cli_run *r, struct store *st, const char *uri,
 }
 
 /* What is at the place where an object shall go? A link to a file stays, and the file is
- * replaced. 1: a device or a FIFO, which the object is written into. */
+ * replaced: r->target becomes its real path. 0: nothing, or such a file; 1: a device or a
+ * FIFO, which the object is written into; -1: f says why it cannot go there. */
 static int
 cli_get_place(struct cli_run *r, struct fail *f)
 {
@@ -19470,7 +19857,8 @@ cli_get_place(struct cli_run *r, struct fail *f)
     return 0;
 }
 
-/* Why a key cannot become a path below a folder; NULL: it can. */
+/* Why a key cannot become a path below a folder; NULL: it can. Whoever may write into a
+ * bucket chooses the keys, and could aim them at any file of this machine. */
 static const char *
 cli_no_path(struct span key)
 {
@@ -19495,8 +19883,8 @@ cli_no_path(struct span key)
     return NULL;
 }
 
-/* Begins the list of what is behind the prefix that a word names. What is fetched of
- * several goes into folders of their names. */
+/* Begins the list of what is behind the prefix that a word names: a slash is added, or
+ * logs would stand for logs2, too. */
 static void
 cli_begin_list(struct cli_run *r, const char *word, struct fail *f)
 {
@@ -19513,6 +19901,7 @@ cli_begin_list(struct cli_run *r, const char *word, struct fail *f)
     r->seen = 0;
 }
 
+/* The object of the list's entry is skipped: always false. */
 static bool
 cli_skip_object(struct cli_run *r, const char *why)
 {
@@ -19524,7 +19913,10 @@ cli_skip_object(struct cli_run *r, const char *why)
     return false;
 }
 
-/* Where the object of the list's entry goes; false: nowhere. */
+/* Where the object of the list's entry goes, into r->target; false: nowhere, which is
+ * said if somebody might miss it. What is fetched of several prefixes goes into folders
+ * of their names. A store could list anything: what is not below the prefix is not
+ * taken. */
 static bool
 cli_place_object(struct cli_run *r)
 {
@@ -19535,6 +19927,8 @@ cli_place_object(struct cli_run *r)
     if (!span_starts(key, buf_text(&r->prefix)))
         return cli_skip_object(r, "it is not what was asked for");
     rest = span_after(key, prefix.n);
+    /* Patterns are held against what is behind the prefix, as for files below a
+     * folder. */
     if (!cli_wants(r->cli, rest, false))
         return false;
     buf_clear(&r->target);
@@ -19567,7 +19961,9 @@ cli_place_object(struct cli_run *r)
     return (rest.n || r->list.entry.size) && cli_skip_object(r, why);
 }
 
-/* Gives the next object of the trees to the crew. */
+/* Gives the next object of the trees to the crew. A page of the list stays in memory
+ * while its objects are fetched, so lists have a connection of their own. If a list
+ * breaks off, what was begun goes on, and the next word has its turn. */
 static bool
 cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
 {
@@ -19582,6 +19978,7 @@ cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
         r->seen += more > 0;
         if (more > 0 && !cli_place_object(r))
             continue;
+        /* The size is known from the list: small objects need not be asked for it. */
         if (more > 0 && !r->cli->dry_run) {
             r->path = buf_text(&r->target);
             *item = (struct xfer_item){.path = &r->path,
@@ -19614,7 +20011,8 @@ cli_next_object(struct cli_store *s, struct cli_run *r, struct xfer_item *item)
     return false;
 }
 
-/* Opens the folder that a tree goes to, and a connection for lists. */
+/* Opens the folder that a tree goes to, and a connection for lists. The folder is held
+ * open: all goes below it, wherever it is moved meanwhile. */
 static int
 cli_open_tree(struct cli_run *r, struct store *st, struct fail *f)
 {
@@ -19682,7 +20080,8 @@ cli_next_get(void *owner, struct xfer_item *item)
     return false;
 }
 
-/* --range: FIRST-LAST, FIRST- or -LAST, as in HTTP. */
+/* --range: FIRST-LAST, FIRST- or -LAST, as in HTTP. A negative w->from is counted from
+ * the end, which is not known before the object is asked for. */
 static int
 cli_range(const char *text, struct xfer_wish *w, struct fail *f)
 {
@@ -19702,7 +20101,9 @@ cli_range(const char *text, struct xfer_wish *w, struct fail *f)
     return 0;
 }
 
-/* Fetches objects of one bucket after those of another. */
+/* Fetches objects of one bucket after those of another, since a run of transfers has one
+ * bucket: r->last is moved from group to group. Once nothing can fare better the others
+ * are only named. */
 static int
 cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
 {
@@ -19724,6 +20125,7 @@ cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
     return rc;
 }
 
+/* get. Without a PATH objects go to the folder where the command is given. */
 static int
 cli_get(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -19797,6 +20199,7 @@ cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry
     } else {
         struct buf size = buf_upto(64);
 
+        /* A prefix has no time: as many blanks as one would be wide. */
         if (e->is_prefix)
             buf_str(&line, "                    ");
         else
@@ -19821,6 +20224,7 @@ cli_list_line(const struct cli *c, enum s3_list_kind kind, const struct s3_entry
     return whole;
 }
 
+/* ls. A line is printed as soon as its entry is read: lists may have millions. */
 static int
 cli_ls(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -19847,6 +20251,7 @@ cli_ls(const struct cli *c, struct store *st, struct fail *f)
             break;
         n++;
     }
+    /* A list that was cut short must not look like one that is whole. */
     if (os_stop)
         rc = fail_set(f, S3UP_INTERRUPTED, "interrupted");
     s3_list_end(&list);
@@ -19899,6 +20304,7 @@ static const struct cli_fact {
 
 #define CLI_FACTS (sizeof cli_facts / sizeof *cli_facts)
 
+/* Which fact a field is, by the first that fits; CLI_FACTS: none. */
 static size_t
 cli_fact_of(struct span field)
 {
@@ -19947,7 +20353,8 @@ cli_put_fact(const struct cli *c, const struct cli_fact *fact, const struct fiel
     buf_free(&text);
 }
 
-/* What the head at hand says, from one kind of fact to another. */
+/* What the head at hand says, from one kind of fact to another, in the order of the
+ * table, whatever order the store has chosen. */
 static void
 cli_put_facts(const struct cli *c, const struct head *h, size_t from, size_t to,
               struct buf *out)
@@ -19958,6 +20365,7 @@ cli_put_facts(const struct cli *c, const struct head *h, size_t from, size_t to,
                 cli_put_fact(c, &cli_facts[k], &h->at[i], out);
 }
 
+/* A number that stands in no field. */
 static void
 cli_put_count(const struct cli *c, const char *name, uint64_t n, struct buf *out)
 {
@@ -19972,7 +20380,8 @@ cli_put_count(const struct cli *c, const char *name, uint64_t n, struct buf *out
 }
 
 /* How many parts an object was made of, which its ETag says, and how long the first was,
- * which the store may. */
+ * which the store may. That is a request of its own, after which the head at hand is
+ * gone: so it comes last. */
 static void
 cli_put_parts(const struct cli *c, struct store *st, struct span bucket, struct span key,
               struct buf *out)
@@ -19989,6 +20398,8 @@ cli_put_parts(const struct cli *c, struct store *st, struct span bucket, struct 
         cli_put_count(c, "part_size", (uint64_t)length, out);
 }
 
+/* stat, of an object or, without a key, of a bucket, which has none of the first facts.
+ * What is shown behind the parts is put together before they are asked for. */
 static int
 cli_stat(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -20021,6 +20432,8 @@ cli_stat(const struct cli *c, struct store *st, struct fail *f)
     return f->code == S3UP_OK ? S3UP_OK : -1;
 }
 
+/* Says what was found out; returns the exit code. Nothing was proven: that is no success,
+ * as a script that deletes the file next would take it. */
 static int
 cli_verify_said(const struct cli *c, const struct xfer_proof *p, const char *target,
                 struct fail *f)
@@ -20055,6 +20468,9 @@ cli_verify_said(const struct cli *c, const struct xfer_proof *p, const char *tar
     return (int)f->code;
 }
 
+/* verify: what can be proven without fetching the object, and with --download by its
+ * bytes where that leaves a doubt. The ledger, if there is one, tells in which parts the
+ * file was sent, which an ETag of parts can be computed from. */
 static int
 cli_verify(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -20074,6 +20490,7 @@ cli_verify(const struct cli *c, struct store *st, struct fail *f)
         part_open(&file, &name, f) == 0) {
         p.key = buf_span(&key);
         p.file = &file;
+        /* Without a state folder it is only harder to prove. */
         if (jrn_folder(c->state, &folder, &none) == 0)
             p.folder = buf_text(&folder);
         cli_put_uri(&target, p.bucket, p.key);
@@ -20089,9 +20506,16 @@ cli_verify(const struct cli *c, struct store *st, struct fail *f)
     return code;
 }
 
-/* ---- uploads, abort, sweep, history ---- */
+/* ---- uploads, abort, sweep, history ----
+ *
+ * An upload of parts that was never finished costs money at the store until somebody
+ * aborts it, and no list of objects shows it. Two sides know of uploads: journals of this
+ * host, with which the same command goes on, and the store, which also has those of hosts
+ * that are gone. uploads shows either, abort ends one, sweep ends those at the store that
+ * nobody goes on with. history reads the ledger, and needs no network. */
 
-/* An upload that a journal of this host tells of. */
+/* Shows an upload that a journal of this host tells of. Journals of downloads have no
+ * upload id, and are passed over. */
 static void
 cli_see_journal(void *owner, const struct jrn_facts *k, bool busy, int64_t changed)
 {
@@ -20106,6 +20530,7 @@ cli_see_journal(void *owner, const struct jrn_facts *k, bool busy, int64_t chang
         size += k->source[i].id.size;
     if (!k->sources || !k->upload.n || part_plan(&plan, size, k->part_size, &unread) < 0)
         return;
+    /* The plan follows from size and part size, which the journal has: so do lengths. */
     for (unsigned n = 1; n <= plan.n && n <= k->parts; n++)
         if (k->part[n - 1].done)
             done += (uint64_t)part_length(&plan, n);
@@ -20170,6 +20595,7 @@ struct cli_upload {
     struct span key, id;
 };
 
+/* Takes the next one off the front; false: there are no more. */
 static bool
 cli_next_upload(struct span *all, struct cli_upload *u)
 {
@@ -20179,7 +20605,8 @@ cli_next_upload(struct span *all, struct cli_upload *u)
            span_cut(all, 0, &u->key) && span_cut(all, 0, &u->id);
 }
 
-/* Shows the parts of an upload, or only finds the time of the newest. */
+/* Shows the parts of an upload, with --parts, and puts the time of the newest into u if
+ * it is later than what is there. The list is read to its end in both cases. */
 static int
 cli_parts(const struct cli *c, struct store *st, struct span bucket, struct cli_upload *u,
           struct fail *f)
@@ -20215,6 +20642,8 @@ cli_parts(const struct cli *c, struct store *st, struct span bucket, struct cli_
     return rc;
 }
 
+/* Shows an upload that the store holds: its time, where it goes, and its id, which abort
+ * wants. */
 static void
 cli_show_upload(const struct cli *c, struct span bucket, const struct cli_upload *u)
 {
@@ -20241,6 +20670,7 @@ cli_show_upload(const struct cli *c, struct span bucket, const struct cli_upload
     buf_free(&target);
 }
 
+/* uploads: of this host, or of a bucket. */
 static int
 cli_uploads(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -20251,6 +20681,7 @@ cli_uploads(const struct cli *c, struct store *st, struct fail *f)
 
     if (c->count > 1)
         return fail_set(f, S3UP_USAGE, "uploads takes one s3://BUCKET[/PREFIX]");
+    /* Without a word no store is asked: st is NULL then, see cli_run. */
     if (!c->count) {
         rc = jrn_folder(c->state, &folder, f);
         if (rc == 0)
@@ -20270,7 +20701,8 @@ cli_uploads(const struct cli *c, struct store *st, struct fail *f)
 }
 
 /* Finds the journal of an upload and locks it; of one file, or of one that is joined from
- * several. */
+ * several, whose journal goes by the first of them. 0: j is open, and facts is what it
+ * says; -1: f says why. A run that is at work has it locked, and is left alone. */
 static int
 cli_find_journal(const struct cli *c, struct store *st, struct jrn *j,
                  struct jrn_facts *facts, struct fail *f)
@@ -20292,6 +20724,7 @@ cli_find_journal(const struct cli *c, struct store *st, struct jrn *j,
                                 buf_span(&key)};
         struct fail now = {S3UP_OK, ""};
 
+        /* The journal's name is made of the verb, too: both are tried. */
         buf_clear(&j->path);
         if (c->journal)
             buf_str(&j->path, c->journal);
@@ -20315,6 +20748,8 @@ cli_find_journal(const struct cli *c, struct store *st, struct jrn *j,
     return rc;
 }
 
+/* abort: by the id that the store gave the upload, or by the journal that knows it, which
+ * goes, too. */
 static int
 cli_abort(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -20339,6 +20774,7 @@ cli_abort(const struct cli *c, struct store *st, struct fail *f)
                         "abort needs a FILE and its s3://BUCKET/KEY, or --upload-id");
     jrn_init(&facts);
     if (cli_find_journal(c, st, &j, &facts, f) == 0) {
+        /* It was found and locked: so it would have been possible. */
         if (c->dry_run) {
             log_say(LOG_NOTE, "would abort the upload of %s to %s", c->words[0],
                     c->words[1]);
@@ -20364,6 +20800,7 @@ cli_spare(void *owner, const struct jrn_facts *k, bool busy, int64_t changed)
     buf_char(owner, 0);
 }
 
+/* Is it one that this host may go on with? */
 static bool
 cli_is_spared(const struct buf *spared, struct span id)
 {
@@ -20375,7 +20812,9 @@ cli_is_spared(const struct buf *spared, struct span id)
     return false;
 }
 
-/* Aborts one upload if nothing has come for it for long enough. 1: it was left. */
+/* Aborts one upload if nothing has come for it for long enough. 1: it was left. What
+ * counts is the time of its newest part, or it would be ended under the hands of who
+ * sends slowly. If it is gone meanwhile, so much the better. */
 static int
 cli_sweep_one(const struct cli *c, struct store *st, struct span bucket,
               struct cli_upload *u, struct fail *f)
@@ -20402,6 +20841,9 @@ cli_sweep_one(const struct cli *c, struct store *st, struct span bucket,
     return c->dry_run ? 0 : s3_abort_upload(st, bucket, u->key, u->id, f);
 }
 
+/* sweep. Uploads that a journal of this host knows are never touched, however old: the
+ * same command goes on with them. Others can only be judged by their age, so less than a
+ * day must be meant. One that fails does not hold up the others. */
 static int
 cli_sweep(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -20422,6 +20864,7 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
         jrn_folder(c->state, &folder, f) == 0 &&
         jrn_each(buf_text(&folder), cli_spare, &spared, f) == 0)
         rc = cli_collect(st, bucket, prefix, &all, f);
+    /* With a list that is cut short, uploads of this host could be hit. */
     if (rc == 0 && spared.bad)
         rc = fail_set(f, S3UP_LATER, "no memory for the uploads of this host");
     rest = buf_span(&all);
@@ -20442,8 +20885,9 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
     return rc < 0 ? -1 : cli_outcome(&tally);
 }
 
-/* A line of the ledger, as people read it. False if it is torn, or none. */
-/* From when on: so long ago, or a day, or a moment of it; as the ledger has it. */
+/* From when on: so long ago, or a day, or a moment of it; as the ledger has it, so that
+ * two times are compared as texts. What is missing of a moment is taken from the
+ * beginning of the day. Nothing was asked: out stays empty, and no time is less. */
 static int
 cli_since(const char *text, struct buf *out, struct fail *f)
 {
@@ -20474,6 +20918,8 @@ cli_since(const char *text, struct buf *out, struct fail *f)
                       text);
 }
 
+/* A line of the ledger, as people read it, if it is not older than that and the pattern
+ * fits its path, its key or its URI. False if it is torn, or none. */
 static bool
 cli_show_stored(const struct cli *c, struct span line, struct span since)
 {
@@ -20521,6 +20967,8 @@ cli_show_stored(const struct cli *c, struct span line, struct span since)
     return good;
 }
 
+/* history, the older of the two ledgers first. A line that is torn, as by a power cut,
+ * does not hide those behind it. */
 static int
 cli_history(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -20559,7 +21007,15 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
     return rc;
 }
 
-/* ---- rm ---- */
+/* ---- rm ----
+ *
+ * Objects go in batches of one request each, where the store knows that; it names those
+ * that it did not delete, and each of the others is told as deleted. rm -r walks through
+ * lists while it cuts them down, which stores do not agree on: pages may be found by a
+ * key, and then nothing is missed, or be counted, and then the list is walked anew.
+ * Without --force nothing is deleted: it is counted and said. No list is believed: a key
+ * that is not below the prefix ends the walk, and so does an age that is asked for and
+ * not told. */
 
 enum { CLI_BATCH = 1000 }; /* keys of one request, by the S3 specification */
 
@@ -20567,11 +21023,12 @@ enum { CLI_BATCH = 1000 }; /* keys of one request, by the S3 specification */
 struct cli_batch {
     struct span bucket;
     struct span keys[CLI_BATCH];
-    const char *uris[CLI_BATCH];
+    const char *uris[CLI_BATCH]; /* for messages; NULL: it was told already */
     unsigned n;
     struct buf text; /* of those that came from a list; never moves: made at full size */
 };
 
+/* Deletes one by a request of its own; returns the exit code, and has said all. */
 static int
 cli_rm_alone(const struct cli *c, struct store *st, struct span bucket, struct span key,
              const char *uri)
@@ -20597,7 +21054,7 @@ cli_rm_undeleted(const struct cli *c, const char *uri, struct span code)
 }
 
 /* Counts what the store says to a batch. It names only those that it did not delete; a
- * name that nobody gave it counts as one, too. */
+ * name that nobody gave it counts as one, too: it is better to say too much. */
 static void
 cli_rm_count(const struct cli *c, struct store *st, struct cli_batch *b,
              struct cli_tally *tally)
@@ -20616,6 +21073,7 @@ cli_rm_count(const struct cli *c, struct store *st, struct cli_batch *b,
             }
         cli_count(tally, cli_rm_undeleted(c, uri, buf_span(&code)));
     }
+    /* All that it did not name is gone. */
     for (unsigned i = 0; i < b->n; i++)
         if (b->uris[i]) {
             cli_did(c, "deleted", b->uris[i]);
@@ -20625,7 +21083,8 @@ cli_rm_count(const struct cli *c, struct store *st, struct cli_batch *b,
     buf_free(&code);
 }
 
-/* The whole request failed: so has each of them. */
+/* The whole request failed: so has each of them. People are told one reason and how many;
+ * programs hear of each. */
 static void
 cli_rm_lost(const struct cli *c, const struct cli_batch *b, const struct fail *f,
             struct cli_tally *tally)
@@ -20641,7 +21100,7 @@ cli_rm_lost(const struct cli *c, const struct cli_batch *b, const struct fail *f
 }
 
 /* Deletes what waits: by one request, but for keys that no list can carry; one by one
- * where the store does not know such requests. */
+ * where the store does not know such requests (501). Afterwards the batch is empty. */
 static void
 cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
              struct cli_tally *tally)
@@ -20650,6 +21109,7 @@ cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
     unsigned n = 0;
     bool alone;
 
+    /* Those that stay move up, to close the gaps. */
     for (unsigned i = 0; i < b->n; i++)
         if (!xml_can_carry(b->keys[i])) {
             cli_count(tally, cli_rm_alone(c, st, b->bucket, b->keys[i], b->uris[i]));
@@ -20669,7 +21129,8 @@ cli_rm_flush(const struct cli *c, struct store *st, struct cli_batch *b,
     buf_clear(&b->text);
 }
 
-/* All below a prefix, on its way to be deleted, or counted. */
+/* All below a prefix, on its way to be deleted, or counted. The batch and the tally are
+ * those of the whole command. */
 struct cli_purge {
     const struct cli *cli;
     struct store *st;
@@ -20697,7 +21158,8 @@ cli_purge_flush(struct cli_purge *p)
     p->st->reply = page;
 }
 
-/* Is it to go? 1: yes, 0: it is too young, -1: nobody can tell, and nothing more goes. */
+/* Is it to go? 1: yes, 0: it is too young, -1: nobody can tell, and nothing more goes.
+ * The age is by the store's clock on both sides: ours may be years off. */
 static int
 cli_purge_old(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
 {
@@ -20717,7 +21179,8 @@ cli_purge_old(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
     return p->now - e->time >= (int64_t)p->cli->age;
 }
 
-/* Adds a key to those that wait. */
+/* Adds a key to those that wait. The list's entry does not outlive the next one: the key
+ * is copied, as the end of its URI. */
 static void
 cli_purge_add(struct cli_purge *p, struct span key)
 {
@@ -20733,6 +21196,7 @@ cli_purge_add(struct cli_purge *p, struct span key)
     b->keys[b->n++] = span_at(b->text.p + b->text.n - 1 - key.n, key.n);
 }
 
+/* With --dry-run, names what would go; without --force it is only counted. */
 static void
 cli_purge_would(const struct cli_purge *p, struct span key)
 {
@@ -20744,7 +21208,9 @@ cli_purge_would(const struct cli_purge *p, struct span key)
     buf_free(&uri);
 }
 
-/* An object of the list. */
+/* An object of the list; -1: nothing more goes. A store that lists what it said it
+ * deleted would have us delete it for ever: the first key of a pass must not be that of
+ * the one before. */
 static int
 cli_purge_one(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
 {
@@ -20770,7 +21236,8 @@ cli_purge_one(struct cli_purge *p, const struct s3_entry *e, struct fail *f)
     return 0;
 }
 
-/* Goes through the list once. */
+/* Goes through the list once. What was collected when it breaks off is deleted still, as
+ * it was asked for; not so if the list cannot be believed, or we are to stop. */
 static int
 cli_purge_pass(struct cli_purge *p, struct fail *f)
 {
@@ -20799,7 +21266,7 @@ cli_purge_pass(struct cli_purge *p, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* What became of all of it. */
+/* What became of all of it; done and failed are of this prefix alone. */
 static void
 cli_purge_say(const struct cli_purge *p, int done, int failed)
 {
@@ -20832,6 +21299,8 @@ cli_rm_below(struct cli_purge *p, struct fail *f)
     int done = p->tally->done, failed = p->tally->failed, before, rc;
     bool counted;
 
+    /* Once more only if that can bring something: there was more than one page, some of
+     * it went, none failed. AWS finds its pages by a key. */
     do {
         before = p->tally->done;
         p->pages = 0;
@@ -20840,6 +21309,7 @@ cli_rm_below(struct cli_purge *p, struct fail *f)
              p->tally->failed == failed);
     done = p->tally->done - done;
     failed = p->tally->failed - failed;
+    /* Neither --force nor --dry-run: that is refused, with what it would have meant. */
     counted = rc == 0 && !p->real && !c->dry_run && p->found;
     if ((rc == 0 || done) && (c->json || !counted))
         cli_purge_say(p, done, failed);
@@ -20874,7 +21344,7 @@ cli_rm_word(const struct cli *c, const char *word, struct span *bucket,
     return f->code == S3UP_OK;
 }
 
-/* rm -r */
+/* rm -r. A word that fails does not hold up the next one. */
 static int
 cli_rm_all(const struct cli *c, struct store *st, struct cli_batch *batch, struct fail *f)
 {
@@ -20906,7 +21376,8 @@ cli_rm_all(const struct cli *c, struct store *st, struct cli_batch *batch, struc
     return f->code == S3UP_OK ? cli_outcome(&tally) : -1;
 }
 
-/* rm, of objects that were named. */
+/* rm, of objects that were named. A batch is of one bucket: words are taken in their
+ * order, so those of one bucket should stand together. */
 static int
 cli_rm_words(const struct cli *c, struct store *st, struct cli_batch *batch,
              struct fail *f)
@@ -20944,6 +21415,8 @@ cli_rm_words(const struct cli *c, struct store *st, struct cli_batch *batch,
     return f->code == S3UP_OK ? cli_outcome(&tally) : -1;
 }
 
+/* rm. With -r the batch's text is at its full size before the first key comes, since uris
+ * and keys point into it. */
 static int
 cli_rm(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -20970,7 +21443,8 @@ cli_rm(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- cp ---- */
 
-/* Gives the next object to be copied. */
+/* Gives the next object to be copied. An object is copied to itself only with other
+ * header fields: else stores refuse it, for nothing would change. */
 static bool
 cli_next_copy(void *owner, struct xfer_item *item)
 {
@@ -21020,6 +21494,8 @@ cli_replaces(const struct cli *c)
     return false;
 }
 
+/* cp: the store copies, no byte comes here. So memory sets no limit to how many are
+ * copied at a time, and parts are larger than what is sent from here. */
 static int
 cli_cp(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -21088,6 +21564,8 @@ cli_rb(const struct cli *c, struct store *st, struct fail *f)
     return cli_bucket(c, st, false, f);
 }
 
+/* presign: nothing is asked; the URL is good for whoever has it, so it goes to stdout
+ * alone. */
 static int
 cli_presign(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -21115,7 +21593,10 @@ cli_presign(const struct cli *c, struct store *st, struct fail *f)
     return rc < 0 ? -1 : S3UP_OK;
 }
 
-/* ---- drain ---- */
+/* ---- drain ----
+ *
+ * What room 15 says, in words and events; and which folder, which bucket. The room owns
+ * the files, this part the counts. */
 
 static struct cli_run *
 cli_run_of(void *owner)
@@ -21123,6 +21604,7 @@ cli_run_of(void *owner)
     return ((struct cli_store *)owner)->run;
 }
 
+/* With --config only *.dat is wanted, unless patterns say what else. */
 static bool
 cli_drain_wants(void *owner, struct span path, bool folder)
 {
@@ -21132,6 +21614,8 @@ cli_drain_wants(void *owner, struct span path, bool folder)
            (folder || !c->config || c->include.n || s3_ends(path, ".dat"));
 }
 
+/* A type that the user named is sent with the other header fields: then none is
+ * guessed. */
 static const char *
 cli_drain_type(void *owner, struct span path)
 {
@@ -21143,6 +21627,7 @@ cli_drain_type(void *owner, struct span path)
     return cli_media_type(path);
 }
 
+/* What room 15 says of a file that is not about its upload. */
 static void
 cli_drain_say(void *owner, const struct drain_word *w)
 {
@@ -21175,7 +21660,8 @@ cli_drain_say(void *owner, const struct drain_word *w)
     }
 }
 
-/* A round is over: with --watch the numbers of all rounds so far are told. */
+/* A round is over: with --watch the metrics are written, with the outcome of this round
+ * alone, or one failure would show for ever. The counts in them are of all rounds. */
 static void
 cli_drain_over(void *owner)
 {
@@ -21195,7 +21681,9 @@ cli_drain_over(void *owner)
     r->tally.mixed = false;
 }
 
-/* The two words of a drain from a configuration file, or as they were given. */
+/* The two words of a drain from a configuration file, or as they were given. The file may
+ * have other members, which are not ours. A path or a name with a NUL in it would be cut
+ * there, and mean another one. */
 static int
 cli_drain_words(const struct cli *c, struct buf *dir, struct buf *target, struct fail *f)
 {
@@ -21216,6 +21704,7 @@ cli_drain_words(const struct cli *c, struct buf *dir, struct buf *target, struct
         return -1;
     buf_str(target, "s3://");
     json_init(&j, buf_span(&text));
+    /* Read to the end even if both were found: half a file is no settings. */
     while ((event = json_next(&j)) != JSON_END && event != JSON_BAD)
         if (j.depth == 1 && event == JSON_STRING && span_is(j.key, "base_dir")) {
             buf_clear(dir); /* said twice, the last counts */
@@ -21236,7 +21725,9 @@ cli_drain_words(const struct cli *c, struct buf *dir, struct buf *target, struct
     return 0;
 }
 
-/* Drains a folder that is locked by us. */
+/* Drains a folder that is locked by us; the exit code, or -1. The store must prove that
+ * it has each file (wish.sure). Where nothing is removed, what is there already is looked
+ * for first, or it would be sent by each run. */
 static int
 cli_drain_locked(struct cli_run *r, struct fail *f)
 {
@@ -21256,6 +21747,8 @@ cli_drain_locked(struct cli_run *r, struct fail *f)
     return c->watch ? S3UP_OK : cli_outcome(&r->tally);
 }
 
+/* drain. What is said goes to a log, with time and level, and failures are warnings
+ * there: one file is not the end of the run. */
 static int
 cli_drain(const struct cli *c, struct store *st, struct fail *f)
 {
@@ -21278,6 +21771,7 @@ cli_drain(const struct cli *c, struct store *st, struct fail *f)
         run.drain = d;
         cli_begin_run(&run, st);
         run.xfer = (struct xfer){.st = st, .wish = &run.wish, .bucket = run.bucket};
+        /* What this run reads and writes may lie in the folder itself: that is `own`. */
         *d = (struct drain){.x = &run.xfer,
                             .jobs = run.jobs,
                             .dir = buf_text(&dir),
@@ -21297,6 +21791,7 @@ cli_drain(const struct cli *c, struct store *st, struct fail *f)
                             .over = cli_drain_over,
                             .owner = st->config.owner,
                             .moved_bytes = &run.moved};
+        /* The ledger must know what is hidden, before it is removed. */
         if (!run.wish.folder && !c->keep && !c->dry_run)
             (void)fail_set(f, S3UP_USAGE,
                            "without a state folder nothing can be removed: name one with "
@@ -21314,6 +21809,7 @@ cli_drain(const struct cli *c, struct store *st, struct fail *f)
 
 /* ---- the verbs ---- */
 
+/* A command. run is NULL for those that need neither keys nor a store. */
 struct verb {
     const char *name;
     unsigned bit;
@@ -21322,6 +21818,7 @@ struct verb {
                struct fail *); /* an exit code, or -1 */
 };
 
+/* In the order in which help shows them. */
 static const struct verb cli_verbs[] = {
     {"put", ON_PUT, "FILE... s3://BUCKET[/KEY]", "upload files; -r: whole folders",
      cli_put},
@@ -21356,12 +21853,14 @@ static const struct verb cli_verbs[] = {
 
 #define CLI_VERBS (sizeof cli_verbs / sizeof *cli_verbs)
 
+/* NULL: there is no such command, and that was said. */
 static const struct verb *
 cli_find_verb(const char *word)
 {
     const char *near = NULL;
     unsigned distance = 4;
 
+    /* As in "s3up -q put": options differ from verb to verb, so the verb is first. */
     if (word[0] == '-') {
         log_say(LOG_ERROR, "%s stands before the command: s3up COMMAND [OPTION...]",
                 word);
@@ -21380,8 +21879,13 @@ cli_find_verb(const char *word)
     return NULL;
 }
 
-/* ---- help, from the tables ---- */
+/* ---- help, from the tables ----
+ *
+ * All that explains s3up is printed from cli_verbs, cli_options and the exit codes, so
+ * that none of it can be forgotten. The scripts for shells only complete words; they know
+ * nothing that the tables do not. */
 
+/* All commands and exit codes: to stdout if it was asked for, else to stderr. */
 static void
 cli_usage(FILE *to)
 {
@@ -21414,6 +21918,7 @@ cli_put_option(const struct cli_option *o, struct buf *out)
     }
 }
 
+/* One command with its options. */
 static void
 cli_help_verb(const struct verb *v)
 {
@@ -21448,6 +21953,7 @@ cli_man_text(const char *s)
             putchar(*s);
 }
 
+/* The man page, in the macros of man(7). */
 static void
 cli_man(void)
 {
@@ -21504,6 +22010,8 @@ cli_wants_value(const struct cli_option *o)
     return o->kind != CLI_FLAG && o->kind != CLI_MAYBE;
 }
 
+/* A function for bash: commands at the first word, then options; files by its own
+ * means. */
 static void
 cli_complete_bash(void)
 {
@@ -21538,6 +22046,8 @@ cli_quoted(const char *s, const char *escape)
             putchar(*s);
 }
 
+/* The same for zsh, which shows what each is for, and knows which options want a
+ * value. */
 static void
 cli_complete_zsh(void)
 {
@@ -21565,6 +22075,7 @@ cli_complete_zsh(void)
     puts("    esac\n    _arguments -S $options '*:file:_files'\n}\n_s3up \"$@\"");
 }
 
+/* And for fish: one line for each command and option. */
 static void
 cli_complete_fish(void)
 {
@@ -21586,7 +22097,8 @@ cli_complete_fish(void)
 }
 
 /* What other programs need to start us; @ is where this program lies. All of them read
- * /etc/s3up/drain: what it sets is our environment. */
+ * /etc/s3up/drain: what it sets is our environment, and keys stand in no command line,
+ * which all users can see. A timer starts a run that ends; a service watches. */
 static const struct cli_recipe {
     const char *kind, *file, *text;
 } cli_recipes[] = {
@@ -21648,7 +22160,8 @@ static const struct cli_recipe {
 #undef CLI_NEEDS
 };
 
-/* Prints them: all of a kind, or one file. False if there is none. */
+/* Prints them: all of a kind, or one file. False if there is none. A path of ours that a
+ * shell or systemd would read in another way is not printed: the usual place is. */
 static bool
 cli_print_recipes(const char *kind, const char *file)
 {
@@ -21675,6 +22188,7 @@ cli_print_recipes(const char *kind, const char *file)
     return any;
 }
 
+/* help, of all kinds. The exit code; what is wrong was said. */
 static int
 cli_help(const struct cli *c)
 {
@@ -21687,6 +22201,7 @@ cli_help(const struct cli *c)
     const char *word = c->count ? c->words[0] : NULL;
     const struct verb *verb;
 
+    /* Recipes go by their own names, which no verb has. */
     if (word && c->count <= 2 &&
         cli_print_recipes(word, c->count > 1 ? c->words[1] : NULL))
         return S3UP_OK;
@@ -21731,7 +22246,8 @@ cli_version(const struct cli *c)
     return S3UP_OK;
 }
 
-/* Is help asked for among the words behind a verb? */
+/* Is help asked for among the words behind a verb? Then nothing else counts, not even
+ * what is wrong with the rest. */
 static bool
 cli_wants_help(int argc, char **argv)
 {
@@ -21741,7 +22257,8 @@ cli_wants_help(int argc, char **argv)
     return false;
 }
 
-/* Runs a verb that speaks to a store. */
+/* Runs a verb that speaks to a store, or could: two of them know something without one,
+ * and must work without keys. Returns the exit code; a failure was said. */
 static int
 cli_run(const struct verb *verb, const struct cli *c)
 {
@@ -21769,6 +22286,7 @@ cli_run(const struct verb *verb, const struct cli *c)
 int s3up_main(int argc, char **argv);
 #endif
 
+/* The first word is a verb, or one that other programs have for help and version. */
 int
 main(int argc, char **argv)
 {
@@ -21777,6 +22295,7 @@ main(int argc, char **argv)
     struct cli cli;
     int code;
 
+    /* Before anything can write or open something. */
     os_signals();
     if (!os_standard())
         return S3UP_LATER; /* and nowhere to say it */
@@ -21795,6 +22314,7 @@ main(int argc, char **argv)
         cli_help_verb(verb);
         return cli_finish(S3UP_OK);
     }
+    /* Missing memory is seen by the buffer; all else is a mistake in what was said. */
     if (!cli_parse(&cli, verb->name, verb->bit, argc - 2, argv + 2))
         code = cli.text.bad == ENOMEM ? S3UP_LATER : S3UP_USAGE;
     else if (verb->run)
