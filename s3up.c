@@ -115,7 +115,7 @@
     30000 /* milliseconds after which an idle connection is not tried again */
 #define HTTP_CONNECT                                                                     \
     20000 /* milliseconds for a name, a connection and a handshake, at most */
-#define S3_PAIRS      48 /* parameters, and extra header fields, of one call */
+#define S3_PAIRS      72 /* parameters, and extra header fields, of one call */
 #define S3_NAME       64 /* bytes of a bucket's or region's name and a NUL */
 #define S3_REGIONS    8 /* buckets outside of the configured region that are remembered */
 #define S3_REPLY      16777216 /* bytes of a reply: 1,000 keys, each byte as %XX */
@@ -2278,7 +2278,7 @@ os_tree_enter(struct os_tree *t, int parent, const char *name)
     *l = (struct os_level){.dir = NULL};
     if (fstat(fd, &info) == 0) {
         *l = (struct os_level){fdopendir(fd), t->path.n, info.st_dev, info.st_ino};
-        for (unsigned i = 0; i < t->depth && t->follow; i++)
+        for (unsigned i = 0; i < t->depth && t->follow && l->dir; i++)
             if (t->level[i].inode == l->inode && t->level[i].device == l->device) {
                 errno = ELOOP;
                 (void)closedir(l->dir);
@@ -2316,7 +2316,8 @@ os_tree_next(struct os_tree *t)
         struct os_level *l = &t->level[t->depth - 1];
         struct dirent *entry;
 
-        buf_cut(&t->path, l->n);
+        if (!t->path.bad)
+            buf_cut(&t->path, l->n);
         /* Only errno tells a folder's end from a failure. */
         errno = 0;
         entry = readdir(l->dir);
@@ -2704,6 +2705,7 @@ os_signals_off(void)
 
     (void)sigaction(SIGPIPE, &usual, NULL);
     (void)sigaction(SIGXFSZ, &usual, NULL);
+    (void)sigaction(SIGIO, &usual, NULL);
 }
 
 /* Whoever starts us with 0, 1 or 2 closed would have our next file or connection take
@@ -4451,7 +4453,8 @@ jrn_each(const char *folder,
 
     if (!dir)
         return fail_sys(f, "read the state folder", folder);
-    while ((entry = readdir(dir)) != NULL) {
+    /* Only errno tells the folder's end from a failure. */
+    while ((errno = 0, entry = readdir(dir)) != NULL) {
         struct buf path = buf_upto(PATH_MAX);
         unsigned char digest[SHA256_SIZE];
         struct fail unread = {S3UP_OK, ""};
@@ -4467,11 +4470,15 @@ jrn_each(const char *folder,
         buf_str(&path, entry->d_name);
         if (jrn_peek(buf_text(&path), &facts, &busy, &changed, &unread) > 0)
             see(owner, &facts, busy, changed.s);
+        else if (unread.code == S3UP_LATER && f->code == S3UP_OK)
+            (void)fail_set(f, unread.code, "%s", unread.text);
         jrn_free(&facts);
         buf_free(&path);
     }
+    if (errno && f->code == S3UP_OK)
+        (void)fail_sys(f, "read the state folder", folder);
     (void)closedir(dir);
-    return 0;
+    return f->code == S3UP_OK ? 0 : -1;
 }
 
 /* ---- the ledger ----
@@ -7515,6 +7522,7 @@ static const struct {
     {"sso_start_url", offsetof(struct profile, foreign)},
     {"web_identity_token_file", offsetof(struct profile, foreign)},
 };
+enum { CRED_SETTINGS = sizeof cred_settings / sizeof *cred_settings };
 
 /* The buffer of setting number i. */
 static struct buf *
@@ -7528,7 +7536,7 @@ static void
 profile_init(struct profile *p, const char *name)
 {
     *p = (struct profile){.name = buf_upto(CRED_MAX), .addressing = buf_upto(CRED_MAX)};
-    for (size_t i = 0; i < sizeof cred_settings / sizeof *cred_settings; i++)
+    for (size_t i = 0; i < CRED_SETTINGS; i++)
         *cred_setting(p, i) = buf_upto(CRED_MAX);
     buf_str(&p->name, name);
 }
@@ -7536,7 +7544,7 @@ profile_init(struct profile *p, const char *name)
 static void
 profile_free(struct profile *p)
 {
-    for (size_t i = 0; i < sizeof cred_settings / sizeof *cred_settings; i++)
+    for (size_t i = 0; i < CRED_SETTINGS; i++)
         buf_free(cred_setting(p, i));
     buf_free(&p->name);
     buf_free(&p->addressing);
@@ -7563,6 +7571,9 @@ cred_is_section(struct profile *p, const struct ini *i, bool config)
     if (!config)
         return !i->kind.n;
     if (span_is(i->kind, "profile")) {
+        /* Nor is what it had said before it was known that it does not count. */
+        for (size_t k = 0; is_default && !p->strong && k < CRED_SETTINGS; k++)
+            buf_clear(cred_setting(p, k));
         p->strong |= is_default;
         return true;
     }
@@ -7579,11 +7590,15 @@ cred_take(struct profile *p, const struct ini *i, enum ini_event event)
             cred_set(&p->addressing, i->value);
         return;
     }
-    for (size_t k = 0; k < sizeof cred_settings / sizeof *cred_settings; k++) {
+    for (size_t k = 0; k < CRED_SETTINGS; k++) {
         /* role_arn is kept against all others of its kind: it alone also says that the
          * keys beside it are not to be used as they are. */
         bool foreign = cred_settings[k].at == offsetof(struct profile, foreign);
 
+        /* The key of a line that has none that is a name, and the name of a setting that
+         * stands nowhere as such, are both empty. */
+        if (!i->key.n)
+            continue;
         /* As in other tools, AWS_ACCESS_KEY_ID = ... copied out of a script will do. */
         if (span_is_nocase(i->key, cred_settings[k].key) &&
             !(foreign && span_is(buf_span(&p->foreign), "role_arn")))
@@ -7692,7 +7707,7 @@ cred_read_profile(struct profile *p, bool must_exist, struct fail *f)
         rc = cred_read(p, buf_text(&config), true, f);
     if (rc == 0 && keys.n)
         rc = cred_read_keys(p, buf_text(&keys), f);
-    for (size_t i = 0; i < sizeof cred_settings / sizeof *cred_settings; i++)
+    for (size_t i = 0; i < CRED_SETTINGS; i++)
         if (rc == 0 && cred_setting(p, i)->bad) /* not as if it were not there */
             rc = fail_set(f, S3UP_USAGE, "profile %s: %s is too long, or memory ran out",
                           buf_text(&p->name),
@@ -8819,9 +8834,9 @@ s3_pause(const struct store *st, unsigned attempt, bool slower)
     (void)os_random(&dice, sizeof dice); /* without chance the longest pause is taken */
     wait = most * dice >> 32;
     /* Without an answer there is no head that could say so. */
-    if (st->conn.answered && num_parse(asked, S3_PAUSE_MOST / 1000, &seconds) &&
+    if (st->conn.answered && num_parse(asked, UINT32_MAX, &seconds) &&
         wait < seconds * 1000)
-        wait = seconds * 1000;
+        wait = seconds * 1000 < S3_PAUSE_MOST ? seconds * 1000 : S3_PAUSE_MOST;
     os_sleep((int)wait);
 }
 
@@ -11333,7 +11348,6 @@ struct xfer {
     bool proven;             /* the store has taken something */
     bool sumless;            /* it takes no sums in a list of parts */
     unsigned renewed;        /* renewals of the keys since it last took something */
-    int64_t synced;          /* when journals were last brought to disk */
 };
 
 /* What a checksum is called: in a header of a request, among the names of algorithms, and
@@ -13721,8 +13735,10 @@ xfer_sum_again(struct xfer *x, struct xfer_load *load, struct fail *f)
             continue;
         jrn_begin(&load->journal, "lost");
         jrn_value_number(&load->journal, n);
-        if (jrn_end(&load->journal, f) < 0)
-            return -1;
+        if (jrn_end(&load->journal, f) < 0) {
+            xfer_lose_journal(load, f);
+            *f = (struct fail){S3UP_OK, ""};
+        }
     }
     return 0;
 }
@@ -14126,6 +14142,23 @@ xfer_new_down(struct xfer *x, struct xfer_load *load, struct fail *f)
     return 0;
 }
 
+/* The file is there, from elsewhere: what an earlier run had fetched of it goes, unless
+ * another run is at work on it. */
+static void
+xfer_drop_rest(struct xfer *x, struct xfer_load *load)
+{
+    struct fail unread = {S3UP_OK, ""};
+
+    if (x->wish->journal || xfer_put_journal(x, load, &load->journal.path, &unread) < 0 ||
+        !load->journal.path.n ||
+        jrn_open(&load->journal, false, &load->facts, &unread) <= 0)
+        return;
+    part_drop_temp(&load->place);
+    jrn_remove(&load->journal);
+    load->journal = jrn_none();
+    jrn_forget(&load->facts);
+}
+
 /* Opens a download of many parts, or finds the one that was begun. 0: ranges are to be
  * fetched, or load->kept: there is nothing to do. It is called again if it begins anew:
  * the journal and the place are open by then. */
@@ -14145,6 +14178,8 @@ xfer_open_down(struct xfer *x, struct xfer_load *load, struct fail *f)
     /* Neither a journal nor a file is made for what need not be fetched. */
     found = xfer_is_there(x, buf_span(&load->key), &load->place, &load->plan.size, f);
     load->kept = found > 0;
+    if (load->kept)
+        xfer_drop_rest(x, load);
     if (found)
         return found < 0 ? -1 : 0;
     if (load->journal.fd < 0)
@@ -14224,6 +14259,8 @@ xfer_all_at_once(struct xfer_load *load, struct fail *f)
     load->journal = jrn_none();
     jrn_forget(&load->facts);
     load->whole = true;
+    load->said.etag[0] =
+        0; /* a single answer is of one object, whichever that is by then */
     load->ahead = load->plan.n = 1;
     return xfer_make_notes(load, f);
 }
@@ -14497,7 +14534,8 @@ xfer_remember(struct xfer *x, const struct xfer_load *load)
     buf_char(&line, '}');
     f = (struct fail){S3UP_OK, ""};
     if (line.bad || jrn_ledger_add(&x->ledger, buf_span(&line), &f) < 0) {
-        log_say(LOG_WARN, "the ledger could not be written: %s", f.text);
+        log_say(LOG_WARN, "the ledger could not be written: %s",
+                line.bad ? "no memory" : f.text);
         x->ledger.folder = NULL; /* said once */
     }
     buf_free(&line);
@@ -14796,7 +14834,7 @@ xfer_learn_heads(const struct store *st, struct xfer_copy *c)
             continue;
         value = span_at(c->text.p + c->text.n, h->at[i].value.n);
         buf_put(&c->text, h->at[i].value);
-        if (c->n == S3_PAIRS / 4 * 3 || c->text.bad) /* others are to go along */
+        if (c->n == S3_PAIRS / 2 || c->text.bad) /* others are to go along */
             return false;
         c->head[c->n++] = (struct s3_pair){c->text.p + at, value};
     }
@@ -15770,7 +15808,7 @@ drain_see_process(struct drain *d, int proc, const char *name)
 }
 
 /* Makes the list anew. It holds until somebody clears has_writers, which is done wherever
- * time has passed since it was made. Without memory, or without /proc, it is empty. */
+ * time has passed since it was made. Without /proc it is empty. */
 static void
 drain_find_writers(struct drain *d)
 {
@@ -15800,6 +15838,9 @@ drain_has_writer(struct drain *d, const struct os_id *id)
 
     if (!d->has_writers)
         drain_find_writers(d);
+    /* With a list that is not whole it may be anybody's. */
+    if (!d->writer || d->writers == DRAIN_WRITERS)
+        return true;
     return d->writers &&
            bsearch(&w, d->writer, d->writers, sizeof w, drain_by_inode) != NULL;
 }
@@ -15990,11 +16031,13 @@ drain_see_file(struct drain *d, const struct stat *info, const char *below)
     d->bytes += (uint64_t)info->st_size;
     if (d->files == 1 || info->st_mtim.tv_sec < d->oldest)
         d->oldest = info->st_mtim.tv_sec;
+    /* Also of one that had its turn: what waits for a second look is not forgotten
+     * because younger ones were sent meanwhile. */
+    state = drain_state(d, &file.id);
     /* It was in an earlier batch of this round and is still there, for whatever reason:
      * once in a round is enough, or the round might never end. */
     if (d->behind.path && drain_by_age(&file, &d->behind) <= 0)
         return;
-    state = drain_state(d, &file.id);
     if (!d->counting &&
         (state == DRAIN_RIPE_BY_LOOK || (state == DRAIN_RIPE && !d->by_look)))
         drain_add(d, &file);
@@ -16189,8 +16232,10 @@ drain_see(struct drain *d, struct os_tree *t, int got, int why)
 
     /* What has gone since its folder was read is nobody's concern. */
     if (got < 0) {
-        if (why != ENOENT)
+        if (why != ENOENT) {
+            d->failed = true;
             drain_passes(d, below, strerror(why));
+        }
     } else if (S_ISDIR(t->info.st_mode)) {
         drain_see_folder(d, t, below);
     } else if (drain_is_hidden(base)) {
@@ -16797,9 +16842,8 @@ drain_batch(struct drain *d, struct fail *f)
     /* With --dry-run nothing is left for the crew. */
     for (; d->dry_run && d->at < d->n; d->at++)
         drain_tell(d, DRAIN_WOULD, d->file[d->at].path, S3UP_OK, NULL);
-    /* By the batch before: `fresh` begins at 0. */
-    *d->moved_bytes += x->crew.moved;
     if (d->at < d->n && !x->hopeless) {
+        *d->moved_bytes += x->crew.moved; /* by the batch before: `fresh` begins at 0 */
         *x = fresh;
         if (xfer_run(x, d->jobs, f) < 0)
             return -1;
@@ -16906,7 +16950,8 @@ drain_round(struct drain *d, struct fail *f)
     drain_write_refused(d);
     /* What had been left alone when the round began counts as stored: it need not be
      * asked for again as long as its `changed` stays below that moment. */
-    if (d->keep && !d->failed && !os_stop) /* else all of it is asked for again */
+    if (d->keep && !d->failed && !d->doubt &&
+        !os_stop) /* else all of it is asked for again */
         d->known = (struct os_time){begun.s - (d->settle + 999) / 1000, begun.ns};
     return f->code == S3UP_OK ? 0 : -1;
 }
@@ -16961,14 +17006,13 @@ drain_lock(struct drain *d, bool wait, struct fail *f)
     return f->code == S3UP_OK ? 0 : -1;
 }
 
-/* Makes d ready for drain_run; drain_close is due also if it fails. watch: with
- * inotify. */
+/* Makes d, whose descriptors are -1, ready for drain_run; drain_close is due also if it
+ * fails. watch: with inotify. */
 static int
 drain_open(struct drain *d, bool wait, bool watch, struct fail *f)
 {
     struct stat info, to;
 
-    d->root = d->moved = d->watch = -1;
     d->path = buf_upto(2 * PATH_MAX);
     d->key = buf_upto(2 * PATH_MAX);
     d->file = calloc(2 * DRAIN_BATCH, sizeof *d->file);
@@ -17340,7 +17384,7 @@ static const struct cli_option {
     {"watch", NULL, 0, CLI_FLAG, CLI_AT(watch), ON_DRAIN, NULL,
      "stay, and drain what comes, until told to stop", NULL},
     {"since", NULL, 0, CLI_TEXT, CLI_AT(since), ON_HISTORY, "WHEN",
-     "only from then on: 2d ago, or 2026-11-20, or 2026-11-20T08:00:00Z", NULL},
+     "only from then on: 2d, or 2026-11-20, or 2026-11-20T08:00:00Z", NULL},
     {"human", "human-readable", 0, CLI_FLAG, CLI_AT(human), ON_LS, NULL,
      "sizes for people: 1.5G instead of 1610612736", NULL},
     {"get", NULL, 0, CLI_FLAG, CLI_AT(get), ON_PRESIGN, NULL,
@@ -17517,7 +17561,7 @@ cli_add_field(struct cli *c, const char *prefix, struct span name, struct span v
             c->heads[i].value = value;
             return NULL;
         }
-    if (c->n == S3_PAIRS / 2)
+    if (c->n == S3_PAIRS / 3)
         return "there can be no more than 24 headers and metadata";
     c->heads[c->n++] = (struct s3_pair){kept.p, value};
     return NULL;
@@ -20120,7 +20164,8 @@ cli_get_words(struct cli_run *r, struct store *st, struct fail *f)
             rc = cli_run_words(r, st, 0, f);
         for (; r->at < r->last; r->at++)
             cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], r->verb,
-                                            r->tally.code, r->to_stdout));
+                                            os_stop ? S3UP_INTERRUPTED : r->tally.code,
+                                            r->to_stdout));
     }
     return rc;
 }
@@ -20632,9 +20677,9 @@ cli_parts(const struct cli *c, struct store *st, struct span bucket, struct cli_
             buf_char(&line, '}');
             printf("%s\n", buf_text(&line));
         } else if (c->parts) {
-            printf("    part %llu  %llu  %.*s\n", (unsigned long long)e->number,
-                   (unsigned long long)e->size, (int)s3_bare(buf_span(&e->etag)).n,
-                   s3_bare(buf_span(&e->etag)).p);
+            log_put_plain(&line, s3_bare(buf_span(&e->etag)));
+            printf("    part %llu  %llu  %s\n", (unsigned long long)e->number,
+                   (unsigned long long)e->size, buf_text(&line));
         }
         buf_free(&line);
     }
@@ -20877,6 +20922,8 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
         if (swept < 0)
             cli_count(&tally, cli_failed(c, &now, c->words[0], false));
     }
+    if (rc == 0 && os_stop)
+        rc = fail_set(f, S3UP_INTERRUPTED, "interrupted");
     if (rc == 0 && !c->json)
         log_say(LOG_DEBUG, "swept");
     buf_free(&folder);
@@ -21259,10 +21306,14 @@ cli_purge_pass(struct cli_purge *p, struct fail *f)
             break;
     }
     s3_list_end(&list);
+    if (!os_stop && (f->code == S3UP_OK || f->code == S3UP_LATER))
+        cli_purge_flush(p);
+    /* What is not deleted now must not wait for the next word: that may name another
+     * bucket, and a batch is of one. */
+    p->batch->n = 0;
+    buf_clear(&p->batch->text);
     if (os_stop)
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
-    if (f->code == S3UP_OK || f->code == S3UP_LATER)
-        cli_purge_flush(p);
     return f->code == S3UP_OK ? 0 : -1;
 }
 
@@ -21773,6 +21824,9 @@ cli_drain(const struct cli *c, struct store *st, struct fail *f)
         run.xfer = (struct xfer){.st = st, .wish = &run.wish, .bucket = run.bucket};
         /* What this run reads and writes may lie in the folder itself: that is `own`. */
         *d = (struct drain){.x = &run.xfer,
+                            .root = -1,
+                            .moved = -1,
+                            .watch = -1,
                             .jobs = run.jobs,
                             .dir = buf_text(&dir),
                             .prefix = run.given,

@@ -459,6 +459,15 @@ sec_clock() {
         is "$(objects by$by/ | cut -c 34-)" two
         rm d/grows
     done
+    # One that must be looked at twice has its turn, also behind younger ones that need not.
+    mkdir twice
+    echo 1 >twice/young
+    sleep 3.2
+    echo 2 >twice/old
+    touch -d 2020-01-01 twice/old
+    echo -2 >off
+    drains 0 --json --settle 1 twice s3://bkt/twice
+    tally 2 0 0 0 0
     # Back in the middle of it.
     echo 0 >off
     for i in 1 2 3 4; do echo $i >d/$i; done

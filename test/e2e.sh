@@ -1394,6 +1394,7 @@ dynamodb =
     endpoint_url = $wrong
 [profile other]
 endpoint_url = $wrong
+my note = $wrong
 services = here
 aws_access_key_id = $KEY
 aws_secret_access_key = $SECRET
@@ -1513,6 +1514,21 @@ aws_secret_access_key=$SECRET
 C
     ends 0 ls
     sent_as $KEY eu-south-1
+    (
+        # Nothing of [default] is mixed into [profile default], wherever it stands.
+        cat >two <<C
+[default]
+aws_session_token = of somebody else
+region = ap-south-1
+[profile default]
+aws_access_key_id = $KEY
+aws_secret_access_key = $SECRET
+C
+        export AWS_CONFIG_FILE=two AWS_SHARED_CREDENTIALS_FILE=/dev/null
+        ends 0 ls
+        sent_as $KEY us-east-1
+        check_not has_head 'x-amz-security-token'
+    )
     for file in config credentials; do
         awk '{ printf "%s\r\n", $0 }' .aws/$file >x
         mv x .aws/$file

@@ -390,6 +390,21 @@ sec_changes() {
         clean x
         rm -f x
     done
+    # It is sent as a whole only, and is another one by the time it is asked for so.
+    cp "$OTHER" n
+    stored "$BIG" s3://bkt/ch
+    quirk range-ignored
+    ctl reset
+    fault 'GetObject * stall=60 after=1 n=1' # of a range; the first was for all, and too much
+    begin get --part-size 5M --threshold 5M -j 1 s3://bkt/ch x
+    until_so at_least 2 op GetObject
+    replaced n
+    ctl go
+    ended 0
+    check cmp -s n x
+    clean x
+    rm -f x
+    quirk ''
     # Always: once is once too often, but no more.
     stored "$BIG" s3://bkt/ch
     echo precious >x
@@ -830,6 +845,13 @@ sec_journal() {
     is "$(noted)" 4
     ctl reset
     goes_on 2 "$BIG" s3://bkt/o
+    # The file came another way: nothing is left of what was begun.
+    half s3://bkt/o x
+    cp "$BIG" x
+    ends 0 get --if-changed --part-size 5M --threshold 5M s3://bkt/o x
+    is "$(ranges)" 0
+    clean x
+    rm x
     # The part size is the journal's; --restart forgets what there is.
     half s3://bkt/o x
     goes_on 2 "$BIG" s3://bkt/o --part-size 6M

@@ -1594,6 +1594,55 @@ folder_root(void)
     CHECK(access("/home", F_OK) != 0);
 }
 
+/* --- all of a folder --- */
+
+static void
+count_journal(void *owner, const struct jrn_facts *k, bool busy, int64_t changed)
+{
+    (void)changed;
+    *(unsigned *)owner += k->parts && !busy;
+}
+
+/* sweep spares the uploads that are told of: who could not look must not say that all were
+ * seen. */
+static void
+test_each(void)
+{
+    char path[PATH_MAX], name[2 * SHA256_SIZE + 1];
+    struct rlimit most, few;
+    struct fail f = {S3UP_OK, ""};
+    unsigned seen = 0;
+    int fd;
+
+    CASE("two journals, a damaged one, and a file that is none");
+    CHECK_NUM(mkdir(in_folder("each"), 0700), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        (void)snprintf(name, sizeof name, "%064u", i);
+        (void)snprintf(path, sizeof path, "%s/%s", in_folder("each"),
+                       i < 3 ? name : "README");
+        file_make(path, i == 2 ? SPAN("no journal\n") : golden_first(golden_at[G_LINES]));
+    }
+    CHECK_NUM(jrn_each(in_folder("each"), count_journal, &seen, &f), 0);
+    CHECK_NUM(seen, 2);
+    CASE("no descriptor is left to read one with");
+    CHECK_NUM(getrlimit(RLIMIT_NOFILE, &most), 0);
+    fd = open("/dev/null", O_RDONLY);
+    few = most;
+    few.rlim_cur = (rlim_t)fd + 1; /* that of the folder */
+    (void)close(fd);
+    CHECK_NUM(setrlimit(RLIMIT_NOFILE, &few), 0);
+    seen = 0;
+    CHECK_NUM(jrn_each(in_folder("each"), count_journal, &seen, &f), -1);
+    CHECK_NUM(setrlimit(RLIMIT_NOFILE, &most), 0);
+    CHECK_NUM(seen, 0);
+    CHECK_NUM(f.code, S3UP_LATER);
+    CHECK(strstr(f.text, "cannot open the journal") != NULL);
+    CASE("no folder");
+    f = (struct fail){S3UP_OK, ""};
+    CHECK_NUM(jrn_each(in_folder("nowhere"), count_journal, &seen, &f), -1);
+    CHECK_NUM(f.code, S3UP_MISSING);
+}
+
 static void
 test_folder(void)
 {
@@ -2041,6 +2090,7 @@ main(void)
     test_starved();
     test_full();
 
+    test_each();
     test_folder();
     test_path();
 

@@ -554,6 +554,21 @@ sec_lists() { # stores whose lists are odd; their pages have 10 keys
     err '"l/10000", which it said it deleted'
     quirk ''
     is "$(keys s3://bkt)" 36
+    # What it lists for one word is not deleted in another word's bucket.
+    ends 0 mb s3://two
+    many 35 s3://two/l/
+    many 10 s3://two/a/
+    ends 0 put -q a s3://bkt/z
+    quirk list-all
+    ends 0 rm s3://bkt/keep
+    ends 1 rm -r --force s3://bkt/l s3://two/a
+    quirk ''
+    is "$(keys s3://two) $(keys s3://bkt)" '35 6'
+    ends 0 rm -r --force s3://two/l
+    ends 0 rb s3://two
+    ends 0 rm s3://bkt/z
+    ends 0 put -q a s3://bkt/keep
+    many 35 s3://bkt/l/
     # Interrupted: what is gone is told.
     fault 'DeleteObjects * stall=30 after=1'
     begin rm -r --force s3://bkt/l

@@ -1249,6 +1249,17 @@ D
         is "$(uploads_at sta/small) $(journals)" "$((most - 1)) $((most - 1))"
         goes_on $((most == 2 ? 1 : 6)) f "$to"
     done
+    # A part has other bytes by now, and the journal cannot say so: the upload goes on.
+    half --checksum md5 f s3://bkt/sta/bent
+    printf other | dd of=f bs=1 seek=100 conv=notrunc 2>/dev/null
+    limit="$T/small" # a block, which is full
+    ctl reset
+    ends 0 put --checksum md5 --part-size 5M f s3://bkt/sta/bent
+    limit='timeout 30'
+    err 'the journal stays as it is, and this run goes on'
+    err 'going on; 3 of 6 parts'
+    is "$(stored)" 3
+    check same f s3://bkt/sta/bent
 }
 
 # ---- 9, 10: what it says, what it leaves ----

@@ -2410,7 +2410,7 @@ test_stop_in_bodies(void)
     static const struct step stalls[] = {
         STEP("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", STAY), SILENCE(STAY)};
     static const struct step refuses[] = {
-        SAY("HTTP/1.1 503 No\r\nRetry-After: 20\r\n" NOTHING), GOOD};
+        SAY("HTTP/1.1 503 No\r\nRetry-After: 86400\r\n" NOTHING), GOOD};
     static const struct step floods[] = {STEP("HTTP/1.1 500 No\r\n\r\n", FLOOD)};
     static char got[65536];
     struct s3_call put = s3_to("PutObject", "PUT", SPAN("bucket"), SPAN("key"));
