@@ -4472,6 +4472,8 @@ jrn_each(const char *folder,
             see(owner, &facts, busy, changed.s);
         else if (unread.code == S3UP_LATER && f->code == S3UP_OK)
             (void)fail_set(f, unread.code, "%s", unread.text);
+        else if (unread.code != S3UP_OK && unread.code != S3UP_MISSING)
+            log_say(LOG_WARN, "%s", unread.text);
         jrn_free(&facts);
         buf_free(&path);
     }
@@ -10878,8 +10880,8 @@ crew_give(struct crew *c, unsigned hand, struct span order)
     h->since = os_ticks();
     if (c->most == 1) { /* crew_wait will find the answer */
         c->own = (struct crew_answer){.code = S3UP_OK};
-        h->age = *c->age;
         (void)c->work(c->context, hand, order, &c->own);
+        h->age = *c->age; /* it has renewed them itself, if it could */
         return hand;
     }
     (void)crew_send(c, h->orders, order); /* if it is dead, its other pipe will tell */
@@ -12575,7 +12577,7 @@ xfer_prove(struct store *st, struct xfer_proof *p, struct fail *f)
      * empty. */
     if (p->size >= 0 && p->size != xfer_proof_size(p))
         p->verdict = XFER_DIFFERENT;
-    else if (p->size == 0)
+    else if (p->size == 0 && p->etag[0]) /* without one it is anybody's empty answer */
         p->verdict = XFER_EQUAL;
     for (unsigned i = 0; i < n && p->verdict == XFER_UNPROVEN; i++) {
         const struct xfer_claim *c = &claims[i];
@@ -13610,6 +13612,7 @@ static int
 xfer_over(struct xfer *x, struct xfer_load *load, const char *why, struct fail *f)
 {
     bool again = load->again;
+    struct os_id was;
 
     xfer_recall(x, load);
     xfer_abort(x, load);
@@ -13626,8 +13629,15 @@ xfer_over(struct xfer *x, struct xfer_load *load, const char *why, struct fail *
     }
     load->again = true;
     xfer_say(x, (struct xfer_event){.kind = XFER_OVER, .load = load, .text = why});
-    if (xfer_look(load, f) < 0 ||
-        part_plan(&load->plan, load->plan.size, x->wish->part_size, f) < 0)
+    was = load->file[0].id;
+    if (xfer_look(load, f) < 0)
+        return -1;
+    /* What must have been at rest is not sent as it is now. */
+    if (x->wish->sure && !os_untouched(&was, &load->file[0].id)) {
+        jrn_remove(&load->journal);
+        return fail_set(f, S3UP_SKIPPED, xfer_is_touched, load->file[0].path);
+    }
+    if (part_plan(&load->plan, load->plan.size, x->wish->part_size, f) < 0)
         return -1;
     xfer_reset(load);
     return xfer_create(x, load, f);
@@ -13865,7 +13875,9 @@ xfer_reconcile(struct xfer *x, struct xfer_load *load, struct fail *f)
     free(seen);
     if (more >= 0 || found != XFER_AS_IT_IS)
         return found;
-    if (span_is(span_of(x->st->error.code), "NoSuchUpload") || x->st->error.status == 404)
+    /* A 404 without a code is that of something in between. */
+    if (span_is(span_of(x->st->error.code), "NoSuchUpload") ||
+        (x->st->error.status == 404 && x->st->error.code[0] && !xfer_is_nowhere(x->st)))
         return XFER_GONE;
     if (now.code == S3UP_DENIED && !s3_wants_keys(&x->st->error))
         return XFER_AS_IT_IS; /* it may not be asked: the journal is believed */
@@ -13886,7 +13898,10 @@ xfer_was_completed(struct xfer *x, struct xfer_load *load, struct fail *f)
     struct span id, date;
 
     if (s3_head_object(x->st, x->bucket, buf_span(&load->key), &now) < 0)
-        return now.code == S3UP_MISSING ? 0 : fail_set(f, now.code, "%s", now.text);
+        return now.code == S3UP_MISSING ||
+                       (now.code == S3UP_DENIED && !load->facts.completing)
+                   ? 0
+                   : fail_set(f, now.code, "%s", now.text);
     id = s3_value(x->st, "x-amz-meta-s3up-id");
     if (span_is(id, load->facts.id)) { /* it may be of a file that has grown since */
         s3_copy_name(load->etag, sizeof load->etag, s3_value(x->st, "etag"));
@@ -13919,6 +13934,9 @@ xfer_resume(struct xfer *x, struct xfer_load *load, struct fail *f)
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
     if (why && !load->facts.completing)
         return xfer_over(x, load, why, f);
+    /* What the store may be joining yet are the parts as they were. */
+    if (!why && load->facts.completing && !load->same)
+        why = xfer_is_new;
     now = (struct fail){S3UP_OK, ""};
     found = xfer_reconcile(x, load, &now);
     /* What was being completed may be stored: that is found out before it begins anew. A
@@ -13929,6 +13947,7 @@ xfer_resume(struct xfer *x, struct xfer_load *load, struct fail *f)
     switch (found) {
     case XFER_GONE:
         rc = xfer_was_completed(x, load, f);
+        load->unsure = true; /* nobody has seen what came of its parts */
         if (rc < 0 || (rc == 1 && load->same))
             return rc;
         return xfer_over(x, load, why ? why : xfer_is_gone, f);
@@ -14277,7 +14296,8 @@ xfer_start_parts(struct xfer *x, struct xfer_load *load, struct fail *f)
         return 1;
     /* There is no range in nothing; and ranges of what cannot be told from another object
      * could be of both. */
-    load->whole_only |= !load->said.etag[0] && !load->said.has_sum && !x->wish->slice;
+    load->whole_only |= !load->plan.size ||
+                        (!load->said.etag[0] && !load->said.has_sum && !x->wish->slice);
     if (!load->plan.size || load->whole_only)
         return xfer_all_at_once(load, f);
     if (jrn_count(&load->facts) < load->plan.n)
@@ -14411,6 +14431,7 @@ xfer_not_completed(struct xfer *x, struct xfer_load *load, const struct fail *no
     struct s3_error e = x->st->error;
     struct fail unread = {S3UP_OK, ""};
     unsigned before = jrn_count(&load->facts);
+    int done = 0;
     bool lost = span_is(span_of(e.code), "NoSuchUpload") || now->code == S3UP_LATER ||
                 e.status == 412 || e.status == 404;
 
@@ -14418,8 +14439,10 @@ xfer_not_completed(struct xfer *x, struct xfer_load *load, const struct fail *no
         return fail_set(f, S3UP_INTERRUPTED, "interrupted");
     /* A first attempt may have been heard, and only its reply lost: the second is told
      * that there is no such upload, or that the key is taken. */
-    if (lost && xfer_was_completed(x, load, &unread) == 1)
+    if (lost && (done = xfer_was_completed(x, load, &unread)) == 1)
         return 0;
+    if (done < 0 && span_is(span_of(e.code), "NoSuchUpload"))
+        return fail_set(f, unread.code, "%s", unread.text);
     if (e.status == 412)
         return fail_set(f, S3UP_EXISTS,
                         "s3://%.*s/%.*s exists already: somebody else "
@@ -14430,7 +14453,8 @@ xfer_not_completed(struct xfer *x, struct xfer_load *load, const struct fail *no
         return xfer_over(x, load, "the store gave the upload up", f) < 0 ? -1 : 1;
     /* Stores lose parts; those that it still has need not be sent again. Once in a
      * run. */
-    if (!strncmp(e.code, "InvalidPart", strlen("InvalidPart")) && !load->again) {
+    if (!strncmp(e.code, "InvalidPart", strlen("InvalidPart")) && !load->again &&
+        !load->stream) {
         if (xfer_reconcile(x, load, f) != XFER_AS_IT_IS ||
             jrn_count(&load->facts) == before)
             return f->code != S3UP_OK || xfer_over(x, load, "the store lost parts", f) < 0
@@ -14625,8 +14649,10 @@ xfer_end(struct xfer *x, struct xfer_load *load, const struct fail *f)
     struct fail why = {S3UP_OK, ""};
 
     if (f->code == S3UP_OK && x->wish->sure && !load->whole && !load->kept &&
-        xfer_confirm(x, load, &why) < 0)
+        xfer_confirm(x, load, &why) < 0) {
         f = &why;
+        load->orphan |= why.code == S3UP_DAMAGED; /* or it would be found stored again */
+    }
     /* A file with nothing in it is nothing to go on with. */
     load->orphan |= load->temp >= 0 && !jrn_count(&load->facts);
     if (f->code == S3UP_INTERRUPTED && os_stop) { /* say how it can go on, too */
@@ -14771,6 +14797,12 @@ xfer_is_kept(struct xfer *x, struct xfer_load *load)
         return false;
     load->kept = xfer_is_same(x, buf_span(&load->key), &file);
     part_close(&file);
+    /* What an earlier run began is not gone on with any more; xfer_end removes it. */
+    if (load->kept && !x->wish->journal &&
+        xfer_put_journal(x, load, &load->journal.path, &unread) == 0 &&
+        load->journal.path.n &&
+        jrn_open(&load->journal, false, &load->facts, &unread) > 0)
+        xfer_abort(x, load);
     return load->kept;
 }
 
@@ -15620,6 +15652,7 @@ struct drain_done {
 struct drain_refused {
     char *path;
     uint64_t inode, runs; /* another file of that name begins at 0 again */
+    struct os_id id;      /* as it was refused in this run */
     bool now;             /* in this run, too */
     bool sure;            /* it is the file's own fault, whatever became of others */
 };
@@ -15673,6 +15706,7 @@ struct drain {
     bool sealed;          /* nothing can be removed from the folder */
     struct os_time known; /* what was there before was stored and is kept */
     bool failed;          /* something may have to go up that is older than `known` */
+    bool rose;            /* something went up in this round */
     bool trusted;         /* the clock tells the truth */
     bool heard;           /* what is passed over was said */
     bool counting;        /* nothing is to be taken by this look */
@@ -16356,6 +16390,22 @@ drain_look(struct drain *d, bool counting, struct fail *f)
  * last one before a crash, and none is taken for a file for which the one before it has
  * failed. */
 
+/* Two files of that size. */
+static bool
+drain_same_bytes(int a, int b, int64_t size)
+{
+    char x[4096], y[sizeof x];
+    bool same = true;
+
+    for (int64_t at = 0; same && at < size; at += (int64_t)sizeof x) {
+        size_t n = size - at < (int64_t)sizeof x ? (size_t)(size - at) : sizeof x;
+
+        same = os_read(a, x, n, at) == (ssize_t)n && os_read(b, y, n, at) == (ssize_t)n &&
+               !memcmp(x, y, n);
+    }
+    return same;
+}
+
 /* Did an earlier run copy the file to its place already, and was cut short before it
  * could remove it? By size and time, which xfer_seal_file gave the copy. */
 static bool
@@ -16363,7 +16413,8 @@ drain_is_moved(const struct drain_done *g, const struct part_place *place)
 {
     struct part_file there;
     bool is = part_open_there(place, &there) == 0 && there.id.size == g->id.size &&
-              xfer_same_time(g->id.modified, there.id.modified);
+              xfer_same_time(g->id.modified, there.id.modified) &&
+              drain_same_bytes(g->fd, there.fd, g->id.size);
 
     part_close(&there);
     return is;
@@ -16402,9 +16453,12 @@ drain_move(struct drain *d, struct drain_done *g, const char *hidden, struct fai
                  os_copy(g->fd, temp, name.path, f) == 0 &&
                  xfer_seal_file(temp, name.path, g->id.modified, f) == 0 &&
                  drain_may_remove(d, g, hidden, f) && /* it may have taken long */
-                 part_publish(&place, temp, true, f) == 0 && os_sync_in(place.folder) &&
-                 unlinkat(g->folder, hidden, 0) != 0)
-            (void)fail_sys(f, "remove", g->path);
+                 part_publish(&place, temp, true, f) == 0) {
+            if (!os_sync_in(place.folder))
+                (void)fail_sys(f, "write", name.path);
+            else if (unlinkat(g->folder, hidden, 0) != 0)
+                (void)fail_sys(f, "remove", g->path);
+        }
         /* If only the removal failed, the copy has its name by now and stays: see
          * drain_is_moved. */
         if (temp >= 0 && f->code != S3UP_OK)
@@ -16636,14 +16690,20 @@ drain_read_refused(struct drain *d)
 /* Sets a file aside, in the same folder, where no run takes it: a rename, which needs no
  * room, under the path that it had. What lies there already is not replaced. */
 static void
-drain_set_aside(struct drain *d, const char *below)
+drain_set_aside(struct drain *d, const struct drain_refused *r)
 {
+    const char *below = r->path;
     struct buf to = buf_upto(2 * PATH_MAX);
-    int from = os_walk(d->root, below, false), folder;
+    int from = os_walk(d->root, below, false), folder = -1;
+    struct stat info;
+    struct os_id id;
 
     buf_str(&to, DRAIN_ASIDE "/");
     buf_str(&to, below);
-    folder = from < 0 ? -1 : os_walk(d->root, buf_text(&to), true);
+    /* Another file by that name was never tried. */
+    if (from >= 0 && fstatat(from, drain_base(below), &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (id = os_id_of(&info), os_untouched(&id, &r->id)))
+        folder = os_walk(d->root, buf_text(&to), true);
     if (folder >= 0 && part_name_new(from, drain_base(below), folder, drain_base(below)))
         drain_tell(d, DRAIN_SKIPPED, below, S3UP_OK,
                    "it was refused in so many runs that it "
@@ -16673,9 +16733,9 @@ drain_write_refused(struct drain *d)
         struct stat info;
 
         /* Where many are refused and nothing goes up it is not their fault. */
-        if (r->now && (r->sure || d->x->proven || d->blamed <= DRAIN_FEW) &&
+        if (r->now && (r->sure || d->rose || d->blamed <= DRAIN_FEW) &&
             ++r->runs >= d->quarantine)
-            drain_set_aside(d, r->path);
+            drain_set_aside(d, r);
         else if (r->runs < d->quarantine &&
                  (r->now || (fstatat(d->root, r->path, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
                              (uint64_t)info.st_ino == r->inode))) {
@@ -16707,7 +16767,7 @@ static void
 drain_blame(struct drain *d, const char *below, const struct os_id *id, int code)
 {
     struct drain_refused *r;
-    bool alone = code == S3UP_USAGE || code == S3UP_EXISTS || code == S3UP_SOME ||
+    bool alone = code == S3UP_EXISTS || code == S3UP_SOME ||
                  (code == S3UP_DENIED && !d->x->hopeless);
 
     if (!d->refused || !alone)
@@ -16716,7 +16776,8 @@ drain_blame(struct drain *d, const char *below, const struct os_id *id, int code
     if (!r || r->now)
         return;
     r->now = true;
-    r->sure = code == S3UP_EXISTS || code == S3UP_USAGE;
+    r->sure = code == S3UP_EXISTS;
+    r->id = *id;
     d->blamed += !r->sure;
 }
 
@@ -16741,7 +16802,6 @@ drain_next(void *owner, struct xfer_item *item)
             drain_settle(d);
         if (drain_is_busy(d, file))
             continue;
-        d->begun++;
         *item = (struct xfer_item){.files = 1,
                                    .key = drain_key(d, file->path),
                                    .root = d->root,
@@ -16752,9 +16812,11 @@ drain_next(void *owner, struct xfer_item *item)
         item->path = (const char *const *)&d->path.p;
         item->type = d->type(d->owner, buf_span(&d->path));
         /* The store would only refuse it, after all of it was sent. */
-        if (item->key.n <= KEY_MAX)
+        if (item->key.n <= KEY_MAX) {
+            d->begun++;
             return true;
-        drain_blame(d, file->path, &file->id, S3UP_USAGE);
+        }
+        drain_blame(d, file->path, &file->id, S3UP_EXISTS); /* no run can change that */
         drain_tell(d, DRAIN_FAILED, file->path, S3UP_USAGE,
                    "its key would be longer than any may be");
     }
@@ -16786,9 +16848,11 @@ drain_hear(void *owner, const struct xfer_event *e)
     if (e->kind == XFER_FAILED && e->fail->code == S3UP_SKIPPED &&
         drain_is_gone(d, below)) {
         drain_tell(d, DRAIN_NOTE, below, S3UP_OK, "is gone: somebody else removed it");
+        d->begun--;
         return;
     }
     d->hear(d->owner, e);
+    d->rose |= e->kind == XFER_DONE;
     /* What was not sent makes room for others, or it could keep them out for ever. */
     d->begun -= e->kind == XFER_FAILED || e->kind == XFER_SAME;
     if (e->kind == XFER_FAILED) {
@@ -16907,7 +16971,7 @@ drain_round(struct drain *d, struct fail *f)
     const struct os_time begun = os_now();
 
     d->trusted = drain_trusts_clock(d);
-    d->by_look = d->failed = false;
+    d->by_look = d->failed = d->rose = false;
     d->open = 0;
     if (os_earlier(&begun, &d->known)) /* the clock was set back */
         d->known = (struct os_time){0, 0};
@@ -16950,7 +17014,7 @@ drain_round(struct drain *d, struct fail *f)
     drain_write_refused(d);
     /* What had been left alone when the round began counts as stored: it need not be
      * asked for again as long as its `changed` stays below that moment. */
-    if (d->keep && !d->failed && !d->doubt &&
+    if (d->keep && !d->failed && !d->doubt && !d->unwatched &&
         !os_stop) /* else all of it is asked for again */
         d->known = (struct os_time){begun.s - (d->settle + 999) / 1000, begun.ns};
     return f->code == S3UP_OK ? 0 : -1;
@@ -17992,7 +18056,7 @@ cli_finish(int code)
     if (errno == EPIPE || (poll(&reader, 1, 0) == 1 && reader.revents & POLLERR))
         return S3UP_CLOSED;
     if (os_stop)
-        return code;
+        return code == S3UP_OK ? 128 + (int)os_stop : code;
     errno = errno ? errno : EIO;
     log_say(LOG_ERROR, "cannot write to standard output: %s", strerror(errno));
     return code == S3UP_OK ? S3UP_SOME : code;
@@ -18991,7 +19055,8 @@ cli_next_file(struct cli_run *r, const char *word)
             buf_char(&r->target, '/');
         r->below = (unsigned)r->target.n;
         buf_put(&r->target, path);
-        if (!cli_wants(c, path, folder))
+        /* Of what cannot be looked at nobody knows whether it is a folder. */
+        if (!cli_wants(c, path, folder || (got < 0 && why != ENOENT && why != ENOTDIR)))
             continue;
         if (got > 0 && S_ISREG(r->tree.info.st_mode))
             return true;
@@ -19062,6 +19127,9 @@ cli_next_path(struct cli_run *r, struct xfer_item *item, struct fail *f)
             (void)cli_tree_key(r, word, f);
             return buf_text(&r->target);
         }
+        /* What is left of it was not sent: the word stays, to be counted. */
+        if (os_stop)
+            return NULL;
         /* This folder is done, or could not be entered: on to the next word. */
         os_tree_close(&r->tree);
         r->in_tree = false;
@@ -19096,12 +19164,14 @@ cli_next(void *owner, struct xfer_item *item)
         struct part_file file;
         struct part_name name;
 
-        if (r->xfer.hopeless)
+        /* A word that was taken becomes a load, whatever happens from then on: otherwise
+         * nobody would count it. */
+        if (r->xfer.hopeless || os_stop)
             return false;
         buf_clear(&r->key);
         *item = (struct xfer_item){.path = &r->path, .root = AT_FDCWD, .fd = -1};
         r->path = cli_next_path(r, item, &f);
-        if (!r->path || os_stop)
+        if (!r->path)
             return false;
         if (item->files)
             item->type = cli_media_type(span_of(r->path));
@@ -19457,7 +19527,7 @@ cli_wish(const struct cli *c, struct xfer_wish *w, struct fail *f)
         return -1;
     if (c->concat && c->count - 1 > JRN_SOURCES)
         return fail_set(f, S3UP_USAGE, "--concat joins %d files at most", JRN_SOURCES);
-    if (c->journal && c->count > 2 && !c->concat)
+    if (c->journal && (c->recursive || c->count > 2) && !c->concat)
         return fail_set(f, S3UP_USAGE,
                         "--journal is for one upload, and there are several");
     return 0;
@@ -19489,10 +19559,14 @@ cli_run_words(struct cli_run *r, struct store *st, int lock, struct fail *f)
     if (xfer_run(&r->xfer, !r->to && cli_is_small(r) ? 1 : r->jobs, f) < 0)
         return -1;
     ended = r->xfer.hopeless || os_stop;
+    /* What was taken and could not even be begun, for want of memory. */
+    if (r->xfer.hopeless && !r->tally.failed)
+        cli_count(&r->tally, r->xfer.hopeless);
     /* A stop may come before the first file, when nothing has failed yet. */
     for (int why = os_stop ? S3UP_INTERRUPTED : r->tally.code; ended && r->at < r->last;
          r->at++)
-        cli_count(&r->tally, cli_spared(r->cli, r->words[r->at], r->verb, why, false));
+        cli_count(&r->tally,
+                  cli_spared(r->cli, r->words[r->at], r->verb, why, r->to_stdout));
     return 0;
 }
 
@@ -19622,7 +19696,13 @@ cli_fill_spool(const struct cli *c, struct cli_spool *to, struct fail *f)
         /* Either end may be held up for long: each piece is a chance to answer who
          * asks. */
         while (f->code == S3UP_OK && !os_stop &&
-               ((did = read(item.fd, piece, S3_WINDOW)) > 0 || (did && os_again()))) {
+               ((did = read(item.fd, piece, S3_WINDOW)) > 0 ||
+                (did && (os_again() || errno == EAGAIN)))) {
+            struct pollfd more = {.fd = item.fd, .events = POLLIN};
+
+            /* EAGAIN: whoever else has the pipe open may have made it non-blocking. */
+            if (did < 0 && errno == EAGAIN)
+                (void)poll(&more, 1, NET_SLICE);
             cli_tell_spool(c, to->n);
             if (did < 0)
                 continue;
@@ -19740,8 +19820,10 @@ cli_end_run(struct cli_run *r, struct store *st, int code, struct fail *f)
     struct cli_store *s = st->config.owner;
 
     cli_summary(r);
-    if (code >= 0 && r->cli->metrics && cli_metrics(r, code, f) < 0)
-        code = code ? code : cli_failed(r->cli, f, r->cli->metrics, false);
+    /* A watch has written them after each round: how it ended says nothing of those. */
+    if (code >= 0 && r->cli->metrics && !(r->drain && r->cli->watch) &&
+        cli_metrics(r, code, f) < 0)
+        code = code ? code : cli_failed(r->cli, f, r->cli->metrics, r->to_stdout);
     s->run = NULL;
     os_pulse.beat = NULL;
     cli_close_roots(r);
@@ -19843,8 +19925,8 @@ cli_get_path(struct span key, const char *to, bool several, struct buf *out,
  * FIFO, which is written and never replaced. This process does it alone: bytes must come
  * in their order. Returns the exit code; a failure was said. */
 static int
-cli_get_stream(const struct cli_run *r, struct store *st, const char *uri,
-               struct span key, const char *path)
+cli_get_stream(struct cli_run *r, struct store *st, const char *uri, struct span key,
+               const char *path)
 {
     struct xfer_get get = {.bucket = r->bucket,
                            .key = key,
@@ -19870,6 +19952,7 @@ cli_get_stream(const struct cli_run *r, struct store *st, const char *uri,
         (void)fail_sys(&f, "write", path);
     if (f.code != S3UP_OK)
         return cli_failed(r->cli, &f, uri, to_stdout);
+    r->bytes += (uint64_t)get.done;
     cli_done(r->cli, uri, path, (uint64_t)get.done, get.said.etag);
     return S3UP_OK;
 }
@@ -19987,6 +20070,7 @@ cli_place_object(struct cli_run *r)
     buf_put(&r->target, rest);
     why = cli_no_path(rest);
     if (why && rest.n && rest.p[rest.n - 1] == '/' && !r->list.entry.size &&
+        key.n <= KEY_MAX && !r->target.bad &&
         !cli_no_path(span_first(rest, rest.n - 1))) { /* as consoles mark folders */
         folder = r->cli->dry_run
                      ? -1
@@ -20621,12 +20705,19 @@ cli_collect(struct store *st, struct span bucket, struct span prefix, struct buf
     s3_list_begin(&list, S3_UPLOADS, bucket);
     list.prefix = prefix;
     while ((rc = s3_list_next(st, &list, f)) > 0 && !os_stop) {
+        struct span name = buf_span(&list.entry.name), id = buf_span(&list.entry.id);
+
+        /* Some stores do not look at the prefix. */
+        if (!span_eq(span_first(name, prefix.n), prefix))
+            continue;
         buf_num(all, list.entry.time > 0 ? (uint64_t)list.entry.time : 0);
-        buf_char(all, 0);
-        buf_put(all, buf_span(&list.entry.name));
-        buf_char(all, 0);
-        buf_put(all, buf_span(&list.entry.id));
-        buf_char(all, 0);
+        buf_char(all, ' ');
+        buf_num(all, name.n); /* whoever began it may have put any byte into the name */
+        buf_char(all, ' ');
+        buf_num(all, id.n);
+        buf_char(all, '\n');
+        buf_put(all, name);
+        buf_put(all, id);
     }
     s3_list_end(&list);
     if (os_stop)
@@ -20644,10 +20735,18 @@ struct cli_upload {
 static bool
 cli_next_upload(struct span *all, struct cli_upload *u)
 {
-    struct span time;
+    struct span time, name, id;
+    uint64_t name_n, id_n;
 
-    return all->n && span_cut(all, 0, &time) && num_parse(time, INT64_MAX, &u->time) &&
-           span_cut(all, 0, &u->key) && span_cut(all, 0, &u->id);
+    if (!all->n || !span_cut(all, ' ', &time) || !num_parse(time, INT64_MAX, &u->time) ||
+        !span_cut(all, ' ', &name) || !num_parse(name, S3_REPLY, &name_n) ||
+        !span_cut(all, '\n', &id) || !num_parse(id, S3_REPLY, &id_n) ||
+        name_n + id_n > all->n)
+        return false;
+    u->key = span_first(*all, name_n);
+    u->id = span_at(all->p + name_n, id_n);
+    *all = span_at(all->p + name_n + id_n, all->n - name_n - id_n);
+    return true;
 }
 
 /* Shows the parts of an upload, with --parts, and puts the time of the newest into u if
@@ -20657,6 +20756,7 @@ cli_parts(const struct cli *c, struct store *st, struct span bucket, struct cli_
           struct fail *f)
 {
     struct s3_list list;
+    bool timeless = false;
     int rc;
 
     s3_list_begin(&list, S3_PARTS, bucket);
@@ -20666,6 +20766,7 @@ cli_parts(const struct cli *c, struct store *st, struct span bucket, struct cli_
         const struct s3_entry *e = &list.entry;
         struct buf line = buf_upto(4096);
 
+        timeless |= e->time <= 0;
         if (e->time > 0 && (uint64_t)e->time > u->time)
             u->time = (uint64_t)e->time;
         if (c->parts && c->json) {
@@ -20684,6 +20785,9 @@ cli_parts(const struct cli *c, struct store *st, struct span bucket, struct cli_
         buf_free(&line);
     }
     s3_list_end(&list);
+    /* It may have come this moment: then it is not known how old the upload is. */
+    if (timeless)
+        u->time = 0;
     return rc;
 }
 
@@ -20921,6 +21025,8 @@ cli_sweep(const struct cli *c, struct store *st, struct fail *f)
             swept = cli_sweep_one(c, st, bucket, &u, &now);
         if (swept < 0)
             cli_count(&tally, cli_failed(c, &now, c->words[0], false));
+        else if (!swept)
+            cli_count(&tally, S3UP_OK);
     }
     if (rc == 0 && os_stop)
         rc = fail_set(f, S3UP_INTERRUPTED, "interrupted");
@@ -21040,7 +21146,7 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
         if (os_slurp(buf_text(&path), &text, &now) < 0 && now.code != S3UP_MISSING)
             rc = fail_set(f, now.code, "%s", now.text);
         rest = buf_span(&text);
-        while (rc == 0 && rest.n && span_cut(&rest, '\n', &line))
+        while (rc == 0 && !os_stop && rest.n && span_cut(&rest, '\n', &line))
             if (line.n && !cli_show_stored(c, line, buf_span(&since)))
                 torn++;
         if (torn)
@@ -21048,6 +21154,8 @@ cli_history(const struct cli *c, struct store *st, struct fail *f)
                     torn);
         buf_free(&text);
     }
+    if (rc == 0 && os_stop)
+        rc = fail_set(f, S3UP_INTERRUPTED, "interrupted");
     buf_free(&folder);
     buf_free(&path);
     buf_free(&since);
@@ -21791,7 +21899,7 @@ cli_drain_locked(struct cli_run *r, struct fail *f)
     if (drain_run(r->drain, f) < 0)
         return -1;
     (void)alarm(0);
-    if (c->watch && os_stop == SIGTERM)
+    if (os_stop == SIGALRM || (c->watch && os_stop == SIGTERM))
         os_stop = 0; /* as it was meant to end */
     if (os_stop)
         return 128 + (int)os_stop;

@@ -284,6 +284,17 @@ sec_order() {
 
 sec_limits() {
     mkdir d
+    # What no store could take does not take the others' place.
+    long=$(printf %0200d 1)
+    mkdir -p d/$long/$long/$long/$long/$long
+    for i in 1 2; do echo $i >d/$long/$long/$long/$long/$long/$i$long; done
+    touch -d 2019-01-01 d/$long/$long/$long/$long/$long/*
+    echo 3 >d/3
+    run drain --settle 0 --max-files 2 d s3://bkt/long
+    check test "$rc" -ne 0
+    is "$(objects long/ | cut -c 34-)" 3
+    rm -r d
+    mkdir d
     for i in 1 2 3 4 5 6 7; do echo $i >d/$i && touch -d "2020-01-0$((8 - i))" d/$i; done
     for rest in '1 2 3 4 5 ' '1 2 3 ' '1 ' '' ''; do
         drains 0 --settle 0 --max-files 2 d s3://bkt/m
@@ -629,6 +640,14 @@ sec_move() {
 new"
     err 'd/one is kept: '
     is "$(objects m2/ | cut -c 34- | tr '\n' ' ')" 'new one '
+    # As large and as old, and yet another: it is not taken for the same.
+    rm -rf d 'done' && mkdir -p d 'done'
+    echo new >d/one
+    echo old >done/one
+    touch -d 2020-02-02 d/one done/one
+    run drain --settle 0 --move-to 'done' d s3://bkt/m2b
+    is "$rc $(cat d/one done/one | tr '\n' ' ')" "$rc new old "
+    check test "$rc" -ne 0
     # Nor through a link that leads elsewhere.
     rm -rf d 'done' && mkdir -p d/a 'done' elsewhere
     ln -s ../elsewhere done/a
@@ -697,6 +716,14 @@ sec_etag() {
 1 no-etag
 1 no-sum
 R
+    # Of nothing at all anybody has the right length.
+    : >d/none
+    fault '* */none no-etag' '* */none no-sum'
+    run drain --settle 0 d s3://bkt/none
+    check test "$rc" -ne 0 -a -f d/none
+    calm
+    drains 0 --settle 0 d s3://bkt/none
+    is "$(left d)" ''
     # Of parts.
     bytes $((6 * MIB)) >d/file
     fault 'CompleteMultipartUpload * wrong-etag' 'CompleteMultipartUpload * no-sum' \
@@ -863,7 +890,22 @@ sec_prune() {
 }
 
 sec_quarantine() {
+    # What sends everything elsewhere says nothing about any file.
     mkdir -p d/sub
+    for i in 1 2 3 4 5; do echo $i >d/$i; done
+    fault 'PutObject * redirect-301=no-such-region'
+    for _ in 1 2 3; do run drain --settle 0 --quarantine 2 d s3://bkt/q0; done
+    is "$(left d)" '1 2 3 4 5 '
+    # Nor does one that takes nothing, when it only has what an earlier run had sent.
+    fault 'PutObject */[2-5] access-denied'
+    ends 0 put -q d/1 s3://bkt/q0/1
+    for _ in 1 2 3; do
+        run drain --settle 0 --quarantine 2 d s3://bkt/q0
+        echo 1 >d/1
+    done
+    calm
+    drains 0 --settle 0 --quarantine 2 d s3://bkt/q0
+    is "$(left d)" ''
     echo mine >d/sub/taken
     echo x >d/refused
     echo good >d/good

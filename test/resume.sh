@@ -272,6 +272,43 @@ sec_down() {
 
 sec_gone() {
     own
+    # A page of something in between is no word of the store about the upload.
+    half f s3://bkt/gone/page
+    fault '* * html-error=404'
+    ends 4 put --part-size 5M f s3://bkt/gone/page
+    calm
+    is "$(journals) $(noted) $(uploads_at gone/page)" '1 4 1'
+    goes_on 2 f s3://bkt/gone/page
+    # Whose keys may only write begins anew when the store has given an upload up.
+    half f s3://bkt/gone/blind
+    ctl clock 800000
+    S3UP_STATE_DIR=$PWD/elsewhere "$S3UP" sweep s3://bkt/gone/blind >/dev/null 2>&1
+    ctl clock 0
+    is "$(uploads_at gone/blind)" 0
+    fault 'HeadObject * access-denied'
+    goes_on 6 f s3://bkt/gone/blind
+    calm
+    # Somebody else has written the key, while it was not known whether this was joined.
+    quirk complete-once
+    fault 'CompleteMultipartUpload * lost-reply n=1' 'CompleteMultipartUpload * stall=60 after=1 n=1'
+    ctl reset
+    begin put --part-size 5M f s3://bkt/gone/theirs
+    until_so eval '[ "$(op CompleteMultipartUpload)" = 2 ]'
+    echo theirs >theirs
+    "$S3UP" put -q theirs s3://bkt/gone/theirs
+    ctl go
+    ended 9
+    check same theirs s3://bkt/gone/theirs
+    calm
+    quirk ''
+    rm -rf "$S3UP_STATE_DIR"
+    # Joined, and not yet known to be; then found to be the same: nothing is left of it.
+    fault 'CompleteMultipartUpload * lost-reply' 'HeadObject * 503'
+    ends 5 put --retries 1 --part-size 5M f s3://bkt/gone/same
+    calm
+    is "$(journals)" 1
+    ends 0 put --if-changed --part-size 5M f s3://bkt/gone/same
+    is "$(journals) $(uploads_at gone/same)" '0 0'
     half f s3://bkt/gone/a
     id=$("$S3UP" uploads s3://bkt/gone/a | awk '{ print $3 }')
     ends 0 abort --upload-id "$id" s3://bkt/gone/a
@@ -1054,6 +1091,23 @@ sec_sweep() {
     calm
     ends 0 sweep s3://bkt/sw/denied
     is "$(uploads_at sw/denied)" 0
+    ctl clock 0
+    # What was not asked for stays, whatever a store lists; and one that is refused is not all.
+    for key in others/a swept/b swept/c; do
+        S3UP_STATE_DIR=$PWD/$key
+        half f s3://bkt/$key
+    done
+    S3UP_STATE_DIR=$PWD/elsewhere
+    ctl clock 800000
+    quirk list-all
+    fault 'AbortMultipartUpload *swept/c* access-denied'
+    ends 1 sweep s3://bkt/swept/
+    calm
+    ends 0 uploads s3://bkt/swept/
+    check_not has "$T/out" others
+    ends 0 sweep s3://bkt/swept/
+    quirk ''
+    is "$(uploads_at swept/) $(uploads_at others/)" '0 1'
     ctl clock 0
     ends 2 sweep
     ends 2 sweep s3://bkt a

@@ -6087,6 +6087,8 @@ op_ListMultipartUploads(struct conn *c)
         return "AccessDenied";
     if (quirk(Q_LIST_LOOP))
         p.after = str_of("");
+    if (quirk(Q_LIST_ALL))
+        p.prefix = str_of("");
     last = uploads_fill(&p, c->bucket, marker.n ? upload_id_in(marker) : NULL);
     if (quirk(Q_LIST_LOOP))
         p.more = p.count > 0;

@@ -214,6 +214,34 @@ sec_moving() {
     is "$(for f in back/s*; do cmp "$f" "t/${f#back/}"; done)" ''
 }
 
+# Wherever it is stopped: it says so, or all is there.
+sec_halted() {
+    SOAK=${S3D%/*}/soak
+    if ! "$SOAK" kill x parent 15 s5 sleep 0.01 >/dev/null 2>&1; then
+        skip 'no program is stopped at a system call: that needs soak and ptrace'
+        return
+    fi
+    mkdir t
+    for i in $(seq 100 130); do mkdir "t/$i" && : >"t/$i/no"; done
+    echo 1 >t/130/a.dat
+    n=0 stopped=0 whole=0
+    while [ $n -lt 1500 ]; do
+        n=$((n + 37))
+        last="s3up put -r, stopped at its system call $n"
+        "$SOAK" kill said parent 15 s$n "$S3UP" put -q -r -j 1 --include '*.dat' t "s3://bkt/n$n/" >code
+        read -r code sent _ <code
+        cat said >>"$W/said"
+        [ "$code" != 0 ] || [ "$(names "s3://bkt/n$n/")" ] || fail 'exit code 0, and it is not there'
+        case $code in
+        0) whole=$((whole + 1)) ;;
+        143) stopped=$((stopped + 1)) ;;
+        *) fail "exit code $code, $sent: $(cat said)" ;;
+        esac
+    done
+    check test $stopped -gt 5
+    check test $whole -gt 0
+}
+
 sec_unreadable() {
     [ "$(id -u)" != 0 ] || { skip 'root may read everything'; return; }
     mkdir -p t/no t/yes
