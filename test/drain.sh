@@ -1211,8 +1211,8 @@ sec_lock() {
     second=$pid
     sleep 0.3
     check lives "$second"
+    calm # before the second can ask for anything
     kill -s KILL "$first"
-    calm
     pid=$second
     ended 0
     T=$OUT
