@@ -19561,7 +19561,7 @@ cli_run_words(struct cli_run *r, struct store *st, int lock, struct fail *f)
     ended = r->xfer.hopeless || os_stop;
     /* What was taken and could not even be begun, for want of memory. */
     if (r->xfer.hopeless && !r->tally.failed)
-        cli_count(&r->tally, r->xfer.hopeless);
+        cli_count(&r->tally, (int)r->xfer.hopeless);
     /* A stop may come before the first file, when nothing has failed yet. */
     for (int why = os_stop ? S3UP_INTERRUPTED : r->tally.code; ended && r->at < r->last;
          r->at++)
@@ -20743,9 +20743,9 @@ cli_next_upload(struct span *all, struct cli_upload *u)
         !span_cut(all, '\n', &id) || !num_parse(id, S3_REPLY, &id_n) ||
         name_n + id_n > all->n)
         return false;
-    u->key = span_first(*all, name_n);
-    u->id = span_at(all->p + name_n, id_n);
-    *all = span_at(all->p + name_n + id_n, all->n - name_n - id_n);
+    u->key = span_at(all->p, (size_t)name_n);
+    u->id = span_at(all->p + u->key.n, (size_t)id_n);
+    *all = span_at(u->id.p + u->id.n, all->n - u->key.n - u->id.n);
     return true;
 }
 
